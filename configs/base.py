@@ -1,0 +1,113 @@
+"""Every key there is: its default, its unit, and what follows from it.
+
+A config file starts from `get_config()` and changes what differs. Keys are locked: an unknown or mistyped key is an
+error that names the nearest one. In all sections 0 (or an empty string or tuple) means "off" unless the comment says more.
+"""
+
+from ml_collections import ConfigDict
+
+# Megatron-style tensor parallelism for models/transformer.py: columns of the first matmul, rows of the second.
+# Each rule is (regular expression on the parameter's path, mesh axis of each dimension); layers are stacked in dimension 0.
+TRANSFORMER_RULES = (
+    (r"layers/(query|key|value|gate|up)/kernel", (None, "fsdp", "tensor")),
+    (r"layers/(out|down)/kernel", (None, "tensor", "fsdp")),
+    (r"embed$", ("tensor", "fsdp")),
+)
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of parameters, data order and every draw of the run
+    config.steps = 1000  # updates; schedules are functions of the step, so changing this changes them
+
+    config.data = ConfigDict()
+    # What to train on: 'surnames', 'shakespeare', 'digits', 'text:PATH' (a file or a directory of *.txt),
+    # 'images:DIR', 'tfds:NAME' (prepare once with `python -m launch.prepare`), or 'mixture' of the sources below.
+    config.data.name = "surnames"
+    # Sources of a mixture: (name, weight, repeats) triples; weights are normalised, repeats 0 = as often as needed,
+    # otherwise a run that would need more passes over that source is refused.
+    config.data.sources = ()
+    config.data.batch_size = 64  # examples a step over all devices and processes
+    config.data.length = 64  # tokens a row (text); longer documents are cut into rows of this length
+    config.data.layout = "pad"  # 'pad': one document (or piece of one) a row; 'pack': as many whole documents as fit
+    config.data.tokenizer = "chars"  # 'bytes', 'chars', 'words' or 'sentencepiece'; learned on train, kept in the workdir
+    config.data.vocab_size = 0  # most symbols a words or sentencepiece vocabulary may have; 0 = all words, 8192 pieces
+    config.data.unit = "document"  # of a text file: 'line' (each line a document) or 'document' (the whole file)
+    config.data.valid_fraction = 0.05  # of documents (or of the end of a single long one) held out, where no split is given
+    config.data.test_fraction = 0.05
+    config.data.text_key = "text"  # the feature of a TFDS set that holds the text
+    config.data.image_size = 0  # side to resize images to (square), in pixels; 0 = as they are
+    config.data.levels = 0  # grey levels to quantise images to; 0 = as they are (images as sequences: one token a value)
+    config.data.conditional = False  # give the class label to the model as its context
+    config.data.prefetch = 2  # batches made ahead in a thread
+
+    config.model = ConfigDict()
+    config.model.name = "lstm"  # a file of gentrain/models: 'lstm' or 'transformer'
+    config.model.width = 128  # of embeddings, hidden states and the residual stream
+    config.model.layers = 1
+    config.model.dropout = 0.0  # probability of zeroing an activation in training
+    config.model.tie_embeddings = False  # output matrix = input embeddings, transposed
+    config.model.param_dtype = "float32"  # parameters, optimiser state and gradients
+    config.model.compute_dtype = "float32"  # activations and matmuls; logits and losses are float32 always
+    config.model.heads = 4  # transformer: query heads
+    config.model.kv_heads = 4  # transformer: key/value heads (< heads: grouped-query attention)
+    config.model.mlp_width = 0  # transformer: hidden width of SwiGLU; 0 = 8/3 of width, rounded up to a multiple of 32
+    config.model.rope_base = 10_000.0  # transformer: longest wavelength of the rotary positions
+    config.model.scan_layers = True  # transformer: one compiled layer, scanned; False unrolls (faster for few layers)
+    config.model.remat = "none"  # 'none', 'dots' (keep matmul outputs) or 'full' (recompute each layer in the backward pass)
+
+    config.objective = ConfigDict()
+    config.objective.name = "likelihood"  # a file of gentrain/objectives
+    config.objective.label_smoothing = 0.0  # weight of the uniform law in the target
+    config.objective.z_loss = 0.0  # weight of log(normaliser)^2, which keeps logits from drifting
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adamw"  # any optimiser of optax by its name; it gets those of the keys below that it takes
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.99
+    config.optimizer.eps = 1e-8
+    config.optimizer.momentum = 0.0
+    config.optimizer.weight_decay = 0.0  # on matrices only
+    config.optimizer.clip_norm = 1.0  # global norm of the gradient above which it is scaled down
+    config.optimizer.learning_rate = 1e-3  # peak
+    config.optimizer.schedule = "cosine"  # 'constant', 'linear', 'cosine' or 'rsqrt', after the warm-up
+    config.optimizer.warmup_steps = 0  # linear from 0 to the peak
+    config.optimizer.final_fraction = 0.1  # of the peak, where linear and cosine end
+
+    config.training = ConfigDict()
+    config.training.microbatches = 1  # parts of a batch whose gradients are added up, to save memory; same result
+    config.training.mode = "jit"  # 'jit' (the compiler places communication) or 'shard_map' (one explicit sum over devices)
+    config.training.ema_decay = 0.0  # decay a step of the averaged parameters that are then evaluated
+    config.training.max_skipped = 10  # non-finite updates are never applied; this many in a row end the run with exit code 3
+
+    config.mesh = ConfigDict()  # devices along each axis; one may be -1: all that are left
+    config.mesh.replica = 1  # slowest network: copies of the model on separate pods
+    config.mesh.data = -1  # rows of the batch
+    config.mesh.fsdp = 1  # rows of the batch, and parameters split with them
+    config.mesh.tensor = 1  # parts of each matmul
+    config.mesh.rules = ()  # (regex, axes) pairs for parameters, e.g. TRANSFORMER_RULES; the rest goes by size over fsdp
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 1000
+    config.checkpoint.every_seconds = 600.0  # whichever comes first; the last step is always saved
+    config.checkpoint.keep_last = 2
+    config.checkpoint.keep_every = 0  # steps; checkpoints at its multiples are never deleted
+    config.init_from = ""  # workdir of another run whose newest checkpoint gives the parameters to start from
+
+    config.log = ConfigDict()
+    config.log.every_steps = 50  # steps between lines of metrics.jsonl
+    config.log.tensorboard = True
+
+    config.evaluate = ConfigDict()
+    config.evaluate.every_steps = 500  # the end is always evaluated
+    config.evaluate.evaluators = ("likelihood", "samples")  # files of gentrain/evaluators
+    config.evaluate.split = "valid"  # or 'test'
+    config.evaluate.batches = 0  # of the split; 0 = all of it
+    config.evaluate.ngram_order = 0  # evaluator 'ngram': the longest Witten-Bell n-gram to compare with
+
+    config.sample = ConfigDict()
+    config.sample.count = 16
+    config.sample.temperature = 1.0
+    config.sample.top_k = 0  # draw from the k likeliest tokens only
+    config.sample.top_p = 1.0  # draw from the likeliest tokens that make up this mass (nucleus)
+    return config

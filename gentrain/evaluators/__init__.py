@@ -1,0 +1,1 @@
+"""Evaluators: what is measured, one file each, found by its name."""

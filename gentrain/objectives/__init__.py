@@ -1,0 +1,1 @@
+"""Objectives: what is minimised, one file each, found by its name. An objective file has `build(config, spec) -> Objective`."""
