@@ -1,6 +1,17 @@
-"""Sums."""
-from typing import NamedTuple
+"""What a run says of itself: sums, metrics.jsonl, TensorBoard events, status.json, samples and pictures, a progress bar."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import jax
+import numpy as np
+from tqdm import tqdm
 
 
 class Sum(NamedTuple):
@@ -11,3 +22,139 @@ class Sum(NamedTuple):
 
     total: jax.Array
     weight: jax.Array
+
+
+class Texts(NamedTuple):
+    """Samples to read: written to samples/<step>.txt."""
+
+    texts: list[str]
+
+
+class Images(NamedTuple):
+    """Samples to look at: (n, height, width, channels) uint8, written as one grid to samples/<step>.png."""
+
+    images: np.ndarray
+
+
+def add(sums: Iterable[Mapping[str, Sum]]) -> dict[str, Sum]:
+    """Adds the sums of several steps or batches, name by name, in double precision on the host."""
+    added: dict[str, Sum] = {}
+    for named in jax.device_get(list(sums)):
+        for name, (total, weight) in named.items():
+            before = added.get(name, Sum(0.0, 0.0))
+            added[name] = Sum(before.total + float(total), before.weight + float(weight))
+    return added
+
+
+def mean(value: Sum) -> float:
+    """total / weight, or nan where nothing was weighed."""
+    return float(value.total / value.weight) if value.weight else math.nan
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes the whole file or nothing: a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What write_json wrote, or {} where there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The objects of metrics.jsonl in order of step; where a resumed run did a step again the later line counts.
+
+    A line cut short by a kill is skipped.
+    """
+    merged: dict[int, dict[str, Any]] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        merged.setdefault(record["step"], {}).update(record)
+    return [merged[step] for step in sorted(merged)]
+
+
+class Writer:
+    """Everything that a run leaves in its workdir while it goes on; on other processes than the first it writes nothing."""
+
+    def __init__(self, workdir: Path, *, tensorboard: bool, primary: bool = True):
+        self.workdir, self.primary, self.events, self.bar, self.step = workdir, primary, None, None, None
+        if not primary:
+            return
+        (workdir / "samples").mkdir(parents=True, exist_ok=True)
+        self.file = open(workdir / "metrics.jsonl", "a+b")  # noqa: SIM115, closed in close()
+        if self.file.tell() and not self._ends_in_newline():
+            self.file.write(b"\n")  # a kill cut the last line short
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self.events = SummaryWriter(str(workdir / "tensorboard"))
+
+    def _ends_in_newline(self) -> bool:
+        self.file.seek(-1, os.SEEK_END)
+        return self.file.read(1) == b"\n"
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl. Numbers that are not finite become null: JSON has no word for them."""
+        if not self.primary:
+            return
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        line = json.dumps({"step": step, "time": round(time.time(), 3), **finite})
+        self.file.write(line.encode() + b"\n")
+        self.file.flush()
+        if self.events:
+            for name, value in values.items():
+                self.events.add_scalar(name, value, step)
+
+    def samples(self, step: int, value: Texts | Images) -> None:
+        if not self.primary:
+            return
+        if isinstance(value, Texts):
+            (self.workdir / "samples" / f"{step:07d}.txt").write_text("\n".join(value.texts) + "\n")
+        else:
+            from gentrain.plots import image_grid
+
+            image_grid(value.images, self.workdir / "samples" / f"{step:07d}.png")
+
+    def status(self, state: str, step: int | None = None) -> None:
+        """status.json, for whoever watches from outside: the state, the newest known step and when that was so."""
+        if self.primary:
+            self.step = step if step is not None else self.step
+            write_json(self.workdir / "status.json", {"state": state, "step": self.step, "time": round(time.time(), 3)})
+
+    def progress(self, start: int, steps: int) -> None:
+        """Shows a bar with the time left where a terminal watches."""
+        if self.primary:
+            self.bar = tqdm(initial=start, total=steps, unit="step", dynamic_ncols=True, disable=None, file=sys.stdout)
+
+    def advance(self, text: str | None = None) -> None:
+        if self.bar is None:
+            return
+        if text is not None:
+            self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update(0 if text else 1)
+
+    def say(self, text: str) -> None:
+        """A line for the person in front of the run."""
+        if self.primary:
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
+
+    def log(self, step: int, text: str) -> None:
+        """The numbers of a step: in the bar where there is one, else on a line of their own."""
+        if self.bar is not None and not self.bar.disable:
+            self.advance(text)
+        else:
+            self.say(f"step {step}: {text}")
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        if self.events:
+            self.events.close()
+        if self.primary:
+            self.file.close()

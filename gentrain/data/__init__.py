@@ -1,19 +1,34 @@
-"""Data: a name in the config -> batch(step), a pure function of the seed and the step. The only rooms that know Grain and TFDS."""
+"""Data: a name in the config -> batch(step), a pure function of the seed and the step. Only here is Grain or TFDS.
 
-from collections.abc import Callable
+sources and prepared read each source once into a raw corpus; tokenizers turn it into tokens; rows cuts those into rows
+and orders them.
+"""
+
+import functools
+import math
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gentrain.data import corpus, sources, tokenizers
+from gentrain.data.corpus import Corpus, Writer
+from gentrain.data.rows import Part, Pass, Shuffled, drawn, lay_out, proportions
+from gentrain.errors import ConfigError, DataError
+
+FIX_EMPTY = "raise config.data.valid_fraction and test_fraction, or give more examples"
 Batch = dict[str, np.ndarray]
 
 
 class Spec(NamedTuple):
     """What models and evaluators must know about the data.
 
-    vocab: tokens are 0..vocab-1. length: tokens a row. end: the token that closes a document, or None where every row is full.
-    kind: 'text' or 'image'. decode: tokens (n,) of one document without its end -> str for text, uint8 (height, width, channels)
-    for images. context_vocab: 0, or the number of symbols of batch['context'].
+    vocab: tokens are 0..vocab-1. length: tokens a row. end: the token that closes a document, or None where every row
+    is full. kind: 'text' or 'image'. decode: tokens (n,) of one document without its end -> str for text, uint8
+    (height, width, channels) for images. context_vocab: 0, or the number of symbols of batch['context'].
     """
 
     vocab: int
@@ -40,15 +55,18 @@ class Source(Protocol):
 class Split(Protocol):
     """One pass over a split in file order: batch(0..batches-1), the last one filled up with rows that are masked out.
 
-    tokens: targets in the split; characters: what a reader counts instead (characters of the text plus one for each document's
-    end; values of an image), so that nats/character = nats/token * tokens / characters.
-    documents: (tokens, offsets): all tokens in one array, document i being tokens[offsets[i]:offsets[i+1]].
+    tokens: targets in the split; characters: what a reader counts instead (characters of the text plus one for each
+    document's end; values of an image), so that nats/character = nats/token * tokens / characters.
+    documents: (tokens, offsets): all tokens in one array, document i, its end token included, being
+    tokens[offsets[i]:offsets[i+1]].
     """
 
     batches: int
     tokens: int
     characters: int
-    documents: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def documents(self) -> tuple[np.ndarray, np.ndarray]: ...
 
     def batch(self, step: int) -> Batch: ...
 
@@ -58,3 +76,172 @@ class Data(NamedTuple):
     train: Source
     split: Callable[[str], Split]  # 'train', 'valid' or 'test'
     summary: dict[str, Any]  # what was found: examples, tokens, and each source's share and epochs over the run
+
+
+def build(config: Any, workdir: Path | None, rows: np.ndarray | None = None) -> Data:
+    """The data of a config: uses config.seed, config.steps and config.data.
+
+    workdir: where the tokenizer is kept and found again; None: nothing is written but the cache. rows: the rows of the
+    global batch that this process reads, None for all. Raises ConfigError and DataError.
+    """
+    data = config.data
+    check(data)
+    triples = (
+        [(str(n), float(w), int(r)) for n, w, r in data.sources] if data.name == "mixture" else [(data.name, 1.0, 0)]
+    )
+    names = [name for name, _, _ in triples]
+    raw = [sources.load(name, data) for name in names]
+    for name, source in zip(names, raw, strict=True):
+        if not len(source.splits["train"].tokens):
+            raise DataError(f"{name} has no train examples: {source.meta['documents']} documents")
+        if source.meta["kind"] != raw[0].meta["kind"]:
+            raise DataError(
+                f"a mixture is of text or of images: {names[0]} is {raw[0].meta['kind']}, "
+                f"{name} is {source.meta['kind']}"
+            )
+    corpora, spec = (texts if raw[0].meta["kind"] == "text" else images)(names, raw, data, workdir)
+
+    rows = np.arange(data.batch_size) if rows is None else np.asarray(rows)
+    layout = data.layout if spec.kind == "text" else "pad"
+
+    def parts(split: str) -> list[Part]:
+        return [lay_out(tokenised.splits[split], spec.length, layout) for tokenised in corpora]
+
+    @functools.cache
+    def split(name: str) -> Split:
+        if name not in corpus.SPLITS:
+            raise ConfigError(f"no split is named {name!r}; there are: {', '.join(corpus.SPLITS)}")
+        found = Pass([part for part in parts(name) if part.rows], data.batch_size, rows, spec.length)
+        if not found.batches:
+            raise DataError(f"the split {name!r} of {', '.join(names)} is empty; {FIX_EMPTY}")
+        return found
+
+    train = parts("train")
+    shares = proportions([weight for _, weight, _ in triples])
+    draws = drawn(config.steps * data.batch_size, shares)
+    shown: dict[str, Any] = {}
+    summary = {
+        "examples": sum(part.rows for part in train),
+        "documents": sum(len(part.offsets) - 1 for part in train),
+        "tokens": sum(len(part.tokens) for part in train),
+        "vocab": spec.vocab,
+        "length": spec.length,
+        "sources": shown,
+    }
+    for (name, _, repeats), part, count in zip(triples, train, draws.tolist(), strict=True):
+        epochs = count / part.rows
+        if repeats and epochs > repeats:
+            raise DataError(
+                f"{name} has {part.rows} train examples and {config.steps} steps of {data.batch_size} draw {count}, "
+                f"{epochs:.2f} passes, but config.data.sources allows {repeats}: lower its weight or config.steps"
+            )
+        share = count / max(1, int(draws.sum()))
+        shown[name] = {"share": share, "examples": part.rows, "drawn": count, "epochs": epochs}
+    return Data(spec, Shuffled(train, shares, config.seed, data.batch_size, rows, spec.length), split, summary)
+
+
+def check(data: Any) -> None:
+    """Raises ConfigError for what no data could satisfy and gentrain.config does not see."""
+    if data.levels and not 2 <= data.levels <= 256:
+        raise ConfigError(f"config.data.levels is {data.levels}; it is 0 or 2 to 256")
+    seen = set()
+    for source in data.sources:
+        if len(source) != 3 or source[1] <= 0 or source[2] < 0:
+            raise ConfigError(f"config.data.sources has {source!r}; each is (name, weight > 0, repeats >= 0)")
+        if source[0] in seen or source[0] == "mixture":
+            raise ConfigError(
+                f"config.data.sources names {source[0]!r}, which it may not or did before; name each source once"
+            )
+        seen.add(source[0])
+
+
+def texts(names: list[str], raw: list[Corpus], data: Any, workdir: Path | None) -> tuple[list[Corpus], Spec]:
+    """Text in tokens of one vocabulary, and its spec."""
+    if data.conditional:
+        raise ConfigError(
+            f"config.data.conditional needs class labels, and {', '.join(names)} is text: set it to False"
+        )
+    tokenizer, key = tokenizers.obtain(raw, data.tokenizer, data.vocab_size, workdir)
+    corpora = [tokenizers.encode(source, tokenizer, key) for source in raw]
+    return corpora, Spec(tokenizer.symbols + 1, data.length, tokenizer.symbols, "text", tokenizer.decode)
+
+
+def images(names: list[str], raw: list[Corpus], data: Any, workdir: Path | None) -> tuple[list[Corpus], Spec]:
+    """Images quantised to config.data.levels, and their spec: row-major values, a pixel's channels side by side."""
+    del workdir
+    first = raw[0].meta
+    for name, source in zip(names, raw, strict=True):
+        same = ["shape", *([] if data.levels else ["top"]), *(["classes"] if data.conditional else [])]
+        for key in same:
+            if source.meta[key] != first[key]:
+                raise DataError(
+                    f"a mixture's images must agree: {key} is {first[key]} in {names[0]}, {source.meta[key]} in {name}"
+                )
+        if data.conditional and not source.meta["classes"]:
+            raise ConfigError(f"config.data.conditional needs class labels, and {name} has none: set it to False")
+    vocab, shape = data.levels or first["top"] + 1, tuple(first["shape"])
+    corpora = [quantise(source, data.levels) if data.levels else source for source in raw]
+    if not data.conditional:
+        corpora = [
+            c._replace(splits={s: a._replace(labels=a.labels[:0]) for s, a in c.splits.items()}) for c in corpora
+        ]
+
+    def decode(tokens: np.ndarray) -> np.ndarray:
+        values = np.minimum(np.asarray(tokens), vocab - 1) * (255 / (vocab - 1))
+        return np.round(values).astype(np.uint8).reshape(shape)
+
+    return corpora, Spec(
+        vocab, math.prod(shape), None, "image", decode, len(first["classes"]) if data.conditional else 0
+    )
+
+
+def quantise(raw: Corpus, levels: int) -> Corpus:
+    """min(levels - 1, floor(value / top * levels)) of every value."""
+    values = np.arange(raw.meta["top"] + 1)
+    table = np.minimum(levels - 1, values * levels // raw.meta["top"]).astype(np.uint8)
+
+    def make(folder: Path) -> None:
+        writer = Writer(folder)
+        for name, arrays in raw.splits.items():
+            for tokens, lengths in corpus.blocks(arrays):
+                writer.extend(name, table[tokens], lengths, len(tokens))
+            writer.labels[name].extend(arrays.labels.tolist())
+        writer.close(**{key: raw.meta[key] for key in ("kind", "shape", "top", "classes")})
+
+    return corpus.read(corpus.cached(["quantised", raw.digest, levels], make))
+
+
+def prefetch(make: Callable[[int], Any], start: int, stop: int, depth: int) -> Iterator[tuple[int, Any]]:
+    """Yields (step, make(step)) for start <= step < stop in order, `depth` of them made ahead in a thread (0: no
+    thread).
+
+    What make raises is raised here, at its step; closing the generator ends the thread after the make it is in.
+    """
+    if not depth:
+        yield from ((step, make(step)) for step in range(start, stop))
+        return
+    ready: queue.SimpleQueue = queue.SimpleQueue()
+    room, closed = threading.Semaphore(depth), threading.Event()
+
+    def work() -> None:
+        for step in range(start, stop):
+            room.acquire()
+            if closed.is_set():
+                return
+            try:
+                ready.put((make(step), None))
+            except BaseException as error:
+                ready.put((None, error))
+                return
+
+    threading.Thread(target=work, name="prefetch", daemon=True).start()
+    try:
+        for step in range(start, stop):
+            made, error = ready.get()
+            if error is not None:
+                raise error
+            room.release()
+            yield step, made
+    finally:
+        closed.set()
+        room.release()

@@ -6,6 +6,9 @@ A model file has `build(config.model, spec) -> SequenceModel`.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 Params = Any  # nested dict of arrays
 Cache = Any  # pytree of arrays, first dimension = batch
 
@@ -33,3 +36,17 @@ class SequenceModel(NamedTuple):
     start: Callable[..., Cache]
     step: Callable[..., Any]
     vocab: int
+
+
+def shift_right(tokens, vocab: int, end: int | None):
+    """The inputs that teach a model `tokens`: each token's predecessor, and BOS (= vocab) where a row or a document begins.
+
+    tokens (batch, length) int -> inputs (batch, length) int.
+    """
+    inputs = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=vocab)
+    return inputs if end is None else jnp.where(inputs == end, vocab, inputs)
+
+
+def example_keys(key, row):
+    """A key for each example, which depends on its row in the global batch alone: (batch,) int -> (batch,) keys."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, row)

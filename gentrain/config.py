@@ -1,0 +1,114 @@
+"""What a config may say, checked before JAX is imported, so that a mistake costs a second and not a compile."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gentrain import plugins
+from gentrain.errors import ConfigError
+
+OPTIMIZERS = (
+    *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad", "lamb", "lars"),
+    *("lion", "nadam", "nadamw", "novograd", "radam", "rmsprop", "sgd", "sm3", "yogi"),
+)
+CHOICES = {
+    "data.layout": ("pad", "pack"),
+    "data.tokenizer": ("bytes", "chars", "words", "sentencepiece"),
+    "data.unit": ("document", "line"),
+    "model.param_dtype": ("float32", "bfloat16"),
+    "model.compute_dtype": ("float32", "bfloat16"),
+    "model.remat": ("none", "dots", "full"),
+    "optimizer.name": OPTIMIZERS,
+    "optimizer.schedule": ("constant", "linear", "cosine", "rsqrt"),
+    "training.mode": ("jit", "shard_map"),
+    "evaluate.split": ("train", "valid", "test"),
+}
+POSITIVE = (
+    *("steps", "data.batch_size", "data.length", "model.width", "model.layers", "model.heads", "model.kv_heads"),
+    *("training.microbatches", "training.max_skipped", "checkpoint.every_steps", "checkpoint.keep_last", "log.every_steps"),
+    *("evaluate.every_steps", "data.prefetch", "optimizer.learning_rate", "optimizer.eps", "model.rope_base"),
+    *("checkpoint.every_seconds", "sample.count"),
+)
+FRACTIONS = ("data.valid_fraction", "data.test_fraction", "model.dropout", "objective.label_smoothing", "training.ema_decay")
+FRACTIONS += ("optimizer.b1", "optimizer.b2", "optimizer.momentum")
+LARGEST = 2**31 - 1  # counters and seeds are 32-bit integers
+
+# What makes a run the run it is: a workdir whose run differs in one of these holds another experiment.
+IDENTITY = ("seed", "data", "model", "objective", "optimizer.name")
+NOT_IDENTITY = ("data.prefetch", "model.remat", "model.scan_layers", "model.compute_dtype")
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """{'optimizer.learning_rate': 1e-3, …}: every key by its full name."""
+    flat = {}
+    for name, value in config.items():
+        flat |= {f"{name}.{k}": v for k, v in flatten(value).items()} if isinstance(value, ConfigDict) else {name: value}
+    return flat
+
+
+def _check(holds: bool, name: str, value: Any, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name}={value!r}: expected {expected}")
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises ConfigError for the first value that cannot be, naming the key, what it is and what it may be."""
+    flat = flatten(config)
+    for name, value in flat.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        _check(math.isfinite(value), name, value, "a finite number")
+        _check(isinstance(value, float) or abs(value) <= LARGEST, name, value, f"at most {LARGEST} in size")
+        if name in POSITIVE:
+            _check(value > 0, name, value, "a number above 0")
+        elif not name.startswith("mesh."):
+            _check(value >= 0, name, value, "0 or more")
+        if name in FRACTIONS:
+            _check(value < 1, name, value, "at least 0 and below 1")
+    for name, allowed in CHOICES.items():
+        _check(flat[name] in allowed, name, flat[name], "one of " + ", ".join(allowed))
+    for room, chosen in (("models", config.model.name), ("objectives", config.objective.name)):
+        _check(chosen in plugins.names(room), f"{room[:-1]}.name", chosen, "one of " + ", ".join(plugins.names(room)))
+    for chosen in config.evaluate.evaluators:
+        _check(chosen in plugins.names("evaluators"), "evaluate.evaluators", chosen, "of " + ", ".join(plugins.names("evaluators")))
+    batch, microbatches, model = config.data.batch_size, config.training.microbatches, config.model
+    _check(batch % microbatches == 0, "training.microbatches", microbatches, f"a divisor of data.batch_size={batch}")
+    shards = math.prod(size for axis in ("replica", "data", "fsdp") if (size := config.mesh[axis]) > 0)
+    _check(batch % (shards * microbatches) == 0, "data.batch_size", batch, f"a multiple of {shards} devices x {microbatches} microbatches")
+    sizes = [config.mesh[axis] for axis in ("replica", "data", "fsdp", "tensor")]
+    _check(all(size == -1 or size > 0 for size in sizes), "mesh", sizes, "positive lengths, or -1 for one axis")
+    _check(sizes.count(-1) <= 1, "mesh", sizes, "at most one -1")
+    if model.name == "transformer":
+        _check(model.width % model.heads == 0, "model.heads", model.heads, f"a divisor of model.width={model.width}")
+        _check(model.width // model.heads % 2 == 0, "model.heads", model.heads, "an even model.width / model.heads, for rotary positions")
+        _check(model.heads % model.kv_heads == 0, "model.kv_heads", model.kv_heads, f"a divisor of model.heads={model.heads}")
+    _check(0 < config.sample.top_p <= 1, "sample.top_p", config.sample.top_p, "above 0 and at most 1")
+    _check(config.optimizer.warmup_steps < config.steps, "optimizer.warmup_steps", config.optimizer.warmup_steps, f"fewer than steps={config.steps}")
+    held_out = config.data.valid_fraction + config.data.test_fraction
+    _check(held_out < 1, "data.valid_fraction + data.test_fraction", held_out, "below 1, so that something is left to train on")
+    _check((config.data.name == "mixture") == bool(config.data.sources), "data.sources", config.data.sources, "sources if and only if data.name='mixture'")
+
+
+def resolved(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON holds it (tuples become lists)."""
+    return json.loads(json.dumps(flatten(config)))
+
+
+def check_same_run(config: ConfigDict, path: Path) -> list[str]:
+    """Compares with the config.json of an earlier start in this workdir; returns the harmless changes, a line each.
+
+    Raises ConfigError where the workdir holds another experiment.
+    """
+    if not path.exists():
+        return []
+    old, new = json.loads(path.read_text()), resolved(config)
+    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    lines = {name: f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed}
+    within = lambda name, keys: any(name == key or name.startswith(key + ".") for key in keys)  # noqa: E731
+    hard = [lines[name] for name in changed if within(name, IDENTITY) and not within(name, NOT_IDENTITY)]
+    if hard:
+        raise ConfigError(f"{path.parent} holds a run with another config ({'; '.join(hard)}); choose another --workdir or remove it")
+    return list(lines.values())

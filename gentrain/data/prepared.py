@@ -1,0 +1,192 @@
+"""TFDS sets that were prepared before: found without a network, read without TensorFlow; and how to prepare one."""
+
+import fnmatch
+import importlib.util
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gentrain.data.corpus import Writer
+from gentrain.errors import DataError
+
+COMMAND = "run: python -m launch.prepare --config=<your config>"
+WITHOUT_TENSORFLOW = ("array_record", "parquet")
+CHUNK = 256  # examples decoded at a time
+
+
+def home() -> Path:
+    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
+
+
+def find(where: str) -> Path:
+    """The folder of a prepared set, named as TFDS does (name, name/config, name:version) or by that folder's path.
+
+    tfds.load would look for an unprepared set on the network, for minutes; this only looks at folders.
+    """
+    if where.startswith(("/", "~", ".")):
+        folder = Path(where).expanduser()
+        if not (folder / "dataset_info.json").is_file():
+            raise DataError(
+                f"{folder} is not a prepared TFDS set: no dataset_info.json (the folder is named like 1.0.0)"
+            )
+        return folder
+    name, _, version = where.partition(":")
+    root = home() / name
+    found = versions(root, version or "*")
+    if not found and root.is_dir():  # a set with configs, of which none was named: the only one that is prepared
+        configs = {child.name: versions(child, version or "*") for child in sorted(root.iterdir()) if child.is_dir()}
+        configs = {config: folders for config, folders in configs.items() if folders}
+        if len(configs) > 1:
+            raise DataError(
+                f"tfds:{name} is prepared in the configs {', '.join(configs)}: "
+                f"name one, as tfds:{name}/{next(iter(configs))}"
+            )
+        found = next(iter(configs.values()), [])
+    if not found:
+        raise DataError(f"tfds:{where} is not prepared in {home()} (TFDS_DATA_DIR); {COMMAND}")
+    return found[-1]
+
+
+def versions(root: Path, pattern: str) -> list[Path]:
+    """Prepared versions in a folder, oldest first."""
+    if not root.is_dir():
+        return []
+    folders = [f for f in root.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", f.name) and fnmatch.fnmatch(f.name, pattern)]
+    folders = [folder for folder in folders if (folder / "dataset_info.json").is_file()]
+    return sorted(folders, key=lambda folder: [int(number) for number in folder.name.split(".")])
+
+
+def prepare(where: str) -> Path:
+    """Downloads and prepares a TFDS set as array_record, unless it is there. Many sets need TensorFlow for this."""
+    import tensorflow_datasets as tfds
+
+    try:
+        return find(where)
+    except DataError:
+        if where.startswith(("/", "~", ".")):
+            raise
+    try:
+        tfds.builder(where, data_dir=home()).download_and_prepare(file_format="array_record")
+    except Exception as error:  # whatever a builder raises: the reader needs one line and what to do
+        reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+        if not importlib.util.find_spec("tensorflow") and "tensorflow" in repr(error).lower():
+            raise DataError(
+                f"preparing tfds:{where} needs TensorFlow ({reason}); run: pip install tensorflow-cpu"
+            ) from error
+        raise DataError(f"cannot prepare tfds:{where} into {home()}: {type(error).__name__}: {reason}") from error
+    return find(where)
+
+
+def convert(folder: Path, out: Path, data: Any) -> None:
+    """Reads a prepared set into a raw corpus."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(folder)
+    features, splits = builder.info.features, builder.info.splits
+    if "train" not in splits:
+        raise DataError(f"{folder} has no split 'train', only: {', '.join(splits) or 'none'}")
+    if data.text_key not in features and "image" not in features:
+        raise DataError(
+            f"{folder} has neither the feature config.data.text_key = {data.text_key!r} nor 'image'; "
+            f"it has: {', '.join(features)}"
+        )
+    given = {"train": "train"}
+    given |= {"valid": "validation"} if "validation" in splits else {"valid": "valid"} if "valid" in splits else {}
+    given |= {"test": "test"} if "test" in splits else {}
+    total = splits["train"].num_examples
+    held = {
+        s: int(total * f) for s, f in (("valid", data.valid_fraction), ("test", data.test_fraction)) if s not in given
+    }
+    writer = Writer(out)
+
+    def examples() -> Iterator[tuple[str, str, dict[str, Any]]]:
+        for split, name in given.items():
+            for number, example in enumerate(read(builder, name)):
+                behind = total - number  # train's end is held out: ..., valid, test
+                if split == "train" and behind <= sum(held.values()):
+                    target = "test" if behind <= held.get("test", 0) else "valid"
+                else:
+                    target = split
+                yield target, f"example {number} of {name!r} in {folder}", example
+
+    if data.text_key in features:
+        write_texts(writer, examples(), data)
+    else:
+        label = features.get("label")
+        write_images(writer, examples(), data, list(label.names) if isinstance(label, tfds.features.ClassLabel) else [])
+
+
+def read(builder: Any, split: str) -> Iterator[dict[str, Any]]:
+    """All examples of a split in stored order, as numpy."""
+    import tensorflow_datasets as tfds
+
+    file_format = builder.info.file_format.value
+    if file_format in WITHOUT_TENSORFLOW:
+        source = builder.as_data_source(split)
+        for start in range(0, len(source), CHUNK):
+            yield from source.__getitems__(list(range(start, min(start + CHUNK, len(source)))))
+    elif importlib.util.find_spec("tensorflow"):
+        yield from tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
+    else:
+        raise DataError(
+            f"{builder.data_dir} is stored as {file_format}, which only TensorFlow reads: pip install tensorflow-cpu, "
+            f"or delete it and {COMMAND}"
+        )
+
+
+def write_texts(writer: Writer, examples: Iterator[tuple[str, str, dict[str, Any]]], data: Any) -> None:
+    for split, where, example in examples:
+        text = example[data.text_key]
+        document = text.encode() if isinstance(text, str) else bytes(text)
+        try:
+            document.decode() if data.tokenizer != "bytes" else None
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{where} is not UTF-8 at byte {error.start}: set config.data.tokenizer = 'bytes'"
+            ) from error
+        if document:
+            writer.add(split, document)
+    writer.close(kind="text")
+
+
+def write_images(
+    writer: Writer, examples: Iterator[tuple[str, str, dict[str, Any]]], data: Any, classes: list[str]
+) -> None:
+    from PIL import Image
+
+    shape, first = None, ""
+    for split, where, example in examples:
+        pixels = np.asarray(example["image"])
+        if pixels.dtype != np.uint8:
+            raise DataError(f"{where} has an image of {pixels.dtype}, expected uint8")
+        channels = pixels.shape[2]
+        if data.image_size:
+            image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+            pixels = to_pixels(image, channels, data.image_size)
+        if shape is None:
+            shape, first = pixels.shape, where
+        if pixels.shape != shape:
+            raise DataError(sizes(first, shape, where, pixels.shape))
+        writer.add(split, pixels.tobytes(), int(example["label"]) if classes else None)
+    writer.close(kind="image", shape=shape, top=255, classes=classes)
+
+
+def to_pixels(image: Any, channels: int, size: int) -> np.ndarray:
+    """A PIL image as (height, width, channels) uint8, stretched to a square of `size` pixels unless that is 0."""
+    from PIL import Image
+
+    image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+    if size:
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
+
+
+def sizes(first: Any, shape: tuple[int, ...], other: Any, other_shape: tuple[int, ...]) -> str:
+    return (
+        f"images differ in (height, width, channels): {first} has {tuple(shape)}, {other} has {tuple(other_shape)}; "
+        "set config.data.image_size"
+    )

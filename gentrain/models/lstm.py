@@ -1,0 +1,104 @@
+"""A multi-layer LSTM; a context is read by a second LSTM whose last state is the first one's initial state."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from gentrain.data import Spec
+from gentrain.models import Cache, SequenceModel
+from gentrain.models.layers import TokenModel, keep_mask, remat, sequence_model, unit_variance
+
+Carry = tuple[tuple[Array, Array], ...]  # of each layer: cell (batch, width) float32, hidden (batch, width)
+
+
+def build(config: ConfigDict, spec: Spec) -> SequenceModel:
+    """The LSTM of config.model over the tokens of spec."""
+    return sequence_model(LSTM(config, spec.vocab, spec.context_vocab))
+
+
+class Cell(nn.Module):
+    """One step of one layer.
+
+    i, f, g, o = x W + h U + b;  c' = sigmoid(f + 1) c + sigmoid(i) tanh(g);  h' = sigmoid(o) tanh(c')
+    x, c, h (batch, width); the 1 opens the forget gate at the start of training.
+    Hochreiter & Schmidhuber 1997, Gers et al. 2000.
+    """
+
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
+        cell, hidden = carry
+        dense = {"dtype": x.dtype, "param_dtype": self.param_dtype, "kernel_init": unit_variance}
+        gates = nn.Dense(4 * x.shape[-1], use_bias=False, name="input", **dense)(x)
+        gates += nn.Dense(4 * x.shape[-1], name="recurrent", **dense)(hidden)
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        # The cell is a sum over time: in float32, or small terms would be lost in bfloat16.
+        cell = nn.sigmoid(f + 1).astype(jnp.float32) * cell + (nn.sigmoid(i) * nn.tanh(g)).astype(jnp.float32)
+        hidden = nn.sigmoid(o) * nn.tanh(cell).astype(x.dtype)
+        return (cell, hidden), hidden
+
+
+class Stack(nn.Module):
+    """One step of all layers; rows that read a beginning of sequence go on from their initial state."""
+
+    config: ConfigDict
+
+    @nn.compact
+    def __call__(self, carry: Carry, x: Array, bos: Array, masks: Array | None, initial: Carry) -> tuple[Carry, Array]:
+        carry = jax.tree.map(lambda first, last: jnp.where(bos[:, None], first, last), initial, carry)
+        after = []
+        for layer, state in enumerate(carry):
+            x = x if masks is None else x * masks[:, layer]
+            state, x = Cell(self.config.param_dtype, name=f"layer_{layer}")(state, x)
+            after.append(state)
+        return tuple(after), x
+
+
+class LSTM(TokenModel):
+    """Dropout is on each layer's input and on the last output, not on what goes on in time (Zaremba et al. 2014)."""
+
+    def setup(self) -> None:
+        super().setup()
+        over_time = nn.scan(
+            remat(Stack, self.config.remat, scanned=True),
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=(1, 1, 1, nn.broadcast),
+            out_axes=1,
+        )
+        self.decoder = over_time(self.config)
+        if self.context_vocab:
+            self.encoder = over_time(self.config)
+
+    def __call__(self, inputs: Array, context: Array | None = None, keys: Array | None = None) -> Array:
+        initial = self.initial(inputs.shape[0], context)
+        _, x = self.run(initial, inputs, initial, keys)
+        return self.logits(x)
+
+    def start(self, batch: int, length: int, context: Array | None = None) -> Cache:
+        initial = self.initial(batch, context)
+        return {"carry": initial, "initial": initial}
+
+    def step(self, cache: Cache, token: Array) -> tuple[Cache, Array]:
+        carry, x = self.run(cache["carry"], token[:, None], cache["initial"], None)
+        return {"carry": carry, "initial": cache["initial"]}, self.logits(x)[:, 0]
+
+    def initial(self, batch: int, context: Array | None) -> Carry:
+        """Zeros, or the encoder's state after the context."""
+        shape = (batch, self.config.width)
+        zeros = ((jnp.zeros(shape, jnp.float32), jnp.zeros(shape, self.config.compute_dtype)),) * self.config.layers
+        x = self.read_context(context)
+        return zeros if x is None else self.encoder(zeros, x, jnp.zeros(x.shape[:2], bool), None, zeros)[0]
+
+    def run(self, carry: Carry, inputs: Array, initial: Carry, keys: Array | None) -> tuple[Carry, Array]:
+        """inputs (batch, length) int -> the state after them, outputs (batch, length, width)."""
+        x, rate, layers = self.read_tokens(inputs), self.config.dropout, self.config.layers
+        if keys is None or not rate:
+            return self.decoder(carry, x, inputs == self.vocab, None, initial)
+        length, width = x.shape[1:]
+        masks = keep_mask(keys, 0, rate, (length, layers + 1, width), x.dtype)
+        carry, x = self.decoder(carry, x, inputs == self.vocab, masks, initial)
+        return carry, x * masks[:, :, layers]

@@ -1,0 +1,154 @@
+"""A decoder-only Transformer: pre-RMSNorm, rotary positions, grouped-query attention, SwiGLU; a context is a prefix."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from gentrain.data import Spec
+from gentrain.errors import ConfigError
+from gentrain.models import Cache, SequenceModel
+from gentrain.models.layers import TokenModel, keep_mask, remat, sequence_model, unit_variance
+
+
+def build(config: ConfigDict, spec: Spec) -> SequenceModel:
+    """The Transformer of config.model over the tokens of spec; heads that do not divide raise a ConfigError."""
+    if config.width % (2 * config.heads):
+        raise ConfigError(
+            f"config.model.width is {config.width}; rotary heads need a multiple of 2*heads={2 * config.heads}"
+        )
+    if config.heads % config.kv_heads:
+        raise ConfigError(f"config.model.heads is {config.heads}; it must be a multiple of kv_heads={config.kv_heads}")
+    return sequence_model(Transformer(config, spec.vocab, spec.context_vocab))
+
+
+class Place(NamedTuple):
+    """Where the inputs of a layer are: what all layers share.
+
+    index (batch,): the slot of the first; visible (batch, length, slots): what each attends to;
+    cos, sin (batch, length, 1, size/2): of the angles position * base^(-2k/size).
+    """
+
+    index: Array
+    visible: Array
+    cos: Array
+    sin: Array
+
+
+def rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """Turns each pair (x_k, x_{k+size/2}) by its position's angle, so that scores see distances alone.
+
+    x (batch, length, heads, size). Su et al. 2021.
+    """
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+class Block(nn.Module):
+    """One layer: x + attention(norm(x)), then x + mlp(norm(x)), mlp(x) = (silu(x G) * x U) D.
+
+    x (batch, length, width); layer: its number; cache: keys and values (batch, slots, kv_heads, size), in which those
+    of x are written, or None, when those of x are all there are.
+    Zhang & Sennrich 2019, Ainslie et al. 2023, Shazeer 2020.
+    """
+
+    config: ConfigDict
+
+    @nn.compact
+    def __call__(self, x: Array, layer: Array, cache: Cache | None, place: Place, keys: Array | None):
+        config = self.config
+        size = config.width // config.heads
+        inner = config.mlp_width or -(-8 * config.width // (3 * 32)) * 32
+        small = nn.initializers.variance_scaling(0.5 / config.layers, "fan_in", "normal")  # 2 * layers branches add up
+        dtypes = {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
+
+        def dense(name, features, init=unit_variance):
+            return nn.Dense(features, use_bias=False, kernel_init=init, name=name, **dtypes)
+
+        def heads(name, count, y):
+            return dense(name, count * size)(y).reshape(*y.shape[:2], count, size)
+
+        def dropped(y, site):
+            return y if keys is None else y * keep_mask(keys, 2 * layer + site, config.dropout, y.shape[1:], y.dtype)
+
+        y = nn.RMSNorm(name="attention_norm", **dtypes)(x)
+        query = rotate(heads("query", config.heads, y), place.cos, place.sin)
+        key = rotate(heads("key", config.kv_heads, y), place.cos, place.sin)
+        value = heads("value", config.kv_heads, y)
+        if cache is not None:
+            write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
+            cache = key, value = write(cache[0], key, place.index, 0), write(cache[1], value, place.index, 0)
+        y = jax.nn.dot_product_attention(query, key, value, mask=place.visible[:, None])
+        x += dropped(dense("out", config.width, small)(y.reshape(x.shape)), 0)
+
+        y = nn.RMSNorm(name="mlp_norm", **dtypes)(x)
+        y = nn.silu(dense("gate", inner)(y)) * dense("up", inner)(y)
+        return x + dropped(dense("down", config.width, small)(y), 1), cache
+
+
+class Transformer(TokenModel):
+    """Slots hold first the context, seen by all, then the tokens, which see their own sequence up to themselves."""
+
+    def setup(self) -> None:
+        super().setup()
+        config = self.config
+        self.layers = nn.scan(
+            remat(Block, config.remat, scanned=config.scan_layers),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, 1, nn.broadcast, nn.broadcast),
+            out_axes=1,
+            length=config.layers,
+            unroll=1 if config.scan_layers else config.layers,
+        )(config)
+        self.norm = nn.RMSNorm(dtype=config.compute_dtype, param_dtype=config.param_dtype)
+
+    def __call__(self, inputs: Array, context: Array | None = None, keys: Array | None = None) -> Array:
+        x, prefix = self.read_tokens(inputs), self.read_context(context)
+        before = 0 if prefix is None else prefix.shape[1]
+        x = x if prefix is None else jnp.concatenate([prefix, x], axis=1)
+        keys = keys if self.config.dropout else None
+        if keys is not None:
+            x *= keep_mask(keys, 2 * self.config.layers, self.config.dropout, x.shape[1:], x.dtype)
+        slot = jnp.broadcast_to(jnp.arange(x.shape[1])[None, :], x.shape[:2])
+        bos = jnp.pad(inputs == self.vocab, ((0, 0), (before, 0)))
+        first = jax.lax.cummax(jnp.where(bos, slot, before), axis=1)
+        x, _ = self.run(x, slot, first, jnp.full(x.shape[:1], before), keys=keys)
+        return self.logits(x[:, before:])
+
+    def start(self, batch: int, length: int, context: Array | None = None) -> Cache:
+        config, prefix = self.config, self.read_context(context)
+        before = 0 if prefix is None else prefix.shape[1]
+        shape = (batch, config.layers, before + length, config.kv_heads, config.width // config.heads)
+        layers = (jnp.zeros(shape, config.compute_dtype),) * 2
+        at = jnp.full((batch,), before, jnp.int32)
+        if prefix is not None:
+            slot = jnp.broadcast_to(jnp.arange(before)[None, :], (batch, before))
+            _, layers = self.run(prefix, slot, jnp.full_like(slot, before), at, layers)
+        return {"layers": layers, "index": at, "first": at, "prefix": at}
+
+    def step(self, cache: Cache, token: Array) -> tuple[Cache, Array]:
+        index, prefix = cache["index"], cache["prefix"]
+        first = jnp.where(token == self.vocab, index, cache["first"])
+        x = self.read_tokens(token[:, None])
+        x, layers = self.run(x, index[:, None], first[:, None], prefix, cache["layers"])
+        return {"layers": layers, "index": index + 1, "first": first, "prefix": prefix}, self.logits(x)[:, 0]
+
+    def run(self, x: Array, slot: Array, first: Array, prefix: Array, layers: Cache | None = None, keys=None):
+        """All layers over x (batch, length, width) -> (x normed, their caches).
+
+        slot, first (batch, length): of each input and of its sequence's first; prefix (batch,): slots of context.
+        """
+        slots = jnp.arange(x.shape[1] if layers is None else layers[0].shape[2])[None, None, :]
+        own = (first[:, :, None] <= slots) & (slots <= slot[:, :, None])
+        # Counted from the beginning of the sequence, or the distance to the context would tell how much came before.
+        position = prefix[:, None] + slot - first
+        size = self.config.width // self.config.heads
+        wave = self.config.rope_base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
+        angle = position[:, :, None, None] * wave[None, None, None, :]
+        place = Place(slot[:, 0], own | (slots < prefix[:, None, None]), jnp.cos(angle), jnp.sin(angle))
+        x, layers = self.layers(x, jnp.arange(self.config.layers), layers, place, keys)
+        return self.norm(x), layers

@@ -1,0 +1,42 @@
+"""Maximum likelihood, which minimises KL[P||Q] by teacher forcing."""
+
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+from gentrain import models, plugins
+from gentrain.data import Spec
+from gentrain.losses import masked_sum, smoothed_nll
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """loss = -sum_t log Q(x_t | x_<t), in nats a token, over the tokens that are not padding.
+
+    It is the log score, strictly proper: its mean over the data is KL[P||Q] + H(P), least at Q = P alone.
+    """
+
+    model: models.SequenceModel
+    end: int | None
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    players: tuple[str, ...] = ("generator",)
+    splittable: bool = True
+
+    def init(self, key, batch):
+        return {"generator": self.model.init(key)}, {}
+
+    def loss(self, player, params, carry, batch, key, step):
+        inputs = models.shift_right(batch["tokens"], self.model.vocab, self.end)
+        keys = models.example_keys(key, batch["row"])
+        logits = self.model.apply(params[player], inputs, batch.get("context"), keys)
+        loss, nll = smoothed_nll(logits, batch["tokens"], self.label_smoothing, self.z_loss)
+        return masked_sum(loss, batch["mask"]), {"nll": masked_sum(nll, batch["mask"])}
+
+    def remember(self, carry, metrics):
+        return carry
+
+
+def build(config: ConfigDict, spec: Spec) -> Likelihood:
+    model = plugins.load("models", config.model.name).build(config.model, spec)
+    return Likelihood(model, spec.end, config.objective.label_smoothing, config.objective.z_loss)

@@ -1,0 +1,109 @@
+"""One page on a run: what it reached, next to what to compare it with; curves; samples; every setting."""
+
+import base64
+import html
+import math
+from pathlib import Path
+from typing import Any
+
+from gentrain import metrics, plots
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
+table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
+td.number { text-align: right; font-variant-numeric: tabular-nums } tr.best td { font-weight: 600 }
+pre { background: #f6f6f4; padding: .8rem 1rem; overflow-x: auto; white-space: pre-wrap } img { max-width: 100% }
+.samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem }
+"""
+
+
+def _series(records: list[dict[str, Any]], name: str) -> plots.Curve:
+    points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
+    return [p[0] for p in points], [p[1] for p in points]
+
+
+def draw(records: list[dict[str, Any]], folder: Path) -> list[Path]:
+    """Likelihood curves with the baselines as lines, then losses, gradient norms, learning rates and the speed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted({name for record in records for name in record} - {"step", "time"})
+    baselines = {n.removeprefix("baseline/"): _series(records, n)[1][-1] for n in names if n.startswith("baseline/")}
+    best = {name: value for name, value in baselines.items() if name.startswith("best")}
+    independent = {name: value for name, value in baselines.items() if "independent" in name}
+    wanted = [
+        ("likelihood", "nats/token", [n for n in names if n.endswith("/nll")], best),
+        ("images", "nats/image", [n for n in names if n.endswith("/nats_per_image")], independent),
+        ("loss", "loss", [n for n in names if n.endswith("/loss")], {}),
+        ("gradient norm", "norm", [n for n in names if n.endswith("/grad_norm")], {}),
+        ("learning rate", "rate", [n for n in names if n.endswith("/learning_rate")], {}),
+        ("speed", "tokens/s", [n for n in names if n == "tokens_per_second"], {}),
+    ]
+    drawn = []
+    for title, unit, chosen, levels in wanted:
+        lines = {name: line for name in chosen if (line := _series(records, name))[0]}
+        if lines:
+            drawn.append(folder / f"{title.replace(' ', '_')}.png")
+            plots.curves(lines, drawn[-1], title=title, unit=unit, levels=levels)
+    return drawn
+
+
+def _picture(path: Path) -> str:
+    return f'<img alt="{path.stem}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+
+
+def _samples(folder: Path) -> str:
+    """The first, a middle and the last of the samples, side by side."""
+    files = sorted(folder.iterdir()) if folder.exists() else []
+    chosen = sorted({0, len(files) // 2, len(files) - 1} & set(range(len(files))))
+    shown = []
+    for file in (files[i] for i in chosen):
+        body = _picture(file) if file.suffix == ".png" else f"<pre>{html.escape(file.read_text())}</pre>"
+        shown.append(f"<div><b>step {int(file.stem):,}</b>{body}</div>")
+    return f'<div class="samples">{"".join(shown)}</div>'
+
+
+def _table(rows: dict[str, Any], best: str | None = None) -> str:
+    cells = []
+    for name, value in rows.items():
+        text = f"{value:,.4g}" if isinstance(value, float) else html.escape(str(value))
+        cells.append(f'<tr{" class=best" if name == best else ""}><td>{html.escape(name)}</td><td class=number>{text}</td></tr>')
+    return f"<table>{''.join(cells)}</table>"
+
+
+def summarise(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """report.json: the last value of everything measured, and the best of each likelihood on held-out data."""
+    final: dict[str, Any] = {}
+    for record in records:
+        final |= {name: value for name, value in record.items() if value is not None}
+    held_out = [name for name in final if name.split("/")[0] in ("valid", "test") and name.endswith("/nll")]
+    best = {name: min((value, step) for step, value in zip(*_series(records, name), strict=True)) for name in held_out}
+    return {"final": final, "best": {name: {"value": value, "step": step} for name, (value, step) in best.items()}}
+
+
+def verdict(final: dict[str, Any]) -> str:
+    """How the run compares with the best n-gram, or with independent pixels, in one sentence; empty where neither was measured."""
+    for split in ("valid", "test"):
+        for ours, theirs, unit in (("nll", "best_ngram", "nats/token"), ("nats_per_image", "independent_pixels", "nats/image")):
+            mine, baseline = final.get(f"{split}/{ours}"), final.get(f"baseline/{theirs}")
+            if mine is not None and baseline is not None and math.isfinite(mine):
+                word = "better" if mine < baseline else "worse"
+                return f"{mine:.3f} {unit} on {split}: {word} than {theirs.replace('_', ' ').replace('ngram', 'n-gram')}, {baseline:.3f}"
+    return ""
+
+
+def write(workdir: Path) -> Path:
+    """Reads a workdir; writes plots/*.png, report.json and report.html there, and returns the last."""
+    records = metrics.read_jsonl(workdir / "metrics.jsonl")
+    summary = summarise(records)
+    metrics.write_json(workdir / "report.json", summary)
+    measured = {name: value for name, value in sorted(summary["final"].items()) if name != "time"}
+    pictures = "".join(_picture(path) for path in draw(records, workdir / "plots"))
+    page = workdir / "report.html"
+    page.write_text(
+        f"<!doctype html><meta charset=utf-8><title>{html.escape(workdir.name)}</title><style>{STYLE}</style>"
+        f"<h1>{html.escape(workdir.name)}</h1><p>{html.escape(verdict(summary['final']))}</p>"
+        f"<h2>Samples</h2>{_samples(workdir / 'samples')}<h2>Curves</h2>{pictures}"
+        f"<h2>Last values</h2>{_table(measured)}"
+        f"<h2>Config</h2><details><summary>every key</summary>{_table(metrics.read_json(workdir / 'config.json'))}</details>\n"
+    )
+    return page

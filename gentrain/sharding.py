@@ -1,0 +1,119 @@
+"""The mesh, and a NamedSharding for every array; nothing else knows how many devices there are."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from gentrain.errors import ConfigError
+
+AXES = ("replica", "data", "fsdp", "tensor")
+BATCH_AXES = AXES[:3]  # all of them split the rows of a batch
+SMALL = 2**12  # arrays of fewer elements are copied to every device: gathering them would cost more than keeping them
+
+Rules = Sequence[tuple[str, Sequence[str | None]]]
+
+
+def mesh_sizes(config, devices: int) -> tuple[int, ...]:
+    """The length of each axis, -1 filled in. Raises ConfigError where they do not make up the devices there are."""
+    sizes = [config[axis] for axis in AXES]
+    known = math.prod(size for size in sizes if size != -1)
+    if -1 in sizes and devices % known == 0:
+        sizes[sizes.index(-1)] = devices // known
+    if math.prod(sizes) != devices:
+        asked = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
+        raise ConfigError(f"mesh ({asked}) asks for {known} devices and there are {devices}; set one axis to -1 to use them all")
+    return tuple(sizes)
+
+
+def make_mesh(config, batch_size: int, microbatches: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over the devices, by default all of all processes. Raises ConfigError where the batch does not divide over it."""
+    devices = devices or jax.devices()
+    sizes = mesh_sizes(config, len(devices))
+    shards = math.prod(sizes[:3]) * microbatches
+    if batch_size % shards:
+        nearest = max(shards, round(batch_size / shards) * shards)
+        raise ConfigError(
+            f"data.batch_size={batch_size} does not divide over replica*data*fsdp={math.prod(sizes[:3])} devices"
+            f" and {microbatches} microbatches; the nearest that does is {nearest}"
+        )
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The rows of the global batch that this process's devices hold, in order."""
+    slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    starts = {(index[0].start or 0, batch_size if index[0].stop is None else index[0].stop) for index in slices}
+    return np.concatenate([np.arange(*bounds) for bounds in sorted(starts)])
+
+
+def put(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
+    """Puts this process's rows on its devices, as its part of the global batch."""
+    sharding = batch_sharding(mesh)
+    # Without the global shape, processes that hold copies of the same rows would be taken to hold different ones.
+    return {
+        name: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))
+        for name, rows in batch.items()
+    }
+
+
+def path_name(path) -> str:
+    """'params/generator/layers/query/kernel' of a tree path."""
+    return "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
+
+
+def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> tuple[PartitionSpec, str | None]:
+    """How one array is split, and the rule that said so."""
+    for pattern, axes in rules:
+        if re.search(pattern, name) and len(axes) == len(shape):
+            fits = (axis and size % mesh.shape[axis] == 0 for axis, size in zip(axes, shape, strict=True))
+            return PartitionSpec(*(axis if fit else None for axis, fit in zip(axes, fits, strict=True))), pattern
+    fsdp = mesh.shape["fsdp"]
+    sizes = [size if size % fsdp == 0 else 0 for size in shape]
+    if fsdp == 1 or math.prod(shape) < SMALL or not any(sizes):
+        return PartitionSpec(), None
+    largest = sizes.index(max(sizes))
+    return PartitionSpec(*("fsdp" if axis == largest else None for axis in range(len(shape)))), None
+
+
+def shard(tree: Any, mesh: Mesh, rules: Rules = ()) -> Any:
+    """The same tree of jax.ShapeDtypeStruct, each with its sharding.
+
+    An array goes by the first rule whose pattern is found in its path and that names as many dimensions as it has (a dimension
+    that its axis does not divide stays whole); else its largest dimension that fsdp divides is split over fsdp; else it is
+    copied. Optimiser moments lie under their parameter's path, so they go with it. Raises ConfigError for a rule that fits
+    nothing and for a tensor axis that no rule uses.
+    """
+    used: set[str | None] = set()
+
+    def place(path, leaf):
+        spec, rule = _spec(path_name(path), leaf.shape, mesh, rules)
+        used.add(rule)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+
+    placed = jax.tree_util.tree_map_with_path(place, tree)
+    for pattern, _ in rules:
+        if pattern not in used:
+            raise ConfigError(f"mesh.rules: {pattern!r} matches no parameter of this model")
+    if mesh.shape["tensor"] > 1 and not any("tensor" in axes for _, axes in rules):
+        raise ConfigError(f"mesh.tensor={mesh.shape['tensor']} but no rule of mesh.rules uses it; see TRANSFORMER_RULES")
+    return placed
+
+
+def bytes_per_device(tree: Any) -> int:
+    """What one device holds of a tree that shard() has placed."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
+    )

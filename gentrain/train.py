@@ -1,0 +1,290 @@
+"""The run: build, restore, loop, evaluate, log, save. Read this first."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from gentrain import data, metrics, plots, plugins, process, report, sharding, update
+from gentrain.checkpoint import Checkpoints, restore_params
+from gentrain.config import check_same_run, resolved
+from gentrain.errors import CheckpointError, Diverged, Stopped
+from gentrain.objectives import Objective
+from gentrain.update import TrainState
+
+# Peak matmul rate of one device in bfloat16, FLOP/s, by what JAX calls it: the makers' figures.
+PEAK_FLOPS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+class Program(NamedTuple):
+    """What is compiled, and the shapes and places of what goes in and out of it; needs no data."""
+
+    mesh: Mesh
+    objective: Objective
+    init: Callable  # (batch) -> TrainState
+    update: Callable  # (state, batch) -> (state, sums)
+    state: TrainState  # of jax.ShapeDtypeStruct with shardings
+    batch: dict[str, jax.ShapeDtypeStruct]
+
+
+class Run(NamedTuple):
+    """A program, its data and what is measured."""
+
+    config: ConfigDict
+    workdir: Path
+    program: Program
+    data: data.Data
+    evaluators: dict[str, Any]
+
+
+def build_program(config: ConfigDict, spec: data.Spec, mesh: Mesh | None = None) -> Program:
+    """Objective, update and shardings for data of this spec, by default on all devices. Nothing is computed yet."""
+    size, rules = config.data.batch_size, config.mesh.rules
+    mesh = mesh or sharding.make_mesh(config.mesh, size, config.training.microbatches)
+    objective = plugins.load("objectives", config.objective.name).build(config, spec)
+    init, step = update.build(config, objective, mesh)
+    shapes = {"tokens": ((size, spec.length), jnp.int32), "mask": ((size, spec.length), bool), "row": ((size,), jnp.int32)}
+    if spec.context_vocab:
+        shapes["context"] = ((size, spec.context_length), jnp.int32)
+    rows = sharding.batch_sharding(mesh)
+    batch = {name: jax.ShapeDtypeStruct(*shape, sharding=rows) for name, shape in shapes.items()}
+    state = sharding.shard(jax.eval_shape(init, batch), mesh, rules)
+    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    # Without explicit places for the optimiser state the second step would compile again.
+    compiled = jax.jit(step, out_shardings=(places, sharding.replicated(mesh)), donate_argnums=0)
+    return Program(mesh, objective, jax.jit(init, out_shardings=places), compiled, state, batch)
+
+
+def build(config: ConfigDict, workdir: Path) -> Run:
+    """Everything a run needs but its state."""
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
+    source = data.build(config, workdir, sharding.local_rows(mesh, config.data.batch_size))
+    program = build_program(config, source.spec, mesh)
+    evaluators = {
+        name: plugins.load("evaluators", name).build(config, program.objective.model, source, program.mesh)
+        for name in config.evaluate.evaluators
+    }
+    return Run(config, workdir, program, source, evaluators)
+
+
+def start(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> TrainState:
+    """The state to go on from. The ways to start, in order; the first that applies is taken."""
+    # 1. This workdir's own newest good checkpoint: running the command again resumes, whatever else the config says.
+    if found := checkpoints.restore(run.program.state):
+        step, state, _ = found
+        say(f"resuming at step {step}")
+        return state
+    state = run.program.init(zeros(run.program.batch))
+    # 2. The parameters of another run; optimiser state, averages and step are new.
+    if run.config.init_from:
+        wanted = run.program.state.params
+        step, params = restore_params(Path(run.config.init_from) / "checkpoints", wanted)
+        say(f"starting from the parameters of {run.config.init_from} at step {step}")
+        ema = jax.tree.map(jnp.copy, state.params | params) if state.ema else {}
+        state = replace(state, params=state.params | params, ema=ema)
+    # 3. Scratch.
+    return state
+
+
+def zeros(batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """A batch of the right shapes to initialise from."""
+    return {name: jax.jit(jnp.zeros, static_argnums=(0, 1), out_shardings=leaf.sharding)(leaf.shape, leaf.dtype) for name, leaf in batch.items()}
+
+
+def measure(run: Run, state: TrainState, step: int, names: Iterable[str]) -> tuple[dict[str, float], list[Any]]:
+    """Numbers and samples of the named evaluators, on the averaged parameters where there are any."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(run.config.seed), 2), step)
+    numbers: dict[str, float] = {}
+    samples: list[Any] = []
+    for name in names:
+        for label, value in run.evaluators[name](state.ema or state.params, key).items():
+            if isinstance(value, metrics.Texts | metrics.Images):
+                samples.append(value)
+            else:
+                numbers[label] = value
+    return numbers, samples
+
+
+def evaluate(run: Run, state: TrainState, step: int, out: metrics.Writer) -> None:
+    """Measures and writes down."""
+    numbers, samples = measure(run, state, step, run.evaluators)
+    for value in samples:
+        out.samples(step, value)
+    out.scalars(step, numbers)
+    out.say(f"step {step}: " + ", ".join(f"{label} {value:.4g}" for label, value in numbers.items()))
+
+
+class Meter:
+    """Sums over the steps since the last line of the log, and how fast they went."""
+
+    def __init__(self, run: Run):
+        generator = jax.tree.leaves(run.program.state.params["generator"])
+        kind = jax.devices()[0].device_kind
+        peak = next((flops for name, flops in PEAK_FLOPS.items() if kind.startswith(name)), math.nan)
+        # A multiply and an add for each parameter and token forward, twice that backward.
+        self.flops_share = 6 * sum(math.prod(leaf.shape) for leaf in generator) / (peak * jax.device_count())
+        self.weight_name = f"{run.program.objective.players[-1]}/loss"
+        self.reset()
+
+    def reset(self) -> None:
+        self.pending: list[dict[str, metrics.Sum]] = []
+        self.since = time.monotonic()
+
+    def read(self) -> dict[str, float]:
+        """Means over the pending steps, tokens/second and, where the device's peak is known, the share of it in use."""
+        sums = metrics.add(self.pending)
+        rate = sums[self.weight_name].weight / (time.monotonic() - self.since)
+        values = {name: metrics.mean(value) for name, value in sums.items()} | {"tokens_per_second": rate}
+        if math.isfinite(self.flops_share):
+            values["mfu"] = rate * self.flops_share
+        return values
+
+
+def headline(run: Run, values: dict[str, float]) -> str:
+    """The few numbers to watch: each player's likelihood or loss, and the speed."""
+    split = run.data.split(run.config.evaluate.split)
+    unit = "nats/char" if split.tokens == split.characters and run.data.spec.kind == "text" else "nats/token"
+    shown = []
+    for player in dict.fromkeys(run.program.objective.players):
+        nll = values.get(f"{player}/nll")
+        shown.append(f"{nll:.3f} {unit}" if nll is not None else f"{player} loss {values[f'{player}/loss']:.3f}")
+    return ", ".join([*shown, f"{values['tokens_per_second']:,.0f} tokens/s"])
+
+
+def check_finite(run: Run, state: TrainState, step: int) -> None:
+    """Raises Diverged once a player's updates were not finite too many times in a row; its parameters are still the last good ones."""
+    for player, skipped in jax.device_get(state.skipped).items():
+        if skipped >= run.config.training.max_skipped:
+            raise Diverged(
+                f"{player}: {skipped} updates in a row were not finite, from step {step - skipped} on; none was applied."
+                " Lower optimizer.learning_rate or set optimizer.clip_norm, then run the same command to go on from the last checkpoint"
+            )
+
+
+def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
+    """Trains to config.steps, from wherever the workdir stands. Raises Stopped, with the state saved, when asked to stop."""
+    primary = jax.process_index() == 0
+    with ExitStack() as stack:
+        if primary:
+            stack.enter_context(process.lock(workdir))
+        changes = check_same_run(config, workdir / "config.json")
+        out = stack.enter_context(closing(metrics.Writer(workdir, tensorboard=config.log.tensorboard, primary=primary)))
+        for change in changes:
+            out.say(f"changed since the last start: {change}")
+        status = metrics.read_json(workdir / "status.json")
+        if status.get("state") == "done" and status.get("step") == config.steps and not changes:
+            return out.say(f"already done at step {config.steps}: {workdir / 'report.html'}")
+        if primary:
+            metrics.write_json(workdir / "config.json", resolved(config))
+        try:
+            out.status("starting")
+            run = build(config, workdir)
+            options = config.checkpoint
+            checkpoints = stack.enter_context(
+                Checkpoints(workdir / "checkpoints", keep_last=options.keep_last, keep_every=options.keep_every)
+            )
+            out.say(describe(run))
+            step = loop(run, start(run, checkpoints, out.say), checkpoints, stop, out)
+            if primary:
+                out.say(f"done: {report.write(workdir)}")
+            out.status("done", step)
+        except BaseException as error:
+            out.status("stopped" if isinstance(error, Stopped) else "failed")
+            raise
+
+
+def describe(run: Run) -> str:
+    """One line on what is about to be trained, on what."""
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(run.program.state.params))
+    axes = ", ".join(f"{axis}={size}" for axis, size in run.program.mesh.shape.items() if size > 1)
+    data_line = ", ".join(f"{name} {value}" for name, value in run.data.summary.items())
+    return f"{parameters:,} parameters on {jax.device_count()} {jax.devices()[0].platform} device(s) {axes}; {data_line}"
+
+
+def look(config: ConfigDict, workdir: Path, mode: str) -> None:
+    """Evaluates, or only samples from, the newest good checkpoint of a run; works beside the run while it trains."""
+    check_same_run(config, workdir / "config.json")
+    run = build(config, workdir)
+    state, step = restored(run)
+    names = ["samples"] if mode == "sample" else list(run.evaluators)
+    numbers, samples = measure(run, state, step, names)
+    for value in samples:
+        if isinstance(value, metrics.Texts):
+            print("\n".join(value.texts))
+        else:
+            print(plots.image_grid(value.images, workdir / f"{mode}.png"))
+    if mode == "evaluate":
+        print("\n".join(f"{name} {value:.6g}" for name, value in numbers.items()))
+        metrics.write_json(workdir / "evaluation.json", {"step": step, **numbers})
+
+
+def loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.Stop, out: metrics.Writer) -> int:
+    """Steps, saves and evaluations until the last step, which it returns."""
+    config, first, saved = run.config, int(state.step), time.monotonic()
+    make = lambda n: sharding.put(run.data.train.batch(n), run.program.mesh, config.data.batch_size)  # noqa: E731
+    batches = data.prefetch(make, first, config.steps, config.data.prefetch)
+    out.progress(first, config.steps)
+    meter, step = Meter(run), first
+    with closing(batches), stop.deferred():
+        while True:
+            stopping, last, logged = stop.at(step), step >= config.steps, step % config.log.every_steps == 0
+            overdue = logged and process.agree(time.monotonic() - saved > config.checkpoint.every_seconds)
+            if step > first and (stopping or last or overdue or step % config.checkpoint.every_steps == 0):
+                save(run, state, step, checkpoints)
+                saved = time.monotonic()
+            if not stopping and (last or step % config.evaluate.every_steps == 0):
+                try:
+                    with stop.deferred(False):
+                        evaluate(run, state, step, out)
+                except Stopped:  # the evaluation is dropped, the state is not; the next start evaluates this step
+                    save(run, state, step, checkpoints)
+                    stopping = True
+                meter.reset()
+            if stopping or last:
+                checkpoints.wait()
+            if stopping:
+                raise Stopped(f"stopped by a signal at step {step}, which is saved; run the same command to go on")
+            if last:
+                return step
+            step, batch = next(batches)
+            state, sums = run.program.update(state, batch)
+            step += 1
+            meter.pending.append(sums)
+            out.advance()
+            if step % config.log.every_steps == 0 or step == config.steps:
+                values = meter.read()
+                out.scalars(step, values)
+                out.log(step, headline(run, values))
+                out.status("training", step)
+                check_finite(run, state, step)
+                meter.reset()
+
+
+def save(run: Run, state: TrainState, step: int, checkpoints: Checkpoints) -> None:
+    """Starts saving in the background. Never saves what did not stay finite, so a good checkpoint is never rotated out by a bad one."""
+    check_finite(run, state, step)
+    checkpoints.save(step, state, {"steps": run.config.steps, "time": time.time()})
+
+
+def restored(run: Run) -> tuple[TrainState, int]:
+    """The newest good state of the workdir, changing nothing there. Raises CheckpointError where there is none."""
+    with Checkpoints(run.workdir / "checkpoints", read_only=True) as checkpoints:
+        if found := checkpoints.restore(run.program.state):
+            return found[1], found[0]
+    raise CheckpointError(f"no checkpoint in {run.workdir}/checkpoints; train first, or choose another --workdir")

@@ -1,0 +1,100 @@
+"""python -m launch --config configs/x.py[:variant] [--workdir DIR] [--config.key=value ...] [--mode=train|evaluate|sample] [--dry_run]
+
+Exit codes: 0 done, 2 config error, 3 diverged, 4 data error, 5 no usable checkpoint, 6 workdir in use,
+42 stopped by a signal with the state saved: run the same command again.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from gentrain import config as config_rules
+from gentrain import process
+from gentrain.errors import ConfigError, GentrainError
+
+
+def make_flags() -> flags.FlagValues:
+    """The launcher's flags, in a set of their own: importing this module has no side effects."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "configs/<name>.py, or configs/<name>.py:<variant>", flag_values=values)
+    flags.DEFINE_string("workdir", None, "where the run lives; default runs/<name>[-<variant>]", flag_values=values)
+    flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample"], "what to do", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "check the config, print sizes, compute nothing", flag_values=values)
+    environment = os.environ.get
+    flags.DEFINE_string(
+        "coordinator",
+        environment("GENTRAIN_COORDINATOR", ""),
+        "host:port where the processes of one run meet, or 'auto' to ask the cluster (Slurm, MPI, Cloud TPU); empty: one process",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("processes", int(environment("GENTRAIN_NUM_PROCESSES", "1")), "how many", flag_values=values)
+    flags.DEFINE_integer("process", int(environment("GENTRAIN_PROCESS_ID", "0")), "which of them", flag_values=values)
+    return values
+
+
+def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict, Path]:
+    """Flags, config and workdir; any mistake in them is a ConfigError of one line."""
+    values = make_flags()
+    try:
+        rest = values(list(argv))[1:]
+        if rest:
+            raise ConfigError(f"do not know what to do with {' '.join(rest)!r}; options start with --")
+        config = values.config
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a config file or a flag's parser may raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(text.removeprefix("flag ").replace("Did you mean", "did you mean")) from None
+    if config is None:
+        raise ConfigError("no config; try: python -m launch --config configs/quickstart.py")
+    config_rules.validate(config)
+    file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
+    workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant))))
+    return values, config, workdir.absolute()
+
+
+def run(values: flags.FlagValues, config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
+    """Does what the flags say."""
+    if values.coordinator:
+        process.join(values.coordinator, values.processes, values.process)
+    if values.dry_run:
+        from launch.dry_run import dry_run
+
+        dry_run(config)
+    else:
+        from gentrain import train  # imports JAX
+
+        if values.mode == "train":
+            train.train(config, workdir, stop)
+        else:
+            train.look(config, workdir, values.mode)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command as a function; returns the exit code."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    alone = True
+    try:
+        values, config, workdir = parse(sys.argv if argv is None else argv)
+        alone = not values.coordinator
+        with process.Stop(alone) as stop:
+            run(values, config, workdir, stop)
+        return 0
+    except GentrainError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code if alone else process.leave(error.exit_code)
+    except BaseException:
+        if alone:
+            raise
+        traceback.print_exc()
+        return process.leave(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

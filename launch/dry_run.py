@@ -1,0 +1,70 @@
+"""--dry_run: is the config sound, what mesh, how many parameters, how many bytes on each device. Computes nothing."""
+
+import math
+import os
+
+from ml_collections import ConfigDict
+
+from gentrain.errors import DataError
+
+
+def dry_run(config: ConfigDict) -> None:
+    """Builds the program on simulated CPU devices, as many as the mesh asks for (an axis of -1 counts as 1), and prints its sizes.
+
+    No accelerator is touched and nothing is compiled. Data that is not prepared is described from the config where that can be.
+    """
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", math.prod(max(config.mesh[axis], 1) for axis in config.mesh if axis != "rules"))
+
+    from gentrain import data, train
+
+    try:
+        spec = data.build(config, None).spec
+    except DataError as error:
+        spec = data.expected_spec(config)
+        if spec is None:
+            raise
+        print(f"data       not there yet, sizes are from the config ({error})")
+    program = train.build_program(config, spec)
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.state.params))
+    print("mesh       " + ", ".join(f"{axis}={size}" for axis, size in program.mesh.shape.items()))
+    print(f"data       {spec.kind}, {spec.vocab:,} symbols, rows of {spec.length:,} tokens")
+    print(f"batch      {config.data.batch_size:,} rows, {config.data.batch_size * spec.length:,} tokens a step")
+    print(f"parameters {parameters:,}")
+    print("bytes on each device:")
+    sizes = memory(config, program)
+    for name, size in {**sizes, "in all": sum(sizes.values())}.items():
+        print(f"  {name:<32} {size / 2**20:12,.1f} MiB")
+
+
+def memory(config: ConfigDict, program) -> dict[str, int]:
+    """What one device holds at the widest point of a step, an estimate: what the compiler fuses or copies is not counted.
+
+    What is kept for the backward pass is exact as far as autodiff goes: the arrays that the gradient's closure holds for one device's
+    rows of one microbatch, remat included, as if no activation were split over the tensor axis.
+    """
+    import jax
+
+    from gentrain import sharding
+
+    shards = math.prod(program.mesh.shape[axis] for axis in sharding.BATCH_AXES) * config.training.microbatches
+    local = {n: jax.ShapeDtypeStruct((x.shape[0] // shards, *x.shape[1:]), x.dtype) for n, x in program.batch.items()}
+    state, key = program.state, jax.eval_shape(lambda: jax.random.key(0))
+    player = program.objective.players[-1]
+
+    def backward(own, params, carry, batch, key, step):
+        loss = lambda own: program.objective.loss(player, {**params, player: own}, carry, batch, key, step)[0].total
+        return jax.vjp(loss, own)[1]
+
+    kept = jax.eval_shape(backward, state.params[player], state.params, state.carry, local, key, state.step)
+    whole = lambda tree: sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return {
+        "parameters": sharding.bytes_per_device(state.params),
+        "optimiser state": sharding.bytes_per_device(state.opt_state),
+        "averaged parameters": sharding.bytes_per_device(state.ema),
+        "gradients": sharding.bytes_per_device(state.params) * (2 if config.training.microbatches > 1 else 1),
+        "kept for the backward pass": max(whole(kept) - whole(state.params[player]), 0),
+        "batches": sharding.bytes_per_device(program.batch) * (config.data.prefetch + 1),
+    }

@@ -1,0 +1,38 @@
+"""Eight simulated devices, strict broadcasting and checked shapes, for all tests."""
+
+import os
+import tempfile
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+# One compilation cache for the session: the same small programs are compiled again and again, in child processes too.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="gentrain-tests-"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+install_import_hook(["gentrain.losses", "gentrain.decode", "gentrain.models"], "beartype.beartype")
+
+from configs import base
+from gentrain.data import Spec
+
+
+@pytest.fixture
+def config():
+    """Small enough to compile in a second."""
+    config = base.get_config()
+    config.steps = 20
+    config.model.width = 16
+    config.model.heads, config.model.kv_heads = 4, 2
+    config.data.batch_size, config.data.length = 16, 12
+    config.optimizer.learning_rate = 1e-2
+    return config
+
+
+@pytest.fixture
+def spec():
+    return Spec(vocab=7, length=12, end=6, kind="text", decode=lambda tokens: " ".join(map(str, tokens)))

@@ -1,0 +1,308 @@
+"""What every sequence model promises, checked on random tiny instances: invariants, never golden numbers."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from configs.base import TRANSFORMER_RULES, get_config
+from gentrain.data import Spec
+from gentrain.errors import ConfigError
+from gentrain.models.layers import keep_mask
+from gentrain.plugins import load
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+VOCAB, CONTEXT_VOCAB, BATCH, LENGTH, BOS = 7, 5, 3, 8, 7
+VARIANTS = {
+    "lstm": {"name": "lstm"},
+    "lstm tied context": {"name": "lstm", "tie_embeddings": True, "context_vocab": CONTEXT_VOCAB},
+    "transformer": {"name": "transformer"},
+    "transformer tied unrolled": {"name": "transformer", "tie_embeddings": True, "kv_heads": 1, "scan_layers": False},
+    "transformer context": {"name": "transformer", "context_vocab": CONTEXT_VOCAB, "mlp_width": 8},
+}
+variants = pytest.mark.parametrize("variant", VARIANTS)
+both = pytest.mark.parametrize("variant", ["lstm", "transformer"])
+with_context = pytest.mark.parametrize("variant", ["lstm tied context", "transformer context"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def explicit_broadcasting():
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@functools.cache
+def make(variant, **changes):
+    """-> (model with compiled functions, parameters, all of them random, also those that start at 0 or 1)."""
+    config = get_config().model
+    changes = VARIANTS[variant] | changes
+    spec = Spec(VOCAB, LENGTH, None, "text", None, changes.pop("context_vocab", 0))
+    config.update({"width": 16, "layers": 2, "heads": 4, "kv_heads": 2} | changes)
+    model = load("models", config.name).build(config, spec)
+    rng = np.random.default_rng(len(variant))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0.1, 0.3, x.shape), x.dtype), shapes)
+    start = jax.jit(model.start, static_argnums=(1, 2))
+    return model._replace(apply=jax.jit(model.apply), start=start, step=jax.jit(model.step)), params
+
+
+def draw(variant, positions=2):
+    """-> (inputs without a beginning, context or None)."""
+    rng = np.random.default_rng(positions)
+    inputs, context = rng.integers(0, VOCAB, (BATCH, LENGTH)), rng.integers(0, CONTEXT_VOCAB, (BATCH, positions))
+    return jnp.asarray(inputs), jnp.asarray(context) if "context" in variant else None
+
+
+def dropout_keys(seed=1):
+    return jax.random.split(jax.random.key(seed), BATCH)
+
+
+def close(a, b, tolerance=1e-5):
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def changed(a, b):
+    """(batch, length): where the logits differ."""
+    return np.asarray((a != b).any(-1))
+
+
+@functools.cache
+def loss_and_gradient(model):
+    def loss(params, inputs, context=None, keys=None):
+        return jnp.square(model.apply(params, inputs, context, keys)).mean()
+
+    return jax.jit(jax.value_and_grad(loss))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode(model, params, inputs, context):
+    cache = model.start(params, inputs.shape[0], inputs.shape[1], context)
+    _, logits = jax.lax.scan(lambda cache, token: model.step(params, cache, token), cache, inputs.T)
+    return logits.swapaxes(0, 1)
+
+
+@variants
+def test_a_token_is_seen_from_its_position_on_and_not_before(variant):
+    model, params = make(variant)
+    inputs, context = draw(variant)
+    logits = model.apply(params, inputs, context)
+    assert logits.shape == (BATCH, LENGTH, VOCAB)
+    for t in (0, 3, LENGTH - 1):
+        other = inputs.at[:, t].add(1) % VOCAB
+        assert (changed(model.apply(params, other, context), logits) == (np.arange(LENGTH) >= t)[None, :]).all()
+
+
+@variants
+def test_scanned_steps_equal_apply(variant):
+    model, params = make(variant)
+    inputs, context = draw(variant)
+    inputs = inputs.at[0, 0].set(BOS).at[0, 3].set(BOS).at[1, 5].set(BOS).at[1, 6].set(BOS)
+    close(decode(model, params, inputs, context), model.apply(params, inputs, context))
+
+
+@variants
+def test_a_beginning_forgets_what_came_before_but_not_the_context(variant):
+    model, params = make(variant)
+    (inputs, context), t = draw(variant), 3
+    packed = inputs.at[:, t].set(BOS)
+    logits = model.apply(params, packed, context)
+    other = packed.at[:, 1].set((packed[:, 1] + 1) % VOCAB)
+    close(model.apply(params, other, context)[:, t:], logits[:, t:], 1e-6)
+    alone = jnp.roll(packed, -t, axis=1)
+    close(model.apply(params, alone, context)[:, : LENGTH - t], logits[:, t:])
+    if context is not None:
+        assert changed(model.apply(params, packed, (context + 1) % CONTEXT_VOCAB), logits).all()
+
+
+@variants
+def test_the_beginning_is_a_token_of_its_own(variant):
+    model, params = make(variant)
+    inputs, context = draw(variant)
+    logits = [model.apply(params, inputs.at[:, 0].set(token), context)[0, 0] for token in range(VOCAB + 1)]
+    assert len({np.asarray(row).tobytes() for row in logits}) == VOCAB + 1
+    assert params["bos"].shape == (16,) and params["embed"].shape == (VOCAB, 16)
+
+
+@with_context
+@pytest.mark.parametrize("positions", [1, 2])
+def test_a_context_changes_its_own_row(variant, positions):
+    model, params = make(variant)
+    inputs, context = draw(variant, positions)
+    logits = model.apply(params, inputs, context)
+    for position in range(positions):
+        other = context.at[1, position].set((context[1, position] + 1) % CONTEXT_VOCAB)
+        only_its_row = np.array([False, True, False])[:, None]
+        assert (changed(model.apply(params, inputs, other), logits) == only_its_row).all()
+    close(decode(model, params, inputs, context), logits)
+
+
+def test_a_missing_context_is_an_error_and_one_too_many_is_ignored():
+    model, params = make("lstm tied context")
+    inputs, _ = draw("lstm")
+    with pytest.raises(ValueError, match="context of 5"):
+        model.apply(params, inputs)
+    model, params = make("lstm")
+    assert (model.apply(params, inputs, inputs) == model.apply(params, inputs)).all()
+
+
+@with_context
+def test_rows_of_a_cache_go_their_own_ways(variant):
+    """The first dimension of a cache is the batch: rows may be permuted, and may be at different steps."""
+    model, params = make(variant)
+    inputs, context = draw(variant)
+    early, _ = model.step(params, model.start(params, BATCH, LENGTH, context), inputs[:, 0])
+    late, logits_1 = model.step(params, early, inputs[:, 1])
+    _, logits_2 = model.step(params, late, inputs[:, 2])
+    mixed = jax.tree.map(lambda a, b: np.stack([a[2], b[0], b[1]]), early, late)
+    _, logits = model.step(params, mixed, np.stack([inputs[2, 1], inputs[0, 2], inputs[1, 2]]))
+    close(logits, np.stack([logits_1[2], logits_2[0], logits_2[1]]))
+
+
+@variants
+def test_dtypes(variant):
+    model, params = make(variant)
+    low, low_params = make(variant, compute_dtype="bfloat16")
+    half, half_params = make(variant, param_dtype="bfloat16", compute_dtype="bfloat16")
+    inputs, context = draw(variant)
+    assert {x.dtype.name for x in jax.tree.leaves(low_params)} == {"float32"}
+    assert {x.dtype.name for x in jax.tree.leaves(half_params)} == {"bfloat16"}
+    assert jax.eval_shape(decode, half, half_params, inputs, context).dtype == jnp.float32
+    logits, low_logits = model.apply(params, inputs, context), low.apply(params, inputs, context)
+    assert logits.dtype == low_logits.dtype == jnp.float32
+    assert 0 < np.sqrt(np.square(logits - low_logits).mean() / np.var(logits)) < 0.03
+    if "transformer" in variant:
+        cache = jax.eval_shape(functools.partial(low.start, batch=BATCH, length=2), params, context=context)
+        assert {x.dtype.name for x in cache["layers"]} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+@both
+def test_rematerialisation_changes_nothing(variant, remat):
+    _, params = make(variant)
+    inputs, _ = draw(variant)
+    plain, other = (make(variant, remat=name, dropout=0.2)[0] for name in ("none", remat))
+    a, b = (loss_and_gradient(model)(params, inputs, None, dropout_keys()) for model in (plain, other))
+    jax.tree.map(close, a, b)
+    saves = ["remat" in str(jax.make_jaxpr(model.apply)(params, inputs)) for model in (plain, other)]
+    assert saves == [False, True]
+
+
+def test_unrolled_layers_equal_scanned_ones():
+    _, params = make("transformer")
+    inputs, _ = draw("transformer")
+    scanned, unrolled = (make("transformer", scan_layers=scan, remat="none", dropout=0.2)[0] for scan in (True, False))
+    texts = [model.apply.lower(params, inputs).as_text() for model in (scanned, unrolled)]
+    assert ["stablehlo.while" in text for text in texts] == [True, False]
+    assert jax.tree.map(jnp.shape, jax.eval_shape(unrolled.init, jax.random.key(0))) == jax.tree.map(jnp.shape, params)
+    a, b = (loss_and_gradient(model)(params, inputs, None, dropout_keys()) for model in (scanned, unrolled))
+    jax.tree.map(close, a, b)
+
+
+@variants
+def test_dropout_in_a_row_depends_on_its_key_alone(variant):
+    model, params = make(variant, dropout=0.4)
+    inputs, context = (x if x is None else jnp.broadcast_to(x[:1], x.shape) for x in draw(variant))
+    keys = dropout_keys()
+    logits = model.apply(params, inputs, context, keys)
+    assert changed(logits[1:], logits[:1].repeat(2, 0)).all()
+    close(logits[::-1], model.apply(params, inputs, context, keys[::-1]))
+    others = inputs.at[1:].set((inputs[1:] + 1) % VOCAB), context, dropout_keys(2).at[0].set(keys[0])
+    close(logits[0], model.apply(params, *others)[0])
+    plain, _ = make(variant)
+    off = plain.apply(params, inputs, context)
+    assert changed(off, logits).all()
+    assert (model.apply(params, inputs, context) == off).all() and (
+        plain.apply(params, inputs, context, keys) == off
+    ).all()
+
+
+def test_dropped_activations_are_unbiased_and_differ_between_sites():
+    keys = jax.random.split(jax.random.key(3), 50)
+    one, two = (keep_mask(keys, site, 0.2, (20, 10), jnp.float32) for site in (1, 2))
+    assert set(np.unique(one)) == {0, np.float32(1 / 0.8)}
+    assert abs(one.mean() - 1) < 0.03 and abs((one * two).mean() - 1) < 0.06
+
+
+def test_parameters_match_the_sharding_rules():
+    _, params = make("transformer", width=32, layers=3)
+    shapes = {"/".join(k.key for k in path): x.shape for path, x in jax.tree.leaves_with_path(params)}
+    matched = {path: rule for path in shapes for rule, axes in TRANSFORMER_RULES if re.search(rule, path)}
+    assert set(matched.values()) == {rule for rule, _ in TRANSFORMER_RULES}
+    assert {path: shapes[path] for path in matched} == {
+        "embed": (VOCAB, 32),
+        "layers/query/kernel": (3, 32, 32),
+        "layers/key/kernel": (3, 32, 16),
+        "layers/value/kernel": (3, 32, 16),
+        "layers/out/kernel": (3, 32, 32),
+        "layers/gate/kernel": (3, 32, 96),
+        "layers/up/kernel": (3, 32, 96),
+        "layers/down/kernel": (3, 96, 32),
+    }
+    assert set(shapes) - set(matched) == {
+        "bos",
+        "norm/scale",
+        "output/kernel",
+        "output/bias",
+        "layers/attention_norm/scale",
+        "layers/mlp_norm/scale",
+    }
+
+
+@both
+def test_kernels_start_with_the_variance_of_their_fan_in(variant):
+    model, _ = make(variant, width=64, tie_embeddings=variant == "lstm")
+    inputs, _ = draw(variant)
+    params, logits = jax.jit(lambda key: (p := model.init(key), model.apply(p, inputs)))(jax.random.key(4))
+    for path, x in jax.tree.leaves_with_path(params):
+        name = jax.tree_util.keystr(path)
+        if "kernel" in name:
+            gain = 1 / np.sqrt(2 * 2) if re.search("out'|down'", name) else 1
+            assert abs(x.std() * np.sqrt(x.shape[-2]) / gain - 1) < 0.15, name
+    assert ("kernel" in params["output"]) == (variant != "lstm")
+    assert 0.05 < logits.std() < 2
+
+
+@variants
+def test_every_parameter_learns(variant):
+    model, params = make(variant)
+    inputs, context = draw(variant)
+    _, gradient = loss_and_gradient(model)(params, inputs.at[:, 0].set(BOS), context)
+    assert all(jnp.abs(x).max() > 0 for x in jax.tree.leaves(gradient))
+
+
+@with_context
+def test_gradients_under_shard_map_and_vmap(variant):
+    model, params = make(variant)
+    inputs, context = draw(variant)
+    want = loss_and_gradient(model)(params, inputs, context)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, all_of_it = PartitionSpec("data"), PartitionSpec()
+    specs = {"in_specs": (all_of_it, rows, rows), "out_specs": all_of_it, "check_vma": False}
+    jax.tree.map(
+        close, jax.jit(jax.shard_map(loss_and_gradient(model), mesh=mesh, **specs))(params, inputs, context), want
+    )
+    by_row = jax.vmap(loss_and_gradient(model), in_axes=(None, 0, 0))
+    got = jax.jit(by_row)(params, inputs[:, None], context[:, None])
+    jax.tree.map(lambda a, b: close(a.mean(0), b), got, want)
+
+
+def test_impossible_settings_are_config_errors():
+    for changes, text in (
+        ({"width": 20}, "2[*]heads=8"),
+        ({"kv_heads": 3}, "kv_heads=3"),
+        ({"remat": "some"}, "dots, full"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            make("transformer", **changes)

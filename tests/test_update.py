@@ -1,0 +1,198 @@
+"""One update function for any objective: the same step whatever the mesh, the microbatches and the mode; and never a bad one."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gentrain import metrics, sharding, train, update
+from gentrain.config import OPTIMIZERS
+from gentrain.errors import ConfigError
+from gentrain.metrics import Sum
+from tests.helpers import assert_trees_close, ragged_batch
+
+
+def first_steps(config, spec, devices, steps=3, seed=0):
+    """(params, sums) after a few updates on ragged batches, on the host."""
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches, devices)
+    program = train.build_program(config, spec, mesh)
+    state, sums = program.init(train.zeros(program.batch)), []
+    for step in range(steps):
+        batch = ragged_batch(spec, config.data.batch_size, 100 * seed + step)
+        state, named = program.update(state, sharding.put(batch, mesh, config.data.batch_size))
+        sums.append(jax.device_get(named))
+    return jax.device_get(state), sums
+
+
+LAYOUTS = {
+    "data": dict(mesh=dict(data=8)),
+    "fsdp": dict(mesh=dict(data=1, fsdp=8)),
+    "replica": dict(mesh=dict(replica=2, data=2, fsdp=2)),
+    "tensor": dict(mesh=dict(data=2, fsdp=2, tensor=2, rules=((r"kernel$", (None, "tensor")),))),
+    "microbatches": dict(training=dict(microbatches=4), mesh=dict(data=4), devices=4),
+    "shard_map": dict(training=dict(mode="shard_map"), mesh=dict(data=8)),
+    "shard_map, fsdp, microbatches": dict(training=dict(mode="shard_map", microbatches=2), mesh=dict(data=4, fsdp=2)),
+}
+
+
+@pytest.fixture(scope="module")
+def straight_runs():
+    return {}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_every_layout_takes_the_step_that_one_device_takes(config, spec, layout, model, straight_runs, monkeypatch):
+    monkeypatch.setattr(sharding, "SMALL", 1)  # split even the small arrays of this model
+    config.model.name, config.model.dropout, config.optimizer.name = model, 0.1, "sgd"
+    config.optimizer.learning_rate, config.optimizer.clip_norm = 0.3, 0.0
+    if model not in straight_runs:
+        straight_runs[model] = first_steps(config, spec, jax.devices()[:1])
+    straight, sums = straight_runs[model]
+    for section in ("mesh", "training"):
+        config[section].update(layout.get(section, {}))
+    split, split_sums = first_steps(config, spec, jax.devices()[: layout.get("devices", 8)])
+    assert_trees_close(split.params, straight.params, atol=1e-6)
+    for one, other in zip(sums, split_sums, strict=True):
+        for name in one:
+            assert one[name].weight == other[name].weight, name
+            np.testing.assert_allclose(one[name].total, other[name].total, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_the_gradient_is_that_of_the_mean_over_tokens_not_of_a_mean_of_means(config, spec):
+    """By hand: parameters after one sgd step are theta - rate * grad(total / weight) over the whole ragged batch."""
+    config.optimizer.name, config.optimizer.clip_norm, config.training.microbatches = "sgd", 0.0, 4
+    config.mesh.data = 1
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size, 4, jax.devices()[:1])
+    program = train.build_program(config, spec, mesh)
+    state = program.init(train.zeros(program.batch))
+    before = jax.device_get(state.params["generator"])
+    batch = jax.tree.map(jnp.asarray, ragged_batch(spec, config.data.batch_size, 7))
+
+    def mean_loss(own):
+        total, weight = program.objective.loss("generator", {"generator": own}, {}, batch, jax.random.key(0), 0)[0]
+        return total / weight
+
+    gradient = jax.grad(mean_loss)(before)
+    expected = jax.tree.map(lambda p, g: p - config.optimizer.learning_rate * g, before, gradient)
+    state, _ = program.update(state, sharding.put(batch, mesh, config.data.batch_size))
+    assert_trees_close(jax.device_get(state.params["generator"]), expected, atol=1e-6)
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two players on one number each: a critic that moves twice towards twice the generator, a generator that moves towards the data."""
+
+    players: tuple[str, ...] = ("critic", "critic", "generator")
+    splittable: bool = True
+
+    def init(self, key, batch):
+        return {"critic": {"kernel": jnp.zeros(())}, "generator": {"kernel": jnp.ones(())}}, {"seen": jnp.zeros(())}
+
+    def loss(self, player, params, carry, batch, key, step):
+        critic, generator = params["critic"]["kernel"], params["generator"]["kernel"]
+        target = 2 * generator if player == "critic" else jnp.mean(batch["tokens"].astype(jnp.float32)) + 0 * critic
+        own = params[player]["kernel"]
+        error = jnp.where(jnp.any(batch["tokens"] < 0) & (player == "generator"), jnp.nan, jnp.square(own - target))
+        rows = jnp.asarray(batch["tokens"].shape[0], jnp.float32)
+        return Sum(error * rows, rows), {"error": Sum(error * rows, rows)}
+
+    def remember(self, carry, metrics):
+        return {"seen": carry["seen"] + metrics["generator/error"].weight}
+
+
+def duel(config, **changes):
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size, 1, jax.devices()[:1])
+    init, step = update.build(config, Duel(**changes), mesh)
+    return init, jax.jit(step)
+
+
+def test_players_move_in_order_each_on_its_own_loss_and_see_the_moves_before(config):
+    config.optimizer.name, config.optimizer.learning_rate, config.optimizer.schedule = "sgd", 0.25, "constant"
+    config.optimizer.clip_norm = 0.0
+    config.training.ema_decay = 0.5
+    init, step = duel(config)
+    batch = {"tokens": np.full((16, 4), 3, np.int32)}
+    state, sums = step(init(batch), batch)
+    # Each move halves the distance: critic 0 -> 1 -> 1.5 towards 2, then generator 1 -> 2 towards 3.
+    assert state.params == {"critic": {"kernel": 1.5}, "generator": {"kernel": 2.0}}
+    assert state.ema == {"critic": {"kernel": 0.75}, "generator": {"kernel": 1.5}}
+    assert sums["critic/error"] == Sum(16 * (4.0 + 1.0), 32.0)  # both moves
+    assert state.carry == {"seen": 16.0} and state.step == 1
+
+
+def test_an_update_that_is_not_finite_is_not_applied_and_ten_in_a_row_stop_that_player(config):
+    config.optimizer.name, config.optimizer.schedule, config.training.max_skipped = "adam", "constant", 3
+    init, step = duel(config)
+    good, bad = {"tokens": np.full((16, 4), 3, np.int32)}, {"tokens": np.full((16, 4), -1, np.int32)}
+    state, _ = step(init(good), good)
+    after, sums = step(state, bad)
+    assert metrics.mean(sums["generator/skipped"]) == 1 and metrics.mean(sums["critic/skipped"]) == 0
+    assert_trees_close(after.params["generator"], state.params["generator"])
+    assert_trees_close(after.opt_state["generator"], state.opt_state["generator"])
+    assert after.carry == state.carry and after.skipped == {"critic": 0, "generator": 1}
+    assert after.params["critic"] != state.params["critic"]  # the other player goes on
+    recovered, _ = step(after, good)
+    assert recovered.skipped["generator"] == 0 and recovered.params["generator"] != after.params["generator"]
+    for _ in range(3):
+        after, _ = step(after, bad)
+    stuck, _ = step(after, good)  # too many in a row: it stays where it was, so that whoever looks later still sees it
+    assert stuck.skipped["generator"] > 3 and stuck.params["generator"] == after.params["generator"]
+
+
+def test_infinite_parameters_never_come_from_a_finite_gradient(config):
+    config.optimizer.name, config.optimizer.learning_rate, config.optimizer.schedule = "sgd", 3e38, "constant"
+    config.optimizer.clip_norm = 0.0
+    init, step = duel(config)
+    batch = {"tokens": np.full((16, 4), 300, np.int32)}
+    state, sums = step(init(batch), batch)
+    assert metrics.mean(sums["generator/skipped"]) == 1 and state.params["generator"]["kernel"] == 1
+
+
+def test_a_loss_that_is_no_sum_over_examples_refuses_microbatches_and_shard_map(config):
+    config.training.microbatches = 2
+    with pytest.raises(ConfigError, match="microbatches=1"):
+        duel(config, splittable=False)
+    config.training.update({"microbatches": 1, "mode": "shard_map"})
+    with pytest.raises(ConfigError, match="mode='jit'"):
+        duel(config, splittable=False)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_named_optimiser_exists_and_learns(config, name):
+    config.optimizer.name, config.optimizer.schedule, config.optimizer.learning_rate = name, "constant", 0.02
+    transform = update.optimizer(config.optimizer)
+    params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
+    state = transform.init(params)
+
+    def body(carry, _):
+        params, state = carry
+        updates, state = transform.update(jax.tree.map(lambda p: 2 * p, params), state, params)
+        return (jax.tree.map(lambda p, u: p + 0.02 * u, params, updates), state), None
+
+    (moved, _), _ = jax.lax.scan(body, (params, state), length=50)
+    assert optax.tree.norm(moved) < optax.tree.norm(params)
+
+
+def test_weight_decay_is_on_matrices_only(config):
+    config.optimizer.weight_decay = 0.1
+    transform = update.optimizer(config.optimizer)
+    params = {"layers": {"kernel": jnp.ones((2, 3, 3)), "bias": jnp.ones((2, 3)), "scale": jnp.ones((2, 3))}, "bos": jnp.ones(3)}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = transform.update(zero, transform.init(params), params)
+    moved = {"/".join(k.key for k in path) for path, leaf in jax.tree_util.tree_leaves_with_path(updates) if np.any(leaf)}
+    assert moved == {"layers/kernel"}
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine", "rsqrt"])
+def test_schedules_warm_up_to_the_peak_and_decay_to_their_end(config, name):
+    options = config.optimizer
+    options.schedule, options.warmup_steps, options.learning_rate, options.final_fraction = name, 10, 0.5, 0.2
+    rate = update.schedule(options, 110)
+    assert rate(0) == 0 and np.isclose(rate(5), 0.25) and np.isclose(rate(10), 0.5)
+    later = [float(rate(step)) for step in range(10, 111)]
+    assert all(a >= b for a, b in zip(later, later[1:], strict=False))
+    assert np.isclose(later[-1], {"constant": 0.5, "linear": 0.1, "cosine": 0.1, "rsqrt": 0.5 * np.sqrt(10 / 110)}[name])
