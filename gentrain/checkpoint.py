@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import traverse_util
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -85,7 +84,7 @@ class Checkpoints:
         # The copy through JSON finds what is not JSON now, and is safe from changes while the background writes.
         description = json.loads(json.dumps({"meta": dict(meta), "leaves": _kinds(leaves)}))
         args = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(traverse_util.unflatten_dict(leaves, sep="/")),
+            state=ocp.args.PyTreeSave(_nested(leaves)),
             meta=ocp.args.JsonSave(description),
         )
         with self._failing_in_one_line():
@@ -196,12 +195,12 @@ class Checkpoints:
         """The saved arrays at the paths of `expected` only, in its order and shardings."""
         if any(leaf.sharding is None for leaf in expected.values()):
             raise ValueError("every leaf of the abstract state needs a sharding, or Orbax would take the saved one")
-        target = traverse_util.unflatten_dict(expected, sep="/")
+        target = _nested(expected)
         args = ocp.args.PyTreeRestore(
             target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
         )
         restored = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-        arrays = traverse_util.flatten_dict(restored, sep="/")
+        arrays = _leaves(restored)
         return [arrays[path] for path in expected]
 
 
@@ -230,6 +229,18 @@ def _leaves(tree: Any) -> dict[str, Any]:
     if len(leaves) < len(with_paths):
         raise ValueError("two leaves have the same path: a key that contains '/', or both 1 and '1' as keys")
     return leaves
+
+
+def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts by the parts of each path."""
+    root: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        inner = root
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[name] = leaf
+    return root
 
 
 def _kinds(leaves: Mapping[str, Any]) -> dict[str, str]:

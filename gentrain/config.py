@@ -73,7 +73,7 @@ def validate(config: ConfigDict) -> None:
     for room, chosen in (("models", config.model.name), ("objectives", config.objective.name)):
         _check(chosen in plugins.names(room), f"{room[:-1]}.name", chosen, "one of " + ", ".join(plugins.names(room)))
     for chosen in config.evaluate.evaluators:
-        _check(chosen in plugins.names("evaluators"), "evaluate.evaluators", chosen, "of " + ", ".join(plugins.names("evaluators")))
+        _check(chosen in plugins.names("evaluators"), "evaluate.evaluators", chosen, "one of " + ", ".join(plugins.names("evaluators")))
     batch, microbatches, model = config.data.batch_size, config.training.microbatches, config.model
     _check(batch % microbatches == 0, "training.microbatches", microbatches, f"a divisor of data.batch_size={batch}")
     shards = math.prod(size for axis in ("replica", "data", "fsdp") if (size := config.mesh[axis]) > 0)

@@ -80,14 +80,16 @@ def summarise(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {"final": final, "best": {name: {"value": value, "step": step} for name, (value, step) in best.items()}}
 
 
-def verdict(final: dict[str, Any]) -> str:
-    """How the run compares with the best n-gram, or with independent pixels, in one sentence; empty where neither was measured."""
-    for split in ("valid", "test"):
-        for ours, theirs, unit in (("nll", "best_ngram", "nats/token"), ("nats_per_image", "independent_pixels", "nats/image")):
-            mine, baseline = final.get(f"{split}/{ours}"), final.get(f"baseline/{theirs}")
-            if mine is not None and baseline is not None and math.isfinite(mine):
+def verdict(values: dict[str, Any]) -> str:
+    """Held-out likelihood in the unit people compare, beside the baseline that was measured with it; empty without one."""
+    for split in ("valid", "test", "train"):
+        for ours, theirs, unit in (("nll", "best n-gram", "nats/token"), ("nats_per_image", "independent pixels", "nats/image")):
+            mine, baseline = values.get(f"{split}/{ours}"), values.get(f"baseline/{theirs.replace(' ', '_').replace('-', '')}")
+            if mine is not None and baseline is not None:
+                per_char = values.get(f"{split}/nats_per_char")
+                unit = "nats/char" if per_char == mine else unit
                 word = "better" if mine < baseline else "worse"
-                return f"{mine:.3f} {unit} on {split}: {word} than {theirs.replace('_', ' ').replace('ngram', 'n-gram')}, {baseline:.3f}"
+                return f"{mine:.3f} {unit} on {split}, {word} than {theirs} ({baseline:.3f})"
     return ""
 
 

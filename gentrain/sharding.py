@@ -71,7 +71,7 @@ def put(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, 
 
 def path_name(path) -> str:
     """'params/generator/layers/query/kernel' of a tree path."""
-    return "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> tuple[PartitionSpec, str | None]:

@@ -126,8 +126,11 @@ def evaluate(run: Run, state: TrainState, step: int, out: metrics.Writer) -> Non
     numbers, samples = measure(run, state, step, run.evaluators)
     for value in samples:
         out.samples(step, value)
+        if isinstance(value, metrics.Texts):
+            out.say(f"step {step}: sampled {' | '.join(text.splitlines()[0][:80] for text in value.texts[:8] if text.strip())}")
     out.scalars(step, numbers)
-    out.say(f"step {step}: " + ", ".join(f"{label} {value:.4g}" for label, value in numbers.items()))
+    held_out = report.verdict(numbers) or ", ".join(f"{label} {value:.4g}" for label, value in numbers.items())
+    out.say(f"step {step}: {held_out}")
 
 
 class Meter:

@@ -4,10 +4,13 @@ Exit codes: 0 done, 2 config error, 3 diverged, 4 data error, 5 no usable checkp
 42 stopped by a signal with the state saved: run the same command again.
 """
 
+import difflib
 import logging
 import os
+import re
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,10 +22,10 @@ from gentrain import process
 from gentrain.errors import ConfigError, GentrainError
 
 
-def make_flags() -> flags.FlagValues:
+def make_flags(argv: Sequence[str]) -> flags.FlagValues:
     """The launcher's flags, in a set of their own: importing this module has no side effects."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "configs/<name>.py, or configs/<name>.py:<variant>", flag_values=values)
+    config_flags.DEFINE_config_file("config", None, "configs/<name>.py, or configs/<name>.py:<variant>", flag_values=values, sys_argv=list(argv))
     flags.DEFINE_string("workdir", None, "where the run lives; default runs/<name>[-<variant>]", flag_values=values)
     flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample"], "what to do", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "check the config, print sizes, compute nothing", flag_values=values)
@@ -40,23 +43,38 @@ def make_flags() -> flags.FlagValues:
 
 def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict, Path]:
     """Flags, config and workdir; any mistake in them is a ConfigError of one line."""
-    values = make_flags()
+    override = re.compile("--?(?:no)?config[.]([^=]*)")
+    without = [argument for argument in argv if not override.match(argument)]
     try:
+        values, plain = make_flags(argv), make_flags(without)
+        plain(without)
+        if plain.config is None:
+            raise ConfigError("no config; try: python -m launch --config configs/quickstart.py")
+        known = config_rules.flatten(plain.config)
+        for key in (found[1] for found in map(override.match, argv) if found):
+            if key not in known:
+                nearest = difflib.get_close_matches(key, known, 1, 0) or [key]
+                raise ConfigError(f"config has no key {key!r}; did you mean {nearest[0]!r}?")
         rest = values(list(argv))[1:]
         if rest:
             raise ConfigError(f"do not know what to do with {' '.join(rest)!r}; options start with --")
-        config = values.config
     except ConfigError:
         raise
     except Exception as error:  # whatever a config file or a flag's parser may raise
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(text.removeprefix("flag ").replace("Did you mean", "did you mean")) from None
-    if config is None:
-        raise ConfigError("no config; try: python -m launch --config configs/quickstart.py")
-    config_rules.validate(config)
+        raise ConfigError(one_line(error)) from None
+    config_rules.validate(values.config)
     file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
     workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant))))
-    return values, config, workdir.absolute()
+    return values, values.config, workdir.absolute()
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong at the bottom of a chain of errors and, in a config file, where."""
+    while not isinstance(error, flags.Error) and (error.__cause__ or error.__context__):
+        error = error.__cause__ or error.__context__
+    text = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "configs" in Path(frame.filename).parts]
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {text}" if frames else text or type(error).__name__
 
 
 def run(values: flags.FlagValues, config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
@@ -79,6 +97,7 @@ def run(values: flags.FlagValues, config: ConfigDict, workdir: Path, stop: proce
 def main(argv: Sequence[str] | None = None) -> int:
     """The command as a function; returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # the source line helps nobody here
     alone = True
     try:
         values, config, workdir = parse(sys.argv if argv is None else argv)

@@ -9,6 +9,8 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="gentrain-tests-"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the tests spend their time compiling, not computing
+os.environ.setdefault("GENTRAIN_CACHE", tempfile.mkdtemp(prefix="gentrain-data-"))
 
 import jax
 import pytest

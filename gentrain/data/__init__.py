@@ -111,7 +111,7 @@ def build(config: Any, workdir: Path | None, rows: np.ndarray | None = None) -> 
     def split(name: str) -> Split:
         if name not in corpus.SPLITS:
             raise ConfigError(f"no split is named {name!r}; there are: {', '.join(corpus.SPLITS)}")
-        found = Pass([part for part in parts(name) if part.rows], data.batch_size, rows, spec.length)
+        found = Pass(parts(name), data.batch_size, rows, spec.length)
         if not found.batches:
             raise DataError(f"the split {name!r} of {', '.join(names)} is empty; {FIX_EMPTY}")
         return found
@@ -201,12 +201,12 @@ def quantise(raw: Corpus, levels: int) -> Corpus:
     table = np.minimum(levels - 1, values * levels // raw.meta["top"]).astype(np.uint8)
 
     def make(folder: Path) -> None:
-        writer = Writer(folder)
-        for name, arrays in raw.splits.items():
-            for tokens, lengths in corpus.blocks(arrays):
-                writer.extend(name, table[tokens], lengths, len(tokens))
-            writer.labels[name].extend(arrays.labels.tolist())
-        writer.close(**{key: raw.meta[key] for key in ("kind", "shape", "top", "classes")})
+        with Writer(folder) as writer:
+            for name, arrays in raw.splits.items():
+                for tokens, lengths in corpus.blocks(arrays):
+                    writer.extend(name, table[tokens], lengths, len(tokens))
+                writer.labels[name].extend(arrays.labels.tolist())
+            writer.finish(**{key: raw.meta[key] for key in ("kind", "shape", "top", "classes")})
 
     return corpus.read(corpus.cached(["quantised", raw.digest, levels], make))
 

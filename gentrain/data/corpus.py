@@ -71,6 +71,7 @@ def cached(key: Any, make: Callable[[Path], None]) -> Path:
         ) from error
     try:
         make(unfinished)
+        unfinished.chmod(0o755)  # a cache may be shared by users
         (unfinished / "key.json").write_text(text)
         try:
             unfinished.rename(folder)
@@ -110,9 +111,16 @@ class Writer:
         self.lengths[split].frombytes(np.asarray(lengths, np.int64).tobytes())
         self.characters[split] += characters
 
-    def close(self, **meta: Any) -> None:
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self.files.values():
+            file.close()
+
+    def finish(self, **meta: Any) -> None:
+        """Notes what was written; without it the folder is no corpus."""
         for split in SPLITS:
-            self.files[split].close()
             offsets = np.concatenate([[0], np.cumsum(np.asarray(self.lengths[split], np.int64))]).astype(np.int64)
             offsets.tofile(self.folder / f"{split}.offsets")
             np.asarray(self.labels[split], np.int32).tofile(self.folder / f"{split}.labels")

@@ -101,7 +101,6 @@ def convert(folder: Path, out: Path, data: Any) -> None:
     held = {
         s: int(total * f) for s, f in (("valid", data.valid_fraction), ("test", data.test_fraction)) if s not in given
     }
-    writer = Writer(out)
 
     def examples() -> Iterator[tuple[str, str, dict[str, Any]]]:
         for split, name in given.items():
@@ -113,11 +112,13 @@ def convert(folder: Path, out: Path, data: Any) -> None:
                     target = split
                 yield target, f"example {number} of {name!r} in {folder}", example
 
-    if data.text_key in features:
-        write_texts(writer, examples(), data)
-    else:
-        label = features.get("label")
-        write_images(writer, examples(), data, list(label.names) if isinstance(label, tfds.features.ClassLabel) else [])
+    with Writer(out) as writer:
+        if data.text_key in features:
+            write_texts(writer, examples(), data)
+        else:
+            labelled = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
+            classes = list(features["label"].names) if labelled else []
+            write_images(writer, examples(), data, classes)
 
 
 def read(builder: Any, split: str) -> Iterator[dict[str, Any]]:
@@ -150,7 +151,7 @@ def write_texts(writer: Writer, examples: Iterator[tuple[str, str, dict[str, Any
             ) from error
         if document:
             writer.add(split, document)
-    writer.close(kind="text")
+    writer.finish(kind="text")
 
 
 def write_images(
@@ -172,7 +173,7 @@ def write_images(
         if pixels.shape != shape:
             raise DataError(sizes(first, shape, where, pixels.shape))
         writer.add(split, pixels.tobytes(), int(example["label"]) if classes else None)
-    writer.close(kind="image", shape=shape, top=255, classes=classes)
+    writer.finish(kind="image", shape=shape, top=255, classes=classes)
 
 
 def to_pixels(image: Any, channels: int, size: int) -> np.ndarray:

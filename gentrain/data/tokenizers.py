@@ -259,14 +259,14 @@ def encode(raw: Corpus, tokenizer: Tokenizer, key: str) -> Corpus:
     """The corpus in tokens, the end token after each document."""
 
     def make(folder: Path) -> None:
-        writer = corpus.Writer(folder, np.min_scalar_type(tokenizer.symbols))
-        for split in corpus.SPLITS:
-            for text, lengths in corpus.blocks(raw.splits[split]):
-                tokens, counts = tokenizer.encode(text, lengths)
-                ends = np.cumsum(counts + 1) - 1
-                closed = np.full(len(tokens) + len(counts), tokenizer.symbols, writer.dtype)
-                closed[np.delete(np.arange(len(closed)), ends)] = tokens
-                writer.extend(split, closed, counts + 1, int(characters(text).sum()) + len(counts))
-        writer.close(kind="text")
+        with corpus.Writer(folder, np.min_scalar_type(tokenizer.symbols)) as writer:
+            for split in corpus.SPLITS:
+                for text, lengths in corpus.blocks(raw.splits[split]):
+                    tokens, counts = tokenizer.encode(text, lengths)
+                    ends = np.cumsum(counts + 1) - 1
+                    closed = np.full(len(tokens) + len(counts), tokenizer.symbols, writer.dtype)
+                    closed[np.delete(np.arange(len(closed)), ends)] = tokens
+                    writer.extend(split, closed, counts + 1, int(characters(text).sum()) + len(counts))
+            writer.finish(kind="text")
 
     return corpus.read(corpus.cached(["encoded", raw.digest, key], make))

@@ -1,0 +1,22 @@
+"""A character LSTM on American surnames, by maximum likelihood: the first thing to run.
+
+    python -m launch --config configs/quickstart.py
+"""
+
+from configs import base
+
+
+def get_config(variant: str = ""):
+    config = base.get_config()
+    config.steps = 3000
+    config.data.name = "surnames"
+    config.data.batch_size = 128
+    config.data.length = 16
+    config.data.valid_fraction = 0.05
+    config.model.width = 128
+    config.optimizer.learning_rate = 5e-3
+    config.optimizer.warmup_steps = 100
+    config.evaluate.evaluators = ("likelihood", "samples", "baselines")
+    config.evaluate.ngram_order = 6
+    config.evaluate.every_steps = 500
+    return config

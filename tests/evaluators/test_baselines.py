@@ -1,0 +1,95 @@
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+
+from gentrain import data
+from gentrain.evaluators import baselines
+
+
+def documents(seed, count, vocab, longest=12):
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(1, longest, count)
+    return draw.integers(0, vocab, lengths.sum()), np.concatenate([[0], np.cumsum(lengths)])
+
+
+def by_dictionary(train, vocab, order):
+    """The same n-gram, one probability at a time: (context, token) -> p."""
+    counts = [defaultdict(Counter) for _ in range(order)]
+    for a, b in zip(train[1], train[1][1:], strict=False):
+        padded = [-1] * order + train[0][a:b].tolist()
+        for at in range(order, len(padded)):
+            for n in range(order):
+                counts[n][tuple(padded[at - n : at])][padded[at]] += 1
+
+    def p(context, token, n):
+        if n < 0:
+            return 1 / vocab
+        followers = counts[n][tuple(context[len(context) - n :])]
+        total, kinds = followers.total(), len(followers)
+        lower = p(context, token, n - 1)
+        return (followers[token] + kinds * lower) / (total + kinds) if total else lower
+
+    return lambda context, token: p(context, token, order - 1)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize("vocab", [3, 40])
+def test_witten_bell_is_the_dictionary_one(order, vocab):
+    train, valid = documents(0, 60, vocab - 1), documents(1, 30, vocab)  # valid has a token that train lacks
+    p = by_dictionary(train, vocab, order)
+    nats = []
+    for a, b in zip(valid[1], valid[1][1:], strict=False):
+        padded = [-1] * order + valid[0][a:b].tolist()
+        nats += [-np.log(p(padded[:at], padded[at])) for at in range(order, len(padded))]
+    assert baselines.witten_bell(train, valid, vocab, order) == pytest.approx(np.mean(nats), rel=1e-12)
+
+
+def test_witten_bell_sums_to_one():
+    train, vocab = documents(0, 40, 5), 5
+    prefix = train[0][:4]
+    total = 0.0
+    for token in range(vocab):
+        before = np.append(prefix, token), np.array([0, 5])
+        nats_with = baselines.witten_bell(train, before, vocab, 4) * 5
+        nats_without = baselines.witten_bell(train, (prefix, np.array([0, 4])), vocab, 4) * 4
+        total += np.exp(nats_without - nats_with)
+    assert total == pytest.approx(1.0, rel=1e-10)
+
+
+def test_orders_come_together():
+    train, valid = documents(0, 60, 4), documents(1, 30, 4)
+    orders = list(baselines.witten_bell_orders(train, valid, 4, 3))
+    assert orders == [baselines.witten_bell(train, valid, 4, order) for order in (1, 2, 3)]
+
+
+def test_positions():
+    train, valid = np.array([0, 1, 0, 1, 1, 1]), np.array([0, 1, 1, 0])
+    first, second = np.array([2.5, 1.5]) / 4, np.array([0.5, 3.5]) / 4
+    expected = -np.log([first[0] * second[1], first[1] * second[0]]).mean()
+    assert baselines.positions(train, valid, 2, 2) == pytest.approx(expected)
+
+
+def test_digits_are_known(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path))
+    config.data.name, config.data.levels = "digits", 2
+    evaluate = baselines.build(config, None, data.build(config, None), None)
+    assert evaluate(None, None) == {"baseline/independent_pixels": pytest.approx(25.3, abs=0.1)}
+
+
+def test_evaluator_names_orders_and_remembers(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a.txt").write_text("abcabd" * 100)
+    config.data.name, config.data.valid_fraction, config.evaluate.ngram_order = f"text:{tmp_path / 'a.txt'}", 0.1, 3
+    found = data.build(config, None)
+    asked = []
+    evaluate = baselines.build(
+        config, None, found._replace(split=lambda name: asked.append(name) or found.split(name)), None
+    )
+    numbers = evaluate({}, None)
+    assert list(numbers) == ["baseline/ngram_1", "baseline/ngram_2", "baseline/ngram_3", "baseline/best_ngram"]
+    assert numbers["baseline/best_ngram"] == min(numbers.values())
+    assert evaluate({}, None) == numbers
+    assert asked == ["train", "valid"]
+    config.evaluate.ngram_order = 0
+    assert baselines.build(config, None, found, None)({}, None) == {}

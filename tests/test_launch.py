@@ -1,0 +1,226 @@
+"""The program as its users run it: start, resume, stop, fail, look, on one process and on two."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from gentrain import metrics, process, train
+from gentrain.errors import CheckpointError, Stopped, WorkdirInUse
+from tests.helpers import ROOT, assert_trees_close, environment, launch
+
+SMALL = [
+    *("--config=configs/quickstart.py", "--config.steps=6", "--config.model.width=16", "--config.data.batch_size=16"),
+    *("--config.evaluate.batches=2", "--config.evaluate.every_steps=3", "--config.evaluate.ngram_order=2"),
+    *("--config.optimizer.warmup_steps=2", "--config.log.every_steps=1", "--config.checkpoint.every_steps=3"),
+]
+
+
+@pytest.fixture
+def run_config(config):
+    """A run of six steps that uses what a resume could forget: averages, moments, a schedule, dropout, microbatches."""
+    config.steps, config.model.dropout, config.training.ema_decay = 6, 0.1, 0.9
+    config.training.microbatches, config.optimizer.warmup_steps = 2, 2
+    config.evaluate.batches, config.evaluate.every_steps, config.sample.count = 2, 3, 2
+    config.checkpoint.every_steps, config.log.every_steps, config.log.tensorboard = 2, 2, False
+    return config
+
+
+class StopAt(process.Stop):
+    """Asks to stop after a step, as a signal would."""
+
+    def __init__(self, step=None):
+        super().__init__()
+        self.step = step
+
+    def at(self, step):
+        return step == self.step
+
+
+def final(config, workdir):
+    state, step = train.restored(train.build(config, workdir))
+    return jax.device_get(state), step
+
+
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_three_steps_and_three_more_are_six_bit_for_bit(run_config, tmp_path, model):
+    run_config.model.name = model
+    train.train(run_config, tmp_path / "straight", StopAt())
+    with pytest.raises(Stopped, match="at step 3"):
+        train.train(run_config, tmp_path / "resumed", StopAt(3))
+    train.train(run_config, tmp_path / "resumed", StopAt())
+    straight, resumed = (final(run_config, tmp_path / name)[0] for name in ("straight", "resumed"))
+    assert int(straight.step) == 6
+    assert_trees_close(straight, resumed)
+    logged = [metrics.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("straight", "resumed")]
+    for one, other in zip(*logged, strict=True):
+        for timed in ("time", "tokens_per_second"):
+            one.pop(timed, None), other.pop(timed, None)
+        # The resumed run logs step 4 over one step, the straight one over two.
+        if one["step"] != 4:
+            assert one == other
+
+
+def test_a_run_leaves_what_the_readme_says_and_is_done_the_second_time(tmp_path):
+    first = launch(*SMALL, f"--workdir={tmp_path}/run")
+    assert first.returncode == 0, first.stderr
+    assert "best n-gram" in first.stdout and "sampled" in first.stdout and "nats/char" in first.stdout
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left >= {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "samples", "plots", "status.json", "report.html", "report.json"}
+    records = metrics.read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert [record["step"] for record in records] == list(range(7))
+    assert all("generator/nll" in record for record in records[1:])
+    assert [record["step"] for record in records if "valid/nll" in record] == [0, 3, 6]
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 3 and list((tmp_path / "run" / "tensorboard").iterdir())
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["final"]["step"] == 6 and report["best"]["valid/nll"]["value"] > 0
+    assert "data:image/png;base64" in (tmp_path / "run" / "report.html").read_text()
+    again = launch(*SMALL, f"--workdir={tmp_path}/run")
+    assert again.returncode == 0 and "already done at step 6" in again.stdout
+
+    longer = launch(*SMALL, f"--workdir={tmp_path}/run", "--config.steps=8")
+    assert longer.returncode == 0 and "resuming at step 6" in longer.stdout and "steps: 6 -> 8" in longer.stdout
+    other = launch(*SMALL, f"--workdir={tmp_path}/run", "--config.model.width=32")
+    assert other.returncode == 2 and "model.width: 16 -> 32" in other.stderr
+
+    measured = launch(*SMALL, f"--workdir={tmp_path}/run", "--mode=evaluate", "--config.evaluate.split=test")
+    assert measured.returncode == 0 and "test/nll" in measured.stdout
+    sampled = launch(*SMALL, f"--workdir={tmp_path}/run", "--mode=sample", "--config.sample.count=5", "--config.sample.temperature=0.5")
+    assert sampled.returncode == 0 and sampled.stdout.count("\n") == 5
+
+    child = launch(*SMALL, f"--workdir={tmp_path}/child", f"--config.init_from={tmp_path}/run")
+    assert child.returncode == 0 and f"from the parameters of {tmp_path}/run at step 8" in child.stdout
+    wrong = launch(*SMALL, f"--workdir={tmp_path}/wrong", f"--config.init_from={tmp_path}/run", "--config.model.layers=2")
+    assert wrong.returncode == 5 and "params/generator" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def start(*arguments, **extra):
+    command = [sys.executable, "-m", "launch", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=environment(**extra), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, child, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.05)
+
+
+def test_sigterm_saves_and_leaves_with_42_and_kill_9_loses_nothing_that_was_saved(tmp_path):
+    steps = ["--config.steps=150", "--config.checkpoint.every_steps=50", "--config.log.every_steps=5", "--config.evaluate.every_steps=1000"]
+    straight = launch(*SMALL, *steps, f"--workdir={tmp_path}/straight")
+    assert straight.returncode == 0, straight.stderr
+
+    workdir, status = tmp_path / "cut", tmp_path / "cut" / "status.json"
+    child = start(*SMALL, *steps, f"--workdir={workdir}")
+    wait_for(lambda: (metrics.read_json(status).get("step") or 0) >= 10, child)
+    child.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    _, errors = child.communicate(timeout=20)
+    assert child.returncode == 42 and time.monotonic() - asked < 10, errors
+    saved = int(errors.split("at step ")[1].split(",")[0])
+    assert saved >= 10 and metrics.read_json(status)["state"] == "stopped"
+
+    child = start(*SMALL, *steps, f"--workdir={workdir}")
+    wait_for(lambda: (metrics.read_json(status).get("step") or 0) >= 60, child)
+    child.kill()
+    assert f"resuming at step {saved}" in child.communicate()[0]
+    assert launch(*SMALL, *steps, f"--workdir={workdir}").returncode == 0
+    last = [json.loads((tmp_path / name / "report.json").read_text())["final"] for name in ("straight", "cut")]
+    for name in ("valid/nll", "generator/grad_norm", "samples/entropy"):
+        assert last[0][name] == last[1][name], name
+
+
+def test_sigterm_before_the_first_step_is_no_traceback(tmp_path):
+    child = start(*SMALL, f"--workdir={tmp_path}/run")
+    wait_for(lambda: (tmp_path / "run" / "status.json").exists(), child)
+    child.send_signal(signal.SIGTERM)
+    _, errors = child.communicate(timeout=20)
+    assert child.returncode == 42 and "Traceback" not in errors
+
+
+def test_one_job_a_workdir(tmp_path, run_config):
+    with process.lock(tmp_path), pytest.raises(WorkdirInUse, match=f"process {os.getpid()} "):
+        train.train(run_config, tmp_path, StopAt())
+    with process.lock(tmp_path):
+        second = launch(*SMALL, f"--workdir={tmp_path}")
+    assert second.returncode == 6 and str(os.getpid()) in second.stderr and "Traceback" not in second.stderr
+
+
+def test_what_cannot_be_trained_on_or_written_to(tmp_path):
+    missing = launch(*SMALL, f"--workdir={tmp_path}/a", "--config.data.name=text:/no/such/file")
+    assert missing.returncode == 4 and "/no/such/file" in missing.stderr and "Traceback" not in missing.stderr
+    (tmp_path / "file").write_text("")
+    occupied = launch(*SMALL, f"--workdir={tmp_path}/file")
+    assert occupied.returncode == 2 and "workdir" in occupied.stderr and "Traceback" not in occupied.stderr
+    nothing = launch(*SMALL, f"--workdir={tmp_path}/nothing", "--mode=sample")
+    assert nothing.returncode == 5 and "no checkpoint" in nothing.stderr
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_divergence_ends_with_3_and_leaves_no_bad_checkpoint(tmp_path):
+    run = launch(*SMALL, f"--workdir={tmp_path}", "--config.steps=40", "--config.optimizer.learning_rate=1e38", "--config.optimizer.warmup_steps=0")
+    assert run.returncode == 3 and "10 updates in a row" in run.stderr, run.stderr
+    assert metrics.read_json(tmp_path / "status.json")["state"] == "failed"
+    for step in (path.name for path in (tmp_path / "checkpoints").iterdir()):
+        assert int(step) < 10
+
+
+def test_a_damaged_newest_checkpoint_falls_back_and_never_to_step_0(run_config, tmp_path):
+    with pytest.raises(Stopped):
+        train.train(run_config, tmp_path, StopAt(4))
+    damage = [max((path for path in (tmp_path / "checkpoints" / "4").rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)]
+    damage[0].write_bytes(damage[0].read_bytes()[:-1] + b"?")
+    with pytest.warns(UserWarning, match=damage[0].name):
+        train.train(run_config, tmp_path, StopAt())
+    assert final(run_config, tmp_path)[1] == 6
+    for path in (tmp_path / "checkpoints").rglob("manifest.json"):
+        path.write_text("{}")
+    run_config.steps = 8
+    with pytest.raises(CheckpointError, match="damaged"):
+        train.train(run_config, tmp_path, StopAt())
+
+
+def test_a_checkpoint_goes_on_on_another_mesh(run_config, tmp_path):
+    with pytest.raises(Stopped):
+        train.train(run_config, tmp_path, StopAt(3))
+    here = final(run_config, tmp_path)[0]
+    run_config.mesh.update({"data": 2, "fsdp": 4})
+    assert_trees_close(final(run_config, tmp_path)[0], here)
+    train.train(run_config, tmp_path, StopAt())
+
+
+def test_two_processes_train_as_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    pair = [
+        start(*SMALL, f"--workdir={tmp_path}/two", f"--coordinator={address}", "--processes=2", f"--process={index}", JAX_NUM_CPU_DEVICES="2")
+        for index in range(2)
+    ]
+    outputs = [child.communicate(timeout=180) for child in pair]
+    assert [child.returncode for child in pair] == [0, 0], outputs
+    alone = launch(*SMALL, f"--workdir={tmp_path}/one", JAX_NUM_CPU_DEVICES="4")
+    assert alone.returncode == 0, alone.stderr
+    two, one = (metrics.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
+    assert [record["step"] for record in two] == [record["step"] for record in one]
+    for a, b in zip(two, one, strict=True):
+        for name in ("generator/nll", "generator/grad_norm", "valid/nll"):
+            if name in a:
+                np.testing.assert_allclose(a[name], b[name], rtol=2e-5, err_msg=f"{name} at step {a['step']}")
+
+
+@pytest.mark.parametrize("config", sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("base", "__init__")))
+def test_every_config_builds_and_traces_one_update(config):
+    run = launch(f"--config=configs/{config}.py", "--dry_run")
+    assert run.returncode == 0, run.stderr
+    assert "parameters" in run.stdout and "MiB" in run.stdout and "mesh" in run.stdout
