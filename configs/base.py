@@ -30,14 +30,20 @@ def get_config() -> ConfigDict:
     config.data.batch_size = 64  # examples a step over all devices and processes
     config.data.length = 64  # tokens a row (text); longer documents are cut into rows of this length
     config.data.layout = "pad"  # 'pad': one document (or piece of one) a row; 'pack': as many whole documents as fit
-    config.data.tokenizer = "chars"  # 'bytes', 'chars', 'words' or 'sentencepiece'; learned on train, kept in the workdir
+    config.data.tokenizer = (
+        "chars"  # 'bytes', 'chars', 'words' or 'sentencepiece'; learned on train, kept in the workdir
+    )
     config.data.vocab_size = 0  # most symbols a words or sentencepiece vocabulary may have; 0 = all words, 8192 pieces
     config.data.unit = "document"  # of a text file: 'line' (each line a document) or 'document' (the whole file)
-    config.data.valid_fraction = 0.05  # of documents (or of the end of a single long one) held out, where no split is given
+    config.data.valid_fraction = (
+        0.05  # of documents (or of the end of a single long one) held out, where no split is given
+    )
     config.data.test_fraction = 0.05
     config.data.text_key = "text"  # the feature of a TFDS set that holds the text
     config.data.image_size = 0  # side to resize images to (square), in pixels; 0 = as they are
-    config.data.levels = 0  # grey levels to quantise images to; 0 = as they are (images as sequences: one token a value)
+    config.data.levels = (
+        0  # grey levels to quantise images to; 0 = as they are (images as sequences: one token a value)
+    )
     config.data.conditional = False  # give the class label to the model as its context
     config.data.prefetch = 2  # batches made ahead in a thread
 
@@ -54,7 +60,9 @@ def get_config() -> ConfigDict:
     config.model.mlp_width = 0  # transformer: hidden width of SwiGLU; 0 = 8/3 of width, rounded up to a multiple of 32
     config.model.rope_base = 10_000.0  # transformer: longest wavelength of the rotary positions
     config.model.scan_layers = True  # transformer: one compiled layer, scanned; False unrolls (faster for few layers)
-    config.model.remat = "none"  # 'none', 'dots' (keep matmul outputs) or 'full' (recompute each layer in the backward pass)
+    config.model.remat = (
+        "none"  # 'none', 'dots' (keep matmul outputs) or 'full' (recompute each layer in the backward pass)
+    )
 
     config.objective = ConfigDict()
     config.objective.name = "likelihood"  # a file of gentrain/objectives
@@ -76,9 +84,13 @@ def get_config() -> ConfigDict:
 
     config.training = ConfigDict()
     config.training.microbatches = 1  # parts of a batch whose gradients are added up, to save memory; same result
-    config.training.mode = "jit"  # 'jit' (the compiler places communication) or 'shard_map' (one explicit sum over devices)
+    config.training.mode = (
+        "jit"  # 'jit' (the compiler places communication) or 'shard_map' (one explicit sum over devices)
+    )
     config.training.ema_decay = 0.0  # decay a step of the averaged parameters that are then evaluated
-    config.training.max_skipped = 10  # non-finite updates are never applied; this many in a row end the run with exit code 3
+    config.training.max_skipped = (
+        10  # non-finite updates are never applied; this many in a row end the run with exit code 3
+    )
 
     config.mesh = ConfigDict()  # devices along each axis; one may be -1: all that are left
     config.mesh.replica = 1  # slowest network: copies of the model on separate pods

@@ -1,6 +1,6 @@
 """A character LSTM on American surnames, by maximum likelihood: the first thing to run.
 
-    python -m launch --config configs/quickstart.py
+python -m launch --config configs/quickstart.py
 """
 
 from configs import base

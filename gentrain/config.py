@@ -11,7 +11,20 @@ from gentrain import plugins
 from gentrain.errors import ConfigError
 
 OPTIMIZERS = (
-    *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad", "lamb", "lars"),
+    *(
+        "adabelief",
+        "adadelta",
+        "adafactor",
+        "adagrad",
+        "adam",
+        "adamax",
+        "adamaxw",
+        "adamw",
+        "adan",
+        "amsgrad",
+        "lamb",
+        "lars",
+    ),
     *("lion", "nadam", "nadamw", "novograd", "radam", "rmsprop", "sgd", "sm3", "yogi"),
 )
 CHOICES = {
@@ -28,12 +41,20 @@ CHOICES = {
 }
 POSITIVE = (
     *("steps", "data.batch_size", "data.length", "model.width", "model.layers", "model.heads", "model.kv_heads"),
-    *("training.microbatches", "training.max_skipped", "checkpoint.every_steps", "checkpoint.keep_last", "log.every_steps"),
+    *(
+        "training.microbatches",
+        "training.max_skipped",
+        "checkpoint.every_steps",
+        "checkpoint.keep_last",
+        "log.every_steps",
+    ),
     *("evaluate.every_steps", "data.prefetch", "optimizer.learning_rate", "optimizer.eps", "model.rope_base"),
     *("checkpoint.every_seconds", "sample.count"),
 )
-FRACTIONS = ("data.valid_fraction", "data.test_fraction", "model.dropout", "objective.label_smoothing", "training.ema_decay")
-FRACTIONS += ("optimizer.b1", "optimizer.b2", "optimizer.momentum")
+FRACTIONS = (
+    *("data.valid_fraction", "data.test_fraction", "model.dropout", "objective.label_smoothing", "training.ema_decay"),
+    *("optimizer.b1", "optimizer.b2", "optimizer.momentum"),
+)
 LARGEST = 2**31 - 1  # counters and seeds are 32-bit integers
 
 # What makes a run the run it is: a workdir whose run differs in one of these holds another experiment.
@@ -43,9 +64,11 @@ NOT_IDENTITY = ("data.prefetch", "model.remat", "model.scan_layers", "model.comp
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
     """{'optimizer.learning_rate': 1e-3, …}: every key by its full name."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in config.items():
-        flat |= {f"{name}.{k}": v for k, v in flatten(value).items()} if isinstance(value, ConfigDict) else {name: value}
+        flat |= (
+            {f"{name}.{k}": v for k, v in flatten(value).items()} if isinstance(value, ConfigDict) else {name: value}
+        )
     return flat
 
 
@@ -73,23 +96,58 @@ def validate(config: ConfigDict) -> None:
     for room, chosen in (("models", config.model.name), ("objectives", config.objective.name)):
         _check(chosen in plugins.names(room), f"{room[:-1]}.name", chosen, "one of " + ", ".join(plugins.names(room)))
     for chosen in config.evaluate.evaluators:
-        _check(chosen in plugins.names("evaluators"), "evaluate.evaluators", chosen, "one of " + ", ".join(plugins.names("evaluators")))
+        _check(
+            chosen in plugins.names("evaluators"),
+            "evaluate.evaluators",
+            chosen,
+            "one of " + ", ".join(plugins.names("evaluators")),
+        )
     batch, microbatches, model = config.data.batch_size, config.training.microbatches, config.model
     _check(batch % microbatches == 0, "training.microbatches", microbatches, f"a divisor of data.batch_size={batch}")
     shards = math.prod(size for axis in ("replica", "data", "fsdp") if (size := config.mesh[axis]) > 0)
-    _check(batch % (shards * microbatches) == 0, "data.batch_size", batch, f"a multiple of {shards} devices x {microbatches} microbatches")
+    _check(
+        batch % (shards * microbatches) == 0,
+        "data.batch_size",
+        batch,
+        f"a multiple of {shards} devices x {microbatches} microbatches",
+    )
     sizes = [config.mesh[axis] for axis in ("replica", "data", "fsdp", "tensor")]
     _check(all(size == -1 or size > 0 for size in sizes), "mesh", sizes, "positive lengths, or -1 for one axis")
     _check(sizes.count(-1) <= 1, "mesh", sizes, "at most one -1")
     if model.name == "transformer":
         _check(model.width % model.heads == 0, "model.heads", model.heads, f"a divisor of model.width={model.width}")
-        _check(model.width // model.heads % 2 == 0, "model.heads", model.heads, "an even model.width / model.heads, for rotary positions")
-        _check(model.heads % model.kv_heads == 0, "model.kv_heads", model.kv_heads, f"a divisor of model.heads={model.heads}")
+        _check(
+            model.width // model.heads % 2 == 0,
+            "model.heads",
+            model.heads,
+            "an even model.width / model.heads, for rotary positions",
+        )
+        _check(
+            model.heads % model.kv_heads == 0,
+            "model.kv_heads",
+            model.kv_heads,
+            f"a divisor of model.heads={model.heads}",
+        )
     _check(0 < config.sample.top_p <= 1, "sample.top_p", config.sample.top_p, "above 0 and at most 1")
-    _check(config.optimizer.warmup_steps < config.steps, "optimizer.warmup_steps", config.optimizer.warmup_steps, f"fewer than steps={config.steps}")
+    _check(
+        config.optimizer.warmup_steps < config.steps,
+        "optimizer.warmup_steps",
+        config.optimizer.warmup_steps,
+        f"fewer than steps={config.steps}",
+    )
     held_out = config.data.valid_fraction + config.data.test_fraction
-    _check(held_out < 1, "data.valid_fraction + data.test_fraction", held_out, "below 1, so that something is left to train on")
-    _check((config.data.name == "mixture") == bool(config.data.sources), "data.sources", config.data.sources, "sources if and only if data.name='mixture'")
+    _check(
+        held_out < 1,
+        "data.valid_fraction + data.test_fraction",
+        held_out,
+        "below 1, so that something is left to train on",
+    )
+    _check(
+        (config.data.name == "mixture") == bool(config.data.sources),
+        "data.sources",
+        config.data.sources,
+        "sources if and only if data.name='mixture'",
+    )
 
 
 def resolved(config: ConfigDict) -> dict[str, Any]:
@@ -107,8 +165,10 @@ def check_same_run(config: ConfigDict, path: Path) -> list[str]:
     old, new = json.loads(path.read_text()), resolved(config)
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     lines = {name: f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed}
-    within = lambda name, keys: any(name == key or name.startswith(key + ".") for key in keys)  # noqa: E731
+    within = lambda name, keys: any(name == key or name.startswith(key + ".") for key in keys)
     hard = [lines[name] for name in changed if within(name, IDENTITY) and not within(name, NOT_IDENTITY)]
     if hard:
-        raise ConfigError(f"{path.parent} holds a run with another config ({'; '.join(hard)}); choose another --workdir or remove it")
+        raise ConfigError(
+            f"{path.parent} holds a run with another config ({'; '.join(hard)}); choose another --workdir or remove it"
+        )
     return list(lines.values())

@@ -20,8 +20,8 @@ class Sum(NamedTuple):
     total: e.g. nats summed over tokens; weight: e.g. tokens. The mean is total / weight.
     """
 
-    total: jax.Array
-    weight: jax.Array
+    total: jax.Array | float
+    weight: jax.Array | float
 
 
 class Texts(NamedTuple):
@@ -79,10 +79,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 class Writer:
-    """Everything that a run leaves in its workdir while it goes on; on other processes than the first it writes nothing."""
+    """Everything that a run leaves in its workdir while it goes on. Only the first process writes."""
 
     def __init__(self, workdir: Path, *, tensorboard: bool, primary: bool = True):
-        self.workdir, self.primary, self.events, self.bar, self.step = workdir, primary, None, None, None
+        self.workdir, self.primary = workdir, primary
+        self.events: Any = None
+        self.bar: tqdm | None = None
+        self.step: int | None = None
         if not primary:
             return
         (workdir / "samples").mkdir(parents=True, exist_ok=True)

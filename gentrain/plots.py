@@ -8,13 +8,15 @@ import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402, the backend must be chosen first
-from PIL import Image  # noqa: E402
+from matplotlib import pyplot as plt
+from PIL import Image
 
 Curve = tuple[Sequence[float], Sequence[float]]  # steps, values
 
 
-def curves(lines: Mapping[str, Curve], path: Path, *, title: str, unit: str, levels: Mapping[str, float] | None = None) -> None:
+def curves(
+    lines: Mapping[str, Curve], path: Path, *, title: str, unit: str, levels: Mapping[str, float] | None = None
+) -> None:
     """Curves over steps, with horizontal lines to compare against; one PNG.
 
     A long noisy curve is drawn faintly with its running mean over 2 % of its length on top.
@@ -22,7 +24,9 @@ def curves(lines: Mapping[str, Curve], path: Path, *, title: str, unit: str, lev
     figure, axes = plt.subplots(figsize=(7, 4), dpi=110)
     for name, (steps, values) in lines.items():
         window = max(len(values) // 50, 1)
-        (line,) = axes.plot(steps, values, alpha=0.35 if window > 1 else 1, marker="o" if len(values) < 25 else None, ms=3)
+        (line,) = axes.plot(
+            steps, values, alpha=0.35 if window > 1 else 1, marker="o" if len(values) < 25 else None, ms=3
+        )
         if window > 1:
             smooth = np.convolve(values, np.ones(window) / window, mode="valid")
             axes.plot(steps[window - 1 :], smooth, color=line.get_color())

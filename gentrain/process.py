@@ -1,4 +1,4 @@
-"""The operating system's side of a run: one job a workdir, signals that ask it to stop, several processes that must end together."""
+"""The operating system's side of a run: one job a workdir, signals that ask it to stop, processes that end together."""
 
 import contextlib
 import fcntl
@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gentrain.errors import ConfigError, Stopped, WorkdirInUse
 
@@ -32,13 +32,11 @@ def lock(workdir: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             text = file.read()
-            owner = json.loads(text) if text else {"pid": "?", "host": "?", "since": time.time()}
-            age = time.time() - owner["since"]
-            raise WorkdirInUse(
-                f"{workdir} is in use by process {owner['pid']} on {owner['host']} for {age:.0f} s; wait, or choose another --workdir"
-            ) from None
+            pid, host, since = json.loads(text) if text else ("?", "?", time.time())
+            owner = f"process {pid} on {host} for {time.time() - since:.0f} s"
+            raise WorkdirInUse(f"{workdir} is in use by {owner}; wait, or choose another --workdir") from None
         file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}))
+        file.write(json.dumps([os.getpid(), socket.gethostname(), time.time()]))
         file.flush()
         yield
 
@@ -46,13 +44,15 @@ def lock(workdir: Path) -> Iterator[None]:
 class Stop:
     """SIGTERM and SIGINT as a request to save and go.
 
-    Outside of `deferred()` the request raises Stopped where the program stands; inside it only sets `requested`, so that an update
-    or a save is never cut in two. A second signal ends the process at once: what is committed on disk stays good.
-    In a run of several processes JAX's own notifier sees SIGTERM to any of them, and `at(step)` is True on all at the same step.
+    Outside of `deferred()` the request raises Stopped where the program stands; inside it only sets `requested`, so
+    that an update or a save is never cut in two. A second signal ends the process at once: what is committed on disk
+    stays good. In a run of several processes JAX's own notifier sees SIGTERM to any of them, and `at(step)` is True on
+    all at the same step.
     """
 
     def __init__(self, alone: bool = True):
-        self.requested, self._deferred, self._alone, self._old = False, False, alone, {}
+        self.requested, self._deferred, self._alone = False, False, alone
+        self._old: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Stop":
         for number in (signal.SIGTERM, signal.SIGINT) if self._alone else ():
@@ -103,23 +103,23 @@ def agree(flag: bool) -> bool:
 
 
 def join(coordinator: str, processes: int, index: int, timeout: int = 60) -> None:
-    """Makes this process one of `processes`, meeting at coordinator (host:port), or as the cluster says where it is 'auto'.
+    """Makes this process one of `processes`, meeting at coordinator (host:port), or as the cluster says if 'auto'.
 
     Call before any other use of JAX. A peer that dies is noticed within the heartbeat of 30 s.
     """
     import jax
 
-    where = {} if coordinator == "auto" else {"coordinator_address": coordinator, "num_processes": processes, "process_id": index}
+    where = (None, None, None) if coordinator == "auto" else (coordinator, processes, index)
     try:
         jax.distributed.initialize(
-            **where, initialization_timeout=timeout, heartbeat_timeout_seconds=30, shutdown_timeout_seconds=30
+            *where, initialization_timeout=timeout, heartbeat_timeout_seconds=30, shutdown_timeout_seconds=30
         )
     except ValueError as error:
         raise ConfigError(f"--coordinator={coordinator}: {str(error).splitlines()[0]}") from None
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process at once. Where others wait in a collective, an ordinary exit would hang for minutes at JAX's shutdown barrier."""
+    """Ends this process at once: while others wait in a collective, JAX's own way out would hang for minutes."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import math
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,9 @@ def _table(rows: dict[str, Any], best: str | None = None) -> str:
     cells = []
     for name, value in rows.items():
         text = f"{value:,.4g}" if isinstance(value, float) else html.escape(str(value))
-        cells.append(f'<tr{" class=best" if name == best else ""}><td>{html.escape(name)}</td><td class=number>{text}</td></tr>')
+        cells.append(
+            f"<tr{' class=best' if name == best else ''}><td>{html.escape(name)}</td><td class=number>{text}</td></tr>"
+        )
     return f"<table>{''.join(cells)}</table>"
 
 
@@ -83,8 +84,14 @@ def summarise(records: list[dict[str, Any]]) -> dict[str, Any]:
 def verdict(values: dict[str, Any]) -> str:
     """Held-out likelihood in the unit people compare, beside the baseline that was measured with it; empty without one."""
     for split in ("valid", "test", "train"):
-        for ours, theirs, unit in (("nll", "best n-gram", "nats/token"), ("nats_per_image", "independent pixels", "nats/image")):
-            mine, baseline = values.get(f"{split}/{ours}"), values.get(f"baseline/{theirs.replace(' ', '_').replace('-', '')}")
+        for ours, theirs, unit in (
+            ("nll", "best n-gram", "nats/token"),
+            ("nats_per_image", "independent pixels", "nats/image"),
+        ):
+            mine, baseline = (
+                values.get(f"{split}/{ours}"),
+                values.get(f"baseline/{theirs.replace(' ', '_').replace('-', '')}"),
+            )
             if mine is not None and baseline is not None:
                 per_char = values.get(f"{split}/nats_per_char")
                 unit = "nats/char" if per_char == mine else unit

@@ -26,7 +26,9 @@ def mesh_sizes(config, devices: int) -> tuple[int, ...]:
         sizes[sizes.index(-1)] = devices // known
     if math.prod(sizes) != devices:
         asked = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
-        raise ConfigError(f"mesh ({asked}) asks for {known} devices and there are {devices}; set one axis to -1 to use them all")
+        raise ConfigError(
+            f"mesh ({asked}) asks for {known} devices and there are {devices}; set one axis to -1 to use them all"
+        )
     return tuple(sizes)
 
 
@@ -54,9 +56,9 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     """The rows of the global batch that this process's devices hold, in order."""
-    slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
-    starts = {(index[0].start or 0, batch_size if index[0].stop is None else index[0].stop) for index in slices}
-    return np.concatenate([np.arange(*bounds) for bounds in sorted(starts)])
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    bounds = {index[0].indices(batch_size)[:2] for index in held if index is not None}
+    return np.concatenate([np.arange(*bound) for bound in sorted(bounds)])
 
 
 def put(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
@@ -108,12 +110,12 @@ def shard(tree: Any, mesh: Mesh, rules: Rules = ()) -> Any:
         if pattern not in used:
             raise ConfigError(f"mesh.rules: {pattern!r} matches no parameter of this model")
     if mesh.shape["tensor"] > 1 and not any("tensor" in axes for _, axes in rules):
-        raise ConfigError(f"mesh.tensor={mesh.shape['tensor']} but no rule of mesh.rules uses it; see TRANSFORMER_RULES")
+        raise ConfigError(
+            f"mesh.tensor={mesh.shape['tensor']} but no rule of mesh.rules uses it; see TRANSFORMER_RULES"
+        )
     return placed
 
 
 def bytes_per_device(tree: Any) -> int:
     """What one device holds of a tree that shard() has placed."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
-    )
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -4,8 +4,8 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +59,11 @@ def build_program(config: ConfigDict, spec: data.Spec, mesh: Mesh | None = None)
     mesh = mesh or sharding.make_mesh(config.mesh, size, config.training.microbatches)
     objective = plugins.load("objectives", config.objective.name).build(config, spec)
     init, step = update.build(config, objective, mesh)
-    shapes = {"tokens": ((size, spec.length), jnp.int32), "mask": ((size, spec.length), bool), "row": ((size,), jnp.int32)}
+    shapes = {
+        "tokens": ((size, spec.length), jnp.int32),
+        "mask": ((size, spec.length), bool),
+        "row": ((size,), jnp.int32),
+    }
     if spec.context_vocab:
         shapes["context"] = ((size, spec.context_length), jnp.int32)
     rows = sharding.batch_sharding(mesh)
@@ -104,7 +108,10 @@ def start(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> Tra
 
 def zeros(batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     """A batch of the right shapes to initialise from."""
-    return {name: jax.jit(jnp.zeros, static_argnums=(0, 1), out_shardings=leaf.sharding)(leaf.shape, leaf.dtype) for name, leaf in batch.items()}
+    return {
+        name: jax.jit(jnp.zeros, static_argnums=(0, 1), out_shardings=leaf.sharding)(leaf.shape, leaf.dtype)
+        for name, leaf in batch.items()
+    }
 
 
 def measure(run: Run, state: TrainState, step: int, names: Iterable[str]) -> tuple[dict[str, float], list[Any]]:
@@ -127,7 +134,9 @@ def evaluate(run: Run, state: TrainState, step: int, out: metrics.Writer) -> Non
     for value in samples:
         out.samples(step, value)
         if isinstance(value, metrics.Texts):
-            out.say(f"step {step}: sampled {' | '.join(text.splitlines()[0][:80] for text in value.texts[:8] if text.strip())}")
+            out.say(
+                f"step {step}: sampled {' | '.join(text.splitlines()[0][:80] for text in value.texts[:8] if text.strip())}"
+            )
     out.scalars(step, numbers)
     held_out = report.verdict(numbers) or ", ".join(f"{label} {value:.4g}" for label, value in numbers.items())
     out.say(f"step {step}: {held_out}")
@@ -152,7 +161,7 @@ class Meter:
     def read(self) -> dict[str, float]:
         """Means over the pending steps, tokens/second and, where the device's peak is known, the share of it in use."""
         sums = metrics.add(self.pending)
-        rate = sums[self.weight_name].weight / (time.monotonic() - self.since)
+        rate = float(sums[self.weight_name].weight) / (time.monotonic() - self.since)
         values = {name: metrics.mean(value) for name, value in sums.items()} | {"tokens_per_second": rate}
         if math.isfinite(self.flops_share):
             values["mfu"] = rate * self.flops_share
@@ -217,12 +226,16 @@ def describe(run: Run) -> str:
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(run.program.state.params))
     axes = ", ".join(f"{axis}={size}" for axis, size in run.program.mesh.shape.items() if size > 1)
     data_line = ", ".join(f"{name} {value}" for name, value in run.data.summary.items())
-    return f"{parameters:,} parameters on {jax.device_count()} {jax.devices()[0].platform} device(s) {axes}; {data_line}"
+    return (
+        f"{parameters:,} parameters on {jax.device_count()} {jax.devices()[0].platform} device(s) {axes}; {data_line}"
+    )
 
 
 def look(config: ConfigDict, workdir: Path, mode: str) -> None:
     """Evaluates, or only samples from, the newest good checkpoint of a run; works beside the run while it trains."""
     check_same_run(config, workdir / "config.json")
+    if not (workdir / "checkpoints").is_dir():
+        raise CheckpointError(f"no checkpoint in {workdir}; train first, or choose another --workdir")
     run = build(config, workdir)
     state, step = restored(run)
     names = ["samples"] if mode == "sample" else list(run.evaluators)
@@ -231,7 +244,8 @@ def look(config: ConfigDict, workdir: Path, mode: str) -> None:
         if isinstance(value, metrics.Texts):
             print("\n".join(value.texts))
         else:
-            print(plots.image_grid(value.images, workdir / f"{mode}.png"))
+            plots.image_grid(value.images, workdir / f"{mode}.png")
+            print(workdir / f"{mode}.png")
     if mode == "evaluate":
         print("\n".join(f"{name} {value:.6g}" for name, value in numbers.items()))
         metrics.write_json(workdir / "evaluation.json", {"step": step, **numbers})
@@ -240,7 +254,7 @@ def look(config: ConfigDict, workdir: Path, mode: str) -> None:
 def loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.Stop, out: metrics.Writer) -> int:
     """Steps, saves and evaluations until the last step, which it returns."""
     config, first, saved = run.config, int(state.step), time.monotonic()
-    make = lambda n: sharding.put(run.data.train.batch(n), run.program.mesh, config.data.batch_size)  # noqa: E731
+    make = lambda n: sharding.put(run.data.train.batch(n), run.program.mesh, config.data.batch_size)
     batches = data.prefetch(make, first, config.steps, config.data.prefetch)
     out.progress(first, config.steps)
     meter, step = Meter(run), first
@@ -290,4 +304,4 @@ def restored(run: Run) -> tuple[TrainState, int]:
     with Checkpoints(run.workdir / "checkpoints", read_only=True) as checkpoints:
         if found := checkpoints.restore(run.program.state):
             return found[1], found[0]
-    raise CheckpointError(f"no checkpoint in {run.workdir}/checkpoints; train first, or choose another --workdir")
+    raise CheckpointError(f"no checkpoint in {run.workdir}; train first, or choose another --workdir")

@@ -40,7 +40,9 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
         "cosine": optax.cosine_decay_schedule(peak, left, config.final_fraction),
         "rsqrt": lambda step: peak * jnp.sqrt(max(warmup, 1) / (jnp.maximum(step, 0) + max(warmup, 1))),
     }[config.schedule]
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, max(warmup, 1)), decay], [warmup]) if warmup else decay
+    return (
+        optax.join_schedules([optax.linear_schedule(0.0, peak, max(warmup, 1)), decay], [warmup]) if warmup else decay
+    )
 
 
 def optimizer(config: ConfigDict) -> optax.GradientTransformation:
@@ -50,7 +52,7 @@ def optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """
     make = getattr(optax, config.name)
     known = {name: config[name] for name in ("b1", "b2", "eps", "momentum", "weight_decay")}
-    decays = lambda params: jax.tree_util.tree_map_with_path(  # noqa: E731
+    decays = lambda params: jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf.ndim > 1 and path_name(path).rsplit("/")[-1] not in ("bias", "scale", "bos"), params
     )
     takes = inspect.signature(make).parameters
@@ -77,7 +79,7 @@ def _gradient(objective: Objective, microbatches: int, mesh: Mesh | None) -> Cal
             return whole(player, params, carry, batch, key, step)
         # Strided, so that every device keeps its own rows.
         parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
-        one = lambda part: whole(player, params, carry, part, key, step)  # noqa: E731
+        one = lambda part: whole(player, params, carry, part, key, step)
         zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts)))
         return jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, one(part)), None), zeros, parts)[0]
 
@@ -135,7 +137,7 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
         norm, skipped = optax.tree.norm(grads), state.skipped[player]
         finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"].total) & jnp.isfinite(optax.tree.norm(updates))
         good = finite & (skipped < training.max_skipped)
-        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)  # noqa: E731
+        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
         state = replace(
             state,
             params={**state.params, player: keep(optax.apply_updates(own, updates), own)},
@@ -151,13 +153,16 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
         moves: dict[str, Sum] = {}
         for number, player in enumerate(objective.players):
             state, sums = move(state, player, batch, jax.random.fold_in(key, number))
-            moves |= {name: jax.tree.map(jnp.add, moves[name], value) if name in moves else value for name, value in sums.items()}
+            moves |= {
+                name: jax.tree.map(jnp.add, moves[name], value) if name in moves else value
+                for name, value in sums.items()
+            }
         good = jnp.all(jnp.stack([moves[f"{player}/skipped"].total == 0 for player in state.params]))
         remembered = objective.remember(state.carry, moves)
         ema = state.ema
         if training.ema_decay:
             decay = training.ema_decay
-            average = lambda e, p: (decay * e + (1 - decay) * p).astype(e.dtype)  # noqa: E731
+            average = lambda e, p: (decay * e + (1 - decay) * p).astype(e.dtype)
             ema = jax.tree.map(average, state.ema, state.params)
         carry = jax.tree.map(lambda new, old: jnp.where(good, new, old), remembered, state.carry)
         return replace(state, step=state.step + 1, ema=ema, carry=carry), moves

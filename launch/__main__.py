@@ -25,7 +25,9 @@ from gentrain.errors import ConfigError, GentrainError
 def make_flags(argv: Sequence[str]) -> flags.FlagValues:
     """The launcher's flags, in a set of their own: importing this module has no side effects."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "configs/<name>.py, or configs/<name>.py:<variant>", flag_values=values, sys_argv=list(argv))
+    config_flags.DEFINE_config_file(
+        "config", None, "configs/<name>.py, or configs/<name>.py:<variant>", flag_values=values, sys_argv=list(argv)
+    )
     flags.DEFINE_string("workdir", None, "where the run lives; default runs/<name>[-<variant>]", flag_values=values)
     flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample"], "what to do", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "check the config, print sizes, compute nothing", flag_values=values)
@@ -70,8 +72,8 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict, Path]:
 
 def one_line(error: BaseException) -> str:
     """What went wrong at the bottom of a chain of errors and, in a config file, where."""
-    while not isinstance(error, flags.Error) and (error.__cause__ or error.__context__):
-        error = error.__cause__ or error.__context__
+    while not isinstance(error, flags.Error) and (below := error.__cause__ or error.__context__):
+        error = below
     text = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "configs" in Path(frame.filename).parts]
     return f"{frames[-1].filename}:{frames[-1].lineno}: {text}" if frames else text or type(error).__name__

@@ -16,7 +16,9 @@ def dry_run(config: ConfigDict) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
 
-    jax.config.update("jax_num_cpu_devices", math.prod(max(config.mesh[axis], 1) for axis in config.mesh if axis != "rules"))
+    jax.config.update(
+        "jax_num_cpu_devices", math.prod(max(config.mesh[axis], 1) for axis in config.mesh if axis != "rules")
+    )
 
     from gentrain import data, train
 

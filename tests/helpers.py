@@ -28,7 +28,9 @@ def assert_trees_close(one, other, rtol=0.0, atol=0.0):
     left, right = jax.tree_util.tree_leaves_with_path(one), jax.tree_util.tree_leaves_with_path(other)
     assert [path for path, _ in left] == [path for path, _ in right]
     for (path, a), (_, b) in zip(left, right, strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path))
+        np.testing.assert_allclose(
+            np.asarray(a), np.asarray(b), rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path)
+        )
 
 
 def environment(**extra) -> dict[str, str]:

@@ -215,9 +215,8 @@ def test_read_only_changes_nothing(two: Path) -> None:
     (two / "30.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     before = sorted((path, path.stat().st_mtime_ns) for path in two.rglob("*"))
     assert restore(two, read_only=True)[0] == 10
-    with Checkpoints(two, read_only=True) as checkpoints:
-        with pytest.raises(CheckpointError, match="read-only"):
-            checkpoints.save(30, make_state(30), {})
+    with Checkpoints(two, read_only=True) as checkpoints, pytest.raises(CheckpointError, match="read-only"):
+        checkpoints.save(30, make_state(30), {})
     assert sorted((path, path.stat().st_mtime_ns) for path in two.rglob("*")) == before
 
 

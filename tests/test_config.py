@@ -85,7 +85,9 @@ def test_a_mistake_costs_less_than_two_seconds_and_no_jax():
     process = launch(QUICK, "--config.model.widht=3")
     assert process.returncode == 2 and time.monotonic() - start < 2 and "width" in process.stderr
     code = "import sys, launch.__main__ as l; l.main(['launch', '--config=configs/quickstart.py', '--nope=1']); sys.exit('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True).returncode == 0
+    )
 
 
 def test_the_default_workdir_is_named_after_the_config_and_its_variant():
@@ -101,7 +103,10 @@ def test_a_workdir_of_another_experiment_is_refused_and_soft_changes_are_told(tm
     (tmp_path / "config.json").write_text(json.dumps(rules.resolved(config)))
     assert rules.check_same_run(config, tmp_path / "config.json") == []
     config.steps, config.optimizer.learning_rate = 5, 0.5
-    assert rules.check_same_run(config, tmp_path / "config.json") == ["optimizer.learning_rate: 0.001 -> 0.5", "steps: 1000 -> 5"]
+    assert rules.check_same_run(config, tmp_path / "config.json") == [
+        "optimizer.learning_rate: 0.001 -> 0.5",
+        "steps: 1000 -> 5",
+    ]
     config.model.width = 99
     with pytest.raises(ConfigError, match="model.width: 128 -> 99"):
         rules.check_same_run(config, tmp_path / "config.json")

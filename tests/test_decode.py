@@ -26,7 +26,9 @@ def test_tokens_come_from_the_models_law(seed):
     random = np.random.default_rng(seed)
     logits = jnp.asarray(random.normal(size=(5, 4)), jnp.float32) * 1.5
     count = 40_000
-    drawn = jax.jit(lambda keys: decode.sample(bigram(logits), {}, keys, 3))(example_keys(jax.random.key(seed), jnp.arange(count)))
+    drawn = jax.jit(lambda keys: decode.sample(bigram(logits), {}, keys, 3))(
+        example_keys(jax.random.key(seed), jnp.arange(count))
+    )
     law = np.asarray(jax.nn.softmax(logits), np.float64)
     joint = law[4][:, None, None] * law[:4][:, :, None] * law[:4][None, :, :]
     cells = np.ravel_multi_index(np.asarray(drawn.tokens).T, (4, 4, 4))
@@ -51,7 +53,9 @@ def test_nothing_follows_the_end_token():
 def test_a_sample_does_not_depend_on_the_batch_it_is_drawn_in(name, config, spec):
     model = plugins.load("models", name).build(config.model, spec)
     params = model.init(jax.random.key(0))
-    draw = lambda rows: decode.sample(model, params, example_keys(jax.random.key(3), jnp.asarray(rows)), spec.length, end=spec.end)
+    draw = lambda rows: decode.sample(
+        model, params, example_keys(jax.random.key(3), jnp.asarray(rows)), spec.length, end=spec.end
+    )
     whole, part = draw(range(9)), draw([7, 2])
     assert np.array_equal(whole.tokens[jnp.asarray([7, 2])], part.tokens)
     assert len(np.unique(whole.tokens, axis=0)) > 4

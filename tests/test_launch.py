@@ -73,12 +73,24 @@ def test_a_run_leaves_what_the_readme_says_and_is_done_the_second_time(tmp_path)
     assert first.returncode == 0, first.stderr
     assert "best n-gram" in first.stdout and "sampled" in first.stdout and "nats/char" in first.stdout
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left >= {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "samples", "plots", "status.json", "report.html", "report.json"}
+    assert left >= {
+        "config.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "samples",
+        "plots",
+        "status.json",
+        "report.html",
+        "report.json",
+    }
     records = metrics.read_jsonl(tmp_path / "run" / "metrics.jsonl")
     assert [record["step"] for record in records] == list(range(7))
     assert all("generator/nll" in record for record in records[1:])
     assert [record["step"] for record in records if "valid/nll" in record] == [0, 3, 6]
-    assert len(list((tmp_path / "run" / "samples").iterdir())) == 3 and list((tmp_path / "run" / "tensorboard").iterdir())
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 3 and list(
+        (tmp_path / "run" / "tensorboard").iterdir()
+    )
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["final"]["step"] == 6 and report["best"]["valid/nll"]["value"] > 0
@@ -93,18 +105,28 @@ def test_a_run_leaves_what_the_readme_says_and_is_done_the_second_time(tmp_path)
 
     measured = launch(*SMALL, f"--workdir={tmp_path}/run", "--mode=evaluate", "--config.evaluate.split=test")
     assert measured.returncode == 0 and "test/nll" in measured.stdout
-    sampled = launch(*SMALL, f"--workdir={tmp_path}/run", "--mode=sample", "--config.sample.count=5", "--config.sample.temperature=0.5")
+    sampled = launch(
+        *SMALL,
+        f"--workdir={tmp_path}/run",
+        "--mode=sample",
+        "--config.sample.count=5",
+        "--config.sample.temperature=0.5",
+    )
     assert sampled.returncode == 0 and sampled.stdout.count("\n") == 5
 
     child = launch(*SMALL, f"--workdir={tmp_path}/child", f"--config.init_from={tmp_path}/run")
     assert child.returncode == 0 and f"from the parameters of {tmp_path}/run at step 8" in child.stdout
-    wrong = launch(*SMALL, f"--workdir={tmp_path}/wrong", f"--config.init_from={tmp_path}/run", "--config.model.layers=2")
+    wrong = launch(
+        *SMALL, f"--workdir={tmp_path}/wrong", f"--config.init_from={tmp_path}/run", "--config.model.layers=2"
+    )
     assert wrong.returncode == 5 and "params/generator" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
 def start(*arguments, **extra):
     command = [sys.executable, "-m", "launch", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(**extra), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(**extra), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for(condition, child, seconds=60):
@@ -116,7 +138,12 @@ def wait_for(condition, child, seconds=60):
 
 
 def test_sigterm_saves_and_leaves_with_42_and_kill_9_loses_nothing_that_was_saved(tmp_path):
-    steps = ["--config.steps=150", "--config.checkpoint.every_steps=50", "--config.log.every_steps=5", "--config.evaluate.every_steps=1000"]
+    steps = [
+        "--config.steps=150",
+        "--config.checkpoint.every_steps=50",
+        "--config.log.every_steps=5",
+        "--config.evaluate.every_steps=1000",
+    ]
     straight = launch(*SMALL, *steps, f"--workdir={tmp_path}/straight")
     assert straight.returncode == 0, straight.stderr
 
@@ -168,7 +195,13 @@ def test_what_cannot_be_trained_on_or_written_to(tmp_path):
 
 
 def test_divergence_ends_with_3_and_leaves_no_bad_checkpoint(tmp_path):
-    run = launch(*SMALL, f"--workdir={tmp_path}", "--config.steps=40", "--config.optimizer.learning_rate=1e38", "--config.optimizer.warmup_steps=0")
+    run = launch(
+        *SMALL,
+        f"--workdir={tmp_path}",
+        "--config.steps=40",
+        "--config.optimizer.learning_rate=1e38",
+        "--config.optimizer.warmup_steps=0",
+    )
     assert run.returncode == 3 and "10 updates in a row" in run.stderr, run.stderr
     assert metrics.read_json(tmp_path / "status.json")["state"] == "failed"
     for step in (path.name for path in (tmp_path / "checkpoints").iterdir()):
@@ -178,7 +211,12 @@ def test_divergence_ends_with_3_and_leaves_no_bad_checkpoint(tmp_path):
 def test_a_damaged_newest_checkpoint_falls_back_and_never_to_step_0(run_config, tmp_path):
     with pytest.raises(Stopped):
         train.train(run_config, tmp_path, StopAt(4))
-    damage = [max((path for path in (tmp_path / "checkpoints" / "4").rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)]
+    damage = [
+        max(
+            (path for path in (tmp_path / "checkpoints" / "4").rglob("*") if path.is_file()),
+            key=lambda p: p.stat().st_size,
+        )
+    ]
     damage[0].write_bytes(damage[0].read_bytes()[:-1] + b"?")
     with pytest.warns(UserWarning, match=damage[0].name):
         train.train(run_config, tmp_path, StopAt())
@@ -204,7 +242,14 @@ def test_two_processes_train_as_one(tmp_path):
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     pair = [
-        start(*SMALL, f"--workdir={tmp_path}/two", f"--coordinator={address}", "--processes=2", f"--process={index}", JAX_NUM_CPU_DEVICES="2")
+        start(
+            *SMALL,
+            f"--workdir={tmp_path}/two",
+            f"--coordinator={address}",
+            "--processes=2",
+            f"--process={index}",
+            JAX_NUM_CPU_DEVICES="2",
+        )
         for index in range(2)
     ]
     outputs = [child.communicate(timeout=180) for child in pair]
@@ -219,7 +264,9 @@ def test_two_processes_train_as_one(tmp_path):
                 np.testing.assert_allclose(a[name], b[name], rtol=2e-5, err_msg=f"{name} at step {a['step']}")
 
 
-@pytest.mark.parametrize("config", sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("base", "__init__")))
+@pytest.mark.parametrize(
+    "config", sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("base", "__init__"))
+)
 def test_every_config_builds_and_traces_one_update(config):
     run = launch(f"--config=configs/{config}.py", "--dry_run")
     assert run.returncode == 0, run.stderr

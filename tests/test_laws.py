@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from gentrain.config import flatten
 from configs import base
+from gentrain.config import flatten
 from tests.helpers import ROOT
 
-MODULES = sorted(ROOT.glob("gentrain/**/*.py")) + sorted(ROOT.glob("launch/**/*.py")) + sorted(ROOT.glob("configs/*.py"))
+MODULES = (
+    sorted(ROOT.glob("gentrain/**/*.py")) + sorted(ROOT.glob("launch/**/*.py")) + sorted(ROOT.glob("configs/*.py"))
+)
 
 # A room may import those below it: launch -> train -> {update, evaluators, checkpoint, report, process} -> objectives ->
 # decode -> {models, worlds} -> data -> {losses, divergences, sharding} -> metrics -> {config, plugins, errors}.
@@ -75,7 +77,9 @@ def test_plugins_never_import_one_another(room):
     for path in files:
         for imported in imports(path):
             parts = imported.split(".")
-            assert not (parts[:2] == ["gentrain", room] and len(parts) > 2 and parts[2] in plugins - {path.stem}), imported
+            assert not (parts[:2] == ["gentrain", room] and len(parts) > 2 and parts[2] in plugins - {path.stem}), (
+                imported
+            )
 
 
 def test_every_config_key_is_read_somewhere():
@@ -84,7 +88,9 @@ def test_every_config_key_is_read_somewhere():
         if not name(path).startswith("configs/"):
             tree = ast.parse(path.read_text())
             read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-            read |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+            read |= {
+                node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            }
     assert {key for key in flatten(base.get_config()) if key.rsplit(".")[-1] not in read} == set()
 
 
@@ -104,4 +110,6 @@ def test_budgets_that_keep_it_readable():
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and not name(path).startswith("configs/"):
-                assert node.end_lineno - node.lineno < 70, f"{path}: {node.name} is {node.end_lineno - node.lineno} lines"
+                assert node.end_lineno - node.lineno < 70, (
+                    f"{path}: {node.name} is {node.end_lineno - node.lineno} lines"
+                )

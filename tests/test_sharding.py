@@ -29,7 +29,9 @@ def test_axes_are_filled_in(sizes, expected):
     assert sharding.mesh_sizes(mesh_config(**sizes), 8) == expected
 
 
-@pytest.mark.parametrize("sizes", [dict(data=3), dict(data=3, fsdp=-1), dict(data=4), dict(data=16), dict(replica=-1, data=16)])
+@pytest.mark.parametrize(
+    "sizes", [dict(data=3), dict(data=3, fsdp=-1), dict(data=4), dict(data=16), dict(replica=-1, data=16)]
+)
 def test_meshes_that_the_devices_do_not_make_up_are_refused(sizes):
     with pytest.raises(ConfigError, match="there are 8"):
         sharding.mesh_sizes(mesh_config(**sizes), 8)
@@ -58,7 +60,13 @@ def test_parameters_split_over_fsdp_by_their_largest_dimension_and_moments_with_
 def test_rules_come_first_leave_whole_what_does_not_divide_and_must_fit_something():
     mesh = sharding.make_mesh(mesh_config(data=2, fsdp=2, tensor=2), 8)
     leaf = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
-    tree = {"layers": {"query": {"kernel": leaf(2, 64, 64)}, "out": {"kernel": leaf(2, 64, 64)}, "up": {"kernel": leaf(2, 64, 63)}}}
+    tree = {
+        "layers": {
+            "query": {"kernel": leaf(2, 64, 64)},
+            "out": {"kernel": leaf(2, 64, 64)},
+            "up": {"kernel": leaf(2, 64, 63)},
+        }
+    }
     tree["embed"] = leaf(28, 64)
     placed = sharding.shard(tree, mesh, TRANSFORMER_RULES)
     assert placed["layers"]["query"]["kernel"].sharding.spec == P(None, "fsdp", "tensor")

@@ -180,10 +180,15 @@ def test_every_named_optimiser_exists_and_learns(config, name):
 def test_weight_decay_is_on_matrices_only(config):
     config.optimizer.weight_decay = 0.1
     transform = update.optimizer(config.optimizer)
-    params = {"layers": {"kernel": jnp.ones((2, 3, 3)), "bias": jnp.ones((2, 3)), "scale": jnp.ones((2, 3))}, "bos": jnp.ones(3)}
+    params = {
+        "layers": {"kernel": jnp.ones((2, 3, 3)), "bias": jnp.ones((2, 3)), "scale": jnp.ones((2, 3))},
+        "bos": jnp.ones(3),
+    }
     zero = jax.tree.map(jnp.zeros_like, params)
     updates, _ = transform.update(zero, transform.init(params), params)
-    moved = {"/".join(k.key for k in path) for path, leaf in jax.tree_util.tree_leaves_with_path(updates) if np.any(leaf)}
+    moved = {
+        "/".join(k.key for k in path) for path, leaf in jax.tree_util.tree_leaves_with_path(updates) if np.any(leaf)
+    }
     assert moved == {"layers/kernel"}
 
 
@@ -195,4 +200,6 @@ def test_schedules_warm_up_to_the_peak_and_decay_to_their_end(config, name):
     assert rate(0) == 0 and np.isclose(rate(5), 0.25) and np.isclose(rate(10), 0.5)
     later = [float(rate(step)) for step in range(10, 111)]
     assert all(a >= b for a, b in zip(later, later[1:], strict=False))
-    assert np.isclose(later[-1], {"constant": 0.5, "linear": 0.1, "cosine": 0.1, "rsqrt": 0.5 * np.sqrt(10 / 110)}[name])
+    assert np.isclose(
+        later[-1], {"constant": 0.5, "linear": 0.1, "cosine": 0.1, "rsqrt": 0.5 * np.sqrt(10 / 110)}[name]
+    )

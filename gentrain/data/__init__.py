@@ -8,7 +8,7 @@ import functools
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -28,7 +28,8 @@ class Spec(NamedTuple):
 
     vocab: tokens are 0..vocab-1. length: tokens a row. end: the token that closes a document, or None where every row
     is full. kind: 'text' or 'image'. decode: tokens (n,) of one document without its end -> str for text, uint8
-    (height, width, channels) for images. context_vocab: 0, or the number of symbols of batch['context'].
+    (height, width, channels) for images. context_vocab: 0, or the number of symbols of batch['context'], of which each
+    row has context_length.
     """
 
     vocab: int
@@ -37,6 +38,7 @@ class Spec(NamedTuple):
     kind: str
     decode: Callable[[np.ndarray], Any]
     context_vocab: int = 0
+    context_length: int = 1
 
 
 class Source(Protocol):
@@ -140,6 +142,14 @@ def build(config: Any, workdir: Path | None, rows: np.ndarray | None = None) -> 
     return Data(spec, Shuffled(train, shares, config.seed, data.batch_size, rows, spec.length), split, summary)
 
 
+def expected_spec(config: Any) -> Spec | None:
+    """The spec of text that is not there yet, where the config alone tells the vocabulary; else None."""
+    data = config.data
+    words = {"bytes": 256, "words": data.vocab_size, "sentencepiece": data.vocab_size or tokenizers.PIECES}
+    symbols = words.get(data.tokenizer, 0)
+    return Spec(symbols + 1, data.length, symbols, "text", str) if symbols else None
+
+
 def check(data: Any) -> None:
     """Raises ConfigError for what no data could satisfy and gentrain.config does not see."""
     if data.levels and not 2 <= data.levels <= 256:
@@ -211,7 +221,7 @@ def quantise(raw: Corpus, levels: int) -> Corpus:
     return corpus.read(corpus.cached(["quantised", raw.digest, levels], make))
 
 
-def prefetch(make: Callable[[int], Any], start: int, stop: int, depth: int) -> Iterator[tuple[int, Any]]:
+def prefetch(make: Callable[[int], Any], start: int, stop: int, depth: int) -> Generator[tuple[int, Any]]:
     """Yields (step, make(step)) for start <= step < stop in order, `depth` of them made ahead in a thread (0: no
     thread).
 

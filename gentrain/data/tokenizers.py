@@ -23,6 +23,7 @@ from gentrain.errors import ConfigError, DataError
 
 UNKNOWN_CHARACTER = "\ufffd"
 UNKNOWN_WORD = "<unk>"
+PIECES = 8192  # of a sentencepiece vocabulary, unless the config says
 KINDS = ("bytes", "chars", "words", "sentencepiece")
 JSON, MODEL = "tokenizer.json", "tokenizer.model"
 
@@ -160,7 +161,7 @@ class SentencePiece:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=lines(),
                 model_writer=model,
-                vocab_size=vocab_size or 8192,
+                vocab_size=vocab_size or PIECES,
                 hard_vocab_limit=False,  # a small text may have fewer pieces
                 input_sentence_size=2_000_000,
                 shuffle_input_sentence=False,
@@ -169,7 +170,6 @@ class SentencePiece:
                 normalization_rule_name="identity",
                 remove_extra_whitespaces=False,
                 add_dummy_prefix=False,
-                user_defined_symbols=["\n"],
                 bos_id=-1,
                 eos_id=-1,
                 minloglevel=2,

@@ -3,24 +3,26 @@
 from typing import Any, Protocol
 
 from gentrain.metrics import Sum
+from gentrain.models import SequenceModel
 
 Params = Any  # nested dict of arrays
 Carry = Any  # pytree of arrays
 
 
 class Objective(Protocol):
-    """A game of one or more players, each with its own parameters and its own loss; a frozen dataclass of models and numbers.
+    """A game of one or more players, each with its own parameters and loss; a frozen dataclass of models and numbers.
 
-    players: who moves in one step, in order; a name may repeat, as in ("critic",) * 4 + ("generator",). The generator is the
-    player that is evaluated and sampled from.
+    players: who moves in one step, in order; a name may repeat, as in ("critic",) * 4 + ("generator",). The generator
+    is the player that is evaluated and sampled from, and model is what turns its parameters into outputs.
     splittable: whether the loss is a sum over examples, so that microbatches and shards may be added up.
     """
 
+    model: SequenceModel
     players: tuple[str, ...]
     splittable: bool
 
     def init(self, key, batch) -> tuple[dict[str, Params], Carry]:
-        """The parameters of each player, and what passes between steps without a gradient. Of batch only the shapes matter."""
+        """The parameters of each player, and what passes between steps without a gradient. Batch is for its shapes."""
         ...
 
     def loss(self, player: str, params: dict[str, Params], carry, batch, key, step) -> tuple[Sum, dict[str, Sum]]:

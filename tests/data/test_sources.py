@@ -95,14 +95,14 @@ def test_an_empty_split_is_named_when_it_is_asked_for(text):
         found.split("dev")
 
 
-def test_changed_files_are_read_again_and_unchanged_ones_are_not(text, tmp_path, cache, monkeypatch):
+def test_changed_files_are_read_again_and_unchanged_ones_are_not(text, tmp_path, cache):
+    text.data.valid_fraction = text.data.test_fraction = 0.0
     first = data.build(text, None).summary
     folders = set(cache.iterdir())
     assert data.build(text, None).summary == first
     assert set(cache.iterdir()) == folders
     assert not [folder for folder in folders if folder.name.startswith("unfinished")]
     (tmp_path / "lines.txt").write_text("a\nb\nc\n")
-    text.data.valid_fraction = text.data.test_fraction = 0.0
     assert data.build(text, None).summary["documents"] == 3
 
 
@@ -131,6 +131,17 @@ def test_a_truncated_cache_is_noticed(text, cache):
         file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"delete .*, it is made anew"):
         data.build(text, None)
+
+
+def test_blocks_are_whole_documents_of_about_a_size():
+    lengths = np.random.default_rng(0).integers(0, 30, 200)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    arrays = corpus.Arrays(np.arange(offsets[-1]), offsets, np.zeros(0), 0)
+    blocks = list(corpus.blocks(arrays, 25))
+    np.testing.assert_array_equal(np.concatenate([tokens for tokens, _ in blocks]), arrays.tokens)
+    np.testing.assert_array_equal(np.concatenate([lengths for _, lengths in blocks]), lengths)
+    assert all(len(tokens) == lengths.sum() for tokens, lengths in blocks)
+    assert all(len(tokens) <= 25 or len(lengths) == 1 for tokens, lengths in blocks)
 
 
 def test_an_unwritable_cache_is_named(text, tmp_path, monkeypatch):

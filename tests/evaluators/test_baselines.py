@@ -57,12 +57,6 @@ def test_witten_bell_sums_to_one():
     assert total == pytest.approx(1.0, rel=1e-10)
 
 
-def test_orders_come_together():
-    train, valid = documents(0, 60, 4), documents(1, 30, 4)
-    orders = list(baselines.witten_bell_orders(train, valid, 4, 3))
-    assert orders == [baselines.witten_bell(train, valid, 4, order) for order in (1, 2, 3)]
-
-
 def test_positions():
     train, valid = np.array([0, 1, 0, 1, 1, 1]), np.array([0, 1, 1, 0])
     first, second = np.array([2.5, 1.5]) / 4, np.array([0.5, 3.5]) / 4
@@ -74,7 +68,7 @@ def test_digits_are_known(config, tmp_path, monkeypatch):
     monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path))
     config.data.name, config.data.levels = "digits", 2
     evaluate = baselines.build(config, None, data.build(config, None), None)
-    assert evaluate(None, None) == {"baseline/independent_pixels": pytest.approx(25.3, abs=0.1)}
+    assert evaluate(None, None) == {"baseline/independent_pixels": pytest.approx(25.376, abs=0.001)}
 
 
 def test_evaluator_names_orders_and_remembers(config, tmp_path, monkeypatch):

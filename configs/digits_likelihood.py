@@ -1,0 +1,24 @@
+"""Images as sequences: black-and-white 8x8 digits, pixel by pixel, with a small Transformer, by maximum likelihood."""
+
+from configs import base
+
+
+def get_config(variant: str = ""):
+    config = base.get_config()
+    config.steps = 1500
+    config.data.name = "digits"
+    config.data.levels = 2
+    config.data.batch_size = 64
+    config.model.name = "transformer"
+    config.model.width = 64
+    config.model.layers = 2
+    config.model.heads = 4
+    config.model.kv_heads = 4
+    config.model.dropout = 0.2
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.warmup_steps = 100
+    config.optimizer.weight_decay = 0.1
+    config.evaluate.evaluators = ("likelihood", "samples", "baselines")
+    config.evaluate.every_steps = 250
+    config.sample.count = 36
+    return config

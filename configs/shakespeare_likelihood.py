@@ -1,0 +1,26 @@
+"""Shakespeare's plays, character by character, with a small Transformer, by maximum likelihood."""
+
+from configs import base
+
+
+def get_config(variant: str = ""):
+    config = base.get_config()
+    config.steps = 3600
+    config.data.name = "shakespeare"
+    config.data.length = 128
+    config.data.batch_size = 16
+    config.model.name = "transformer"
+    config.model.width = 128
+    config.model.layers = 4
+    config.model.heads = 4
+    config.model.kv_heads = 4
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.warmup_steps = 100
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.final_fraction = 0.02
+    config.log.every_steps = 100
+    config.evaluate.evaluators = ("likelihood", "samples", "baselines")
+    config.evaluate.ngram_order = 7
+    config.evaluate.every_steps = 1000
+    config.sample.count = 4
+    return config
