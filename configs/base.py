@@ -1,13 +1,15 @@
 """Every key there is: its default, its unit, and what follows from it.
 
 A config file starts from `get_config()` and changes what differs. Keys are locked: an unknown or mistyped key is an
-error that names the nearest one. In all sections 0 (or an empty string or tuple) means "off" unless the comment says more.
+error that names the nearest one. In all sections 0 (or an empty string or tuple) means "off" unless the comment says
+more.
 """
 
 from ml_collections import ConfigDict
 
 # Megatron-style tensor parallelism for models/transformer.py: columns of the first matmul, rows of the second.
-# Each rule is (regular expression on the parameter's path, mesh axis of each dimension); layers are stacked in dimension 0.
+# Each rule is (regular expression on the parameter's path, mesh axis of each dimension); layers are stacked in
+# dimension 0.
 TRANSFORMER_RULES = (
     (r"layers/(query|key|value|gate|up)/kernel", (None, "fsdp", "tensor")),
     (r"layers/(out|down)/kernel", (None, "tensor", "fsdp")),
@@ -45,7 +47,7 @@ def get_config() -> ConfigDict:
         0  # grey levels to quantise images to; 0 = as they are (images as sequences: one token a value)
     )
     config.data.conditional = False  # give the class label to the model as its context
-    config.data.prefetch = 2  # batches made ahead in a thread
+    config.data.prefetch = 2  # batches made ahead in a thread; 0 = made when they are needed
 
     config.model = ConfigDict()
     config.model.name = "lstm"  # a file of gentrain/models: 'lstm' or 'transformer'
@@ -97,7 +99,7 @@ def get_config() -> ConfigDict:
     config.mesh.data = -1  # rows of the batch
     config.mesh.fsdp = 1  # rows of the batch, and parameters split with them
     config.mesh.tensor = 1  # parts of each matmul
-    config.mesh.rules = ()  # (regex, axes) pairs for parameters, e.g. TRANSFORMER_RULES; the rest goes by size over fsdp
+    config.mesh.rules = ()  # (regex, axes) pairs for parameters, like TRANSFORMER_RULES; others split over fsdp
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000
@@ -115,7 +117,7 @@ def get_config() -> ConfigDict:
     config.evaluate.evaluators = ("likelihood", "samples")  # files of gentrain/evaluators
     config.evaluate.split = "valid"  # or 'test'
     config.evaluate.batches = 0  # of the split; 0 = all of it
-    config.evaluate.ngram_order = 0  # evaluator 'ngram': the longest Witten-Bell n-gram to compare with
+    config.evaluate.ngram_order = 0  # evaluator 'baselines': the longest Witten-Bell n-gram to compare with
 
     config.sample = ConfigDict()
     config.sample.count = 16

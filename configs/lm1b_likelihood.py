@@ -1,10 +1,11 @@
-"""The One Billion Word benchmark with a 1.0 B-parameter Transformer on a pod of 256 TPU v5e chips, by maximum likelihood.
+"""The One Billion Word benchmark with a 1.0 B-parameter Transformer on a pod of 256 TPU v5e chips, by maximum
+likelihood.
 
     python -m launch.prepare --config configs/lm1b_likelihood.py        # once, on one machine; needs tensorflow-cpu
     python -m launch --config configs/lm1b_likelihood.py --coordinator=auto --workdir gs-mounted/dir   # on every host
 
-Sentences are packed to rows of 256 sentencepiece tokens. Parameters and their moments are split over 16 chips (fsdp) and copied over
-16 such groups (data). It has not been run: there was no pod. `--dry_run` prints what each chip holds.
+Sentences are packed to rows of 256 sentencepiece tokens. Parameters and their moments are split over 16 chips (fsdp)
+and copied over 16 such groups (data). It has not been run: there was no pod. `--dry_run` prints what each chip holds.
 """
 
 from configs import base

@@ -48,7 +48,7 @@ POSITIVE = (
         "checkpoint.keep_last",
         "log.every_steps",
     ),
-    *("evaluate.every_steps", "data.prefetch", "optimizer.learning_rate", "optimizer.eps", "model.rope_base"),
+    *("evaluate.every_steps", "optimizer.learning_rate", "optimizer.eps", "model.rope_base"),
     *("checkpoint.every_seconds", "sample.count"),
 )
 FRACTIONS = (

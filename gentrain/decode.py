@@ -11,8 +11,8 @@ from gentrain.models import SequenceModel
 
 
 class Samples(NamedTuple):
-    """tokens: drawn tokens, 0 after the end; mask: True up to and including the end token; log_prob: log-probability of each drawn
-    token under the law it was drawn from, nats, 0 after the end."""
+    """tokens: drawn tokens, 0 after the end; mask: True up to and including the end token; log_prob: log-probability
+    of each drawn token under the law it was drawn from, nats, 0 after the end."""
 
     tokens: Int[Array, "batch length"]
     mask: Bool[Array, "batch length"]
@@ -24,8 +24,9 @@ def filtered(
 ) -> Float[Array, "batch vocab"]:
     """Logits of the law to draw from: sharpened by 1/temperature, then all but the likeliest tokens set to -inf.
 
-    top_k keeps the k likeliest (0 = all); top_p keeps the smallest set of likeliest tokens whose mass reaches top_p (nucleus sampling,
-    Holtzman et al., 2020). Tokens tied with the last one kept are kept too. temperature 0 keeps the likeliest alone.
+    top_k keeps the k likeliest (0 = all); top_p keeps the smallest set of likeliest tokens whose mass reaches top_p
+    (nucleus sampling, Holtzman et al., 2020). Tokens tied with the last one kept are kept too. temperature 0 keeps
+    the likeliest alone.
     """
     if temperature == 0:
         top_k, temperature = 1, 1.0
@@ -44,7 +45,8 @@ def filtered(
 def draw(logits: Float[Array, "batch vocab"], uniform: Float[Array, "batch"]) -> Int[Array, "batch"]:
     """A token from softmax(logits) for each uniform number in [0, 1), by inverting the cumulative distribution.
 
-    A token of probability 0 is never drawn. One number a token is all the noise there is: on CPU this is faster than Gumbel noise over the vocabulary.
+    A token of probability 0 is never drawn. One number a token is all the noise there is: on CPU this is faster than
+    Gumbel noise over the vocabulary.
     """
     cumulative = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
     return jnp.sum(cumulative <= (uniform * cumulative[:, -1])[:, None], axis=-1, dtype=jnp.int32)
@@ -60,9 +62,11 @@ def sample(
     context: Int[Array, "batch positions"] | None = None,
     law: Callable[[Float[Array, "batch vocab"]], Float[Array, "batch vocab"]] = filtered,
 ) -> Samples:
-    """Draws one sequence of at most `length` tokens for each key, token by token from law(logits), until the end token if there is one.
+    """Draws one sequence of at most `length` tokens for each key, token by token from law(logits), until the end
+    token if there is one.
 
-    keys (batch,): a sequence depends on its own key, the parameters and its context only, not on the batch it is drawn in.
+    keys (batch,): a sequence depends on its own key, the parameters and its context only, not on the batch it is
+    drawn in.
     """
     batch = keys.shape[0]
 

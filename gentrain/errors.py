@@ -1,4 +1,5 @@
-"""What can end a run, each with its exit code. An error's text is one line: what was found, what was expected, the nearest fix."""
+"""What can end a run, each with its exit code. An error's text is one line: what was found, what was expected, the
+nearest fix."""
 
 
 class GentrainError(Exception):

@@ -8,7 +8,8 @@ from gentrain.metrics import Sum
 
 
 def masked_sum(values: Float[Array, "..."], mask: Bool[Array, "..."]) -> Sum:
-    """Sum(total of the values where mask holds, how many that are); values under a False mask may be anything, NaN included."""
+    """Sum(total of the values where mask holds, how many that are); values under a False mask may be anything, NaN
+    included."""
     return Sum(jnp.sum(jnp.where(mask, values, 0)), jnp.sum(mask).astype(jnp.float32))
 
 
@@ -31,8 +32,8 @@ def smoothed_nll(
 ) -> tuple[Float[Array, "batch length"], Float[Array, "batch length"]]:
     """Cross-entropy of a smoothed target, and the plain negative log-likelihood; nats a token.
 
-    loss = (1 - s) nll + s mean_v(log Z - logits[v]) + z (log Z)^2: the target gives weight s to the uniform law (Szegedy et
-    al., 2016), and z keeps the normaliser near 1 (Chowdhery et al., 2022).
+    loss = (1 - s) nll + s mean_v(log Z - logits[v]) + z (log Z)^2: the target gives weight s to the uniform law
+    (Szegedy et al., 2016), and z keeps the normaliser near 1 (Chowdhery et al., 2022).
     """
     nll, log_z = token_nll(logits, tokens)
     loss = nll

@@ -1,4 +1,5 @@
-"""What a run says of itself: sums, metrics.jsonl, TensorBoard events, status.json, samples and pictures, a progress bar."""
+"""What a run says of itself: sums, metrics.jsonl, TensorBoard events, status.json, samples and pictures, a progress
+bar."""
 
 import json
 import math

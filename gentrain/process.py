@@ -109,10 +109,15 @@ def join(coordinator: str, processes: int, index: int, timeout: int = 60) -> Non
     """
     import jax
 
-    where = (None, None, None) if coordinator == "auto" else (coordinator, processes, index)
+    address, count, own = (None, None, None) if coordinator == "auto" else (coordinator, processes, index)
     try:
         jax.distributed.initialize(
-            *where, initialization_timeout=timeout, heartbeat_timeout_seconds=30, shutdown_timeout_seconds=30
+            address,
+            count,
+            own,
+            initialization_timeout=timeout,
+            heartbeat_timeout_seconds=30,
+            shutdown_timeout_seconds=30,
         )
     except ValueError as error:
         raise ConfigError(f"--coordinator={coordinator}: {str(error).splitlines()[0]}") from None

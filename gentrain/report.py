@@ -82,7 +82,8 @@ def summarise(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def verdict(values: dict[str, Any]) -> str:
-    """Held-out likelihood in the unit people compare, beside the baseline that was measured with it; empty without one."""
+    """Held-out likelihood in the unit people compare, beside the baseline that was measured with it; empty without
+    one."""
     for split in ("valid", "test", "train"):
         for ours, theirs, unit in (
             ("nll", "best n-gram", "nats/token"),
@@ -107,12 +108,13 @@ def write(workdir: Path) -> Path:
     metrics.write_json(workdir / "report.json", summary)
     measured = {name: value for name, value in sorted(summary["final"].items()) if name != "time"}
     pictures = "".join(_picture(path) for path in draw(records, workdir / "plots"))
+    config = metrics.read_json(workdir / "config.json")
     page = workdir / "report.html"
     page.write_text(
         f"<!doctype html><meta charset=utf-8><title>{html.escape(workdir.name)}</title><style>{STYLE}</style>"
         f"<h1>{html.escape(workdir.name)}</h1><p>{html.escape(verdict(summary['final']))}</p>"
         f"<h2>Samples</h2>{_samples(workdir / 'samples')}<h2>Curves</h2>{pictures}"
         f"<h2>Last values</h2>{_table(measured)}"
-        f"<h2>Config</h2><details><summary>every key</summary>{_table(metrics.read_json(workdir / 'config.json'))}</details>\n"
+        f"<h2>Config</h2><details><summary>every key</summary>{_table(config)}</details>\n"
     )
     return page

@@ -33,7 +33,8 @@ def mesh_sizes(config, devices: int) -> tuple[int, ...]:
 
 
 def make_mesh(config, batch_size: int, microbatches: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over the devices, by default all of all processes. Raises ConfigError where the batch does not divide over it."""
+    """A mesh over the devices, by default all of all processes. Raises ConfigError where the batch does not divide
+    over it."""
     devices = devices or jax.devices()
     sizes = mesh_sizes(config, len(devices))
     shards = math.prod(sizes[:3]) * microbatches
@@ -93,10 +94,10 @@ def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> tuple[
 def shard(tree: Any, mesh: Mesh, rules: Rules = ()) -> Any:
     """The same tree of jax.ShapeDtypeStruct, each with its sharding.
 
-    An array goes by the first rule whose pattern is found in its path and that names as many dimensions as it has (a dimension
-    that its axis does not divide stays whole); else its largest dimension that fsdp divides is split over fsdp; else it is
-    copied. Optimiser moments lie under their parameter's path, so they go with it. Raises ConfigError for a rule that fits
-    nothing and for a tensor axis that no rule uses.
+    An array goes by the first rule whose pattern is found in its path and that names as many dimensions as it has (a
+    dimension that its axis does not divide stays whole); else its largest dimension that fsdp divides is split over
+    fsdp; else it is copied. Optimiser moments lie under their parameter's path, so they go with it. Raises
+    ConfigError for a rule that fits nothing and for a tensor axis that no rule uses.
     """
     used: set[str | None] = set()
 

@@ -134,9 +134,8 @@ def evaluate(run: Run, state: TrainState, step: int, out: metrics.Writer) -> Non
     for value in samples:
         out.samples(step, value)
         if isinstance(value, metrics.Texts):
-            out.say(
-                f"step {step}: sampled {' | '.join(text.splitlines()[0][:80] for text in value.texts[:8] if text.strip())}"
-            )
+            first_lines = [text.strip().splitlines()[0][:60] for text in value.texts if text.strip()]
+            out.say(f"step {step}: sampled {' | '.join(first_lines[:8])}")
     out.scalars(step, numbers)
     held_out = report.verdict(numbers) or ", ".join(f"{label} {value:.4g}" for label, value in numbers.items())
     out.say(f"step {step}: {held_out}")
@@ -180,17 +179,20 @@ def headline(run: Run, values: dict[str, float]) -> str:
 
 
 def check_finite(run: Run, state: TrainState, step: int) -> None:
-    """Raises Diverged once a player's updates were not finite too many times in a row; its parameters are still the last good ones."""
+    """Raises Diverged once a player's updates were not finite too many times in a row; its parameters are still the
+    last good ones."""
     for player, skipped in jax.device_get(state.skipped).items():
         if skipped >= run.config.training.max_skipped:
             raise Diverged(
-                f"{player}: {skipped} updates in a row were not finite, from step {step - skipped} on; none was applied."
-                " Lower optimizer.learning_rate or set optimizer.clip_norm, then run the same command to go on from the last checkpoint"
+                f"{player}: {skipped} updates in a row were not finite, from step {step - skipped} on, and none was"
+                " applied; lower optimizer.learning_rate or set optimizer.clip_norm and run again: it goes on from the"
+                " last checkpoint"
             )
 
 
 def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
-    """Trains to config.steps, from wherever the workdir stands. Raises Stopped, with the state saved, when asked to stop."""
+    """Trains to config.steps, from wherever the workdir stands. Raises Stopped, with the state saved, when asked to
+    stop."""
     primary = jax.process_index() == 0
     with ExitStack() as stack:
         if primary:
@@ -225,10 +227,14 @@ def describe(run: Run) -> str:
     """One line on what is about to be trained, on what."""
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(run.program.state.params))
     axes = ", ".join(f"{axis}={size}" for axis, size in run.program.mesh.shape.items() if size > 1)
-    data_line = ", ".join(f"{name} {value}" for name, value in run.data.summary.items())
-    return (
-        f"{parameters:,} parameters on {jax.device_count()} {jax.devices()[0].platform} device(s) {axes}; {data_line}"
-    )
+    found = run.data.summary
+    parts = [
+        f"{parameters:,} parameters on {jax.device_count()} x {jax.devices()[0].device_kind} {axes}".rstrip(),
+        f"{found['documents']:,} documents, {found['tokens']:,} tokens of {found['vocab']:,} symbols",
+    ]
+    for name, source in found["sources"].items():
+        parts.append(f"{name} {source['share']:.2%} of the examples, {source['epochs']:.2f} epochs")
+    return "; ".join(parts)
 
 
 def look(config: ConfigDict, workdir: Path, mode: str) -> None:
@@ -294,7 +300,8 @@ def loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.St
 
 
 def save(run: Run, state: TrainState, step: int, checkpoints: Checkpoints) -> None:
-    """Starts saving in the background. Never saves what did not stay finite, so a good checkpoint is never rotated out by a bad one."""
+    """Starts saving in the background. Never saves what did not stay finite, so a good checkpoint is never rotated
+    out by a bad one."""
     check_finite(run, state, step)
     checkpoints.save(step, state, {"steps": run.config.steps, "time": time.time()})
 

@@ -20,7 +20,8 @@ from gentrain.sharding import BATCH_AXES, path_name
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """All of a run that changes: what a checkpoint holds. Keys and data are functions of the step, so they are not here."""
+    """All of a run that changes: what a checkpoint holds. Keys and data are functions of the step, so they are not
+    here."""
 
     step: jax.Array
     params: dict[str, Any]  # by player
@@ -46,7 +47,8 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
 
 
 def optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """The named optax optimiser with learning rate 1: the update multiplies by the rate, a function of the step, itself.
+    """The named optax optimiser with learning rate 1: the update multiplies by the rate, a function of the step,
+    itself.
 
     So a resumed run takes the learning rate that its config says, and a skipped update does not shift the schedule.
     """
@@ -62,7 +64,8 @@ def optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _gradient(objective: Objective, microbatches: int, mesh: Mesh | None) -> Callable:
-    """(player, params, carry, batch, key, step) -> gradient of the total and the sums it goes with, over the whole batch.
+    """(player, params, carry, batch, key, step) -> gradient of the total and the sums it goes with, over the whole
+    batch.
 
     With a mesh each device works on its own rows under shard_map and one psum adds them up.
     """
@@ -103,14 +106,15 @@ def _gradient(objective: Objective, microbatches: int, mesh: Mesh | None) -> Cal
 def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callable, Callable]:
     """(init, update) of an objective: init(batch) -> TrainState; update(state, batch) -> (TrainState, dict of Sums).
 
-    Both are pure and not yet compiled. An update that is not finite is not applied: parameters, optimiser state and averages
-    stay as they were, it is counted, and after training.max_skipped in a row a player no longer moves.
+    Both are pure and not yet compiled. An update that is not finite is not applied: parameters, optimiser state and
+    averages stay as they were, it is counted, and after training.max_skipped in a row a player no longer moves.
     Raises ConfigError for microbatches or shard_map with an objective whose loss is not a sum over examples.
     """
     training = config.training
     if not objective.splittable and (training.microbatches > 1 or training.mode == "shard_map"):
         raise ConfigError(
-            f"the loss of {config.objective.name!r} is not a sum over examples: set training.microbatches=1 and training.mode='jit'"
+            f"the loss of {config.objective.name!r} is not a sum over examples:"
+            " set training.microbatches=1 and training.mode='jit'"
         )
     gradient = _gradient(objective, training.microbatches, mesh if training.mode == "shard_map" else None)
     learning_rate = schedule(config.optimizer, config.steps)

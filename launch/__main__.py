@@ -1,4 +1,5 @@
-"""python -m launch --config configs/x.py[:variant] [--workdir DIR] [--config.key=value ...] [--mode=train|evaluate|sample] [--dry_run]
+"""python -m launch --config configs/x.py[:variant] [--workdir DIR] [--config.key=value ...]
+[--mode=train|evaluate|sample] [--dry_run]
 
 Exit codes: 0 done, 2 config error, 3 diverged, 4 data error, 5 no usable checkpoint, 6 workdir in use,
 42 stopped by a signal with the state saved: run the same command again.
@@ -35,7 +36,7 @@ def make_flags(argv: Sequence[str]) -> flags.FlagValues:
     flags.DEFINE_string(
         "coordinator",
         environment("GENTRAIN_COORDINATOR", ""),
-        "host:port where the processes of one run meet, or 'auto' to ask the cluster (Slurm, MPI, Cloud TPU); empty: one process",
+        "host:port where the processes of one run meet; 'auto': ask the cluster (Slurm, MPI, Cloud TPU); empty: alone",
         flag_values=values,
     )
     flags.DEFINE_integer("processes", int(environment("GENTRAIN_NUM_PROCESSES", "1")), "how many", flag_values=values)

@@ -9,9 +9,11 @@ from gentrain.errors import DataError
 
 
 def dry_run(config: ConfigDict) -> None:
-    """Builds the program on simulated CPU devices, as many as the mesh asks for (an axis of -1 counts as 1), and prints its sizes.
+    """Builds the program on simulated CPU devices, as many as the mesh asks for (an axis of -1 counts as 1), and
+    prints its sizes.
 
-    No accelerator is touched and nothing is compiled. Data that is not prepared is described from the config where that can be.
+    No accelerator is touched and nothing is compiled. Data that is not prepared is described from the config where
+    that can be.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
@@ -25,9 +27,10 @@ def dry_run(config: ConfigDict) -> None:
     try:
         spec = data.build(config, None).spec
     except DataError as error:
-        spec = data.expected_spec(config)
-        if spec is None:
+        expected = data.expected_spec(config)
+        if expected is None:
             raise
+        spec = expected
         print(f"data       not there yet, sizes are from the config ({error})")
     program = train.build_program(config, spec)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.state.params))
@@ -42,10 +45,11 @@ def dry_run(config: ConfigDict) -> None:
 
 
 def memory(config: ConfigDict, program) -> dict[str, int]:
-    """What one device holds at the widest point of a step, an estimate: what the compiler fuses or copies is not counted.
+    """What one device holds at the widest point of a step, an estimate: what the compiler fuses or copies is not
+    counted.
 
-    What is kept for the backward pass is exact as far as autodiff goes: the arrays that the gradient's closure holds for one device's
-    rows of one microbatch, remat included, as if no activation were split over the tensor axis.
+    What is kept for the backward pass is exact as far as autodiff goes: the arrays that the gradient's closure holds
+    for one device's rows of one microbatch, remat included, as if no activation were split over the tensor axis.
     """
     import jax
 

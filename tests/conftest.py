@@ -19,8 +19,8 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["gentrain.losses", "gentrain.decode", "gentrain.models"], "beartype.beartype")
 
-from configs import base
-from gentrain.data import Spec
+from configs import base  # noqa: E402, after the hook
+from gentrain.data import Spec  # noqa: E402
 
 
 @pytest.fixture

@@ -188,9 +188,9 @@ def test_all_damaged_is_an_error_and_changes_nothing(two: Path) -> None:
     for step in ("10", "20"):
         (two / step / "manifest.json").unlink()
     before = files(two).keys()
-    with Checkpoints(two) as checkpoints:
-        with pytest.raises(CheckpointError, match=r"all 2 checkpoints are damaged .*20: .*10: .*") as raised:
-            checkpoints.restore(abstract(make_state(0)))
+    everything = r"all 2 checkpoints are damaged .*20: .*10: .*"
+    with Checkpoints(two) as checkpoints, pytest.raises(CheckpointError, match=everything) as raised:
+        checkpoints.restore(abstract(make_state(0)))
     assert raised.value.exit_code == 5 and "\n" not in str(raised.value)
     assert files(two).keys() == before
 
@@ -305,7 +305,7 @@ def test_a_failed_save_surfaces_once_and_hurts_no_other(two: Path, monkeypatch: 
             with monkeypatch.context() as patch:
                 patch.setattr(checkpoint, "_fingerprints", fail)
                 checkpoints.save(30, make_state(30), {})  # asynchronous: no error yet
-                with pytest.raises(CheckpointError, match="30: not saved, OSError: .*No space left") as raised:
+                with pytest.raises(CheckpointError, match=r"30: not saved, OSError: .*No space left") as raised:
                     surfaces()
             assert "\n" not in str(raised.value)
             assert checkpoints.steps() == [10, 20]

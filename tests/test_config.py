@@ -84,7 +84,9 @@ def test_a_mistake_costs_less_than_two_seconds_and_no_jax():
     start = time.monotonic()
     process = launch(QUICK, "--config.model.widht=3")
     assert process.returncode == 2 and time.monotonic() - start < 2 and "width" in process.stderr
-    code = "import sys, launch.__main__ as l; l.main(['launch', '--config=configs/quickstart.py', '--nope=1']); sys.exit('jax' in sys.modules)"
+    code = (
+        f"import sys, launch.__main__ as l; l.main(['launch', '{QUICK}', '--nope=1']); sys.exit('jax' in sys.modules)"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True).returncode == 0
     )
@@ -108,5 +110,5 @@ def test_a_workdir_of_another_experiment_is_refused_and_soft_changes_are_told(tm
         "steps: 1000 -> 5",
     ]
     config.model.width = 99
-    with pytest.raises(ConfigError, match="model.width: 128 -> 99"):
+    with pytest.raises(ConfigError, match="width: 128 -> 99"):
         rules.check_same_run(config, tmp_path / "config.json")

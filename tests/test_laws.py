@@ -14,8 +14,8 @@ MODULES = (
     sorted(ROOT.glob("gentrain/**/*.py")) + sorted(ROOT.glob("launch/**/*.py")) + sorted(ROOT.glob("configs/*.py"))
 )
 
-# A room may import those below it: launch -> train -> {update, evaluators, checkpoint, report, process} -> objectives ->
-# decode -> {models, worlds} -> data -> {losses, divergences, sharding} -> metrics -> {config, plugins, errors}.
+# A room may import those below it: launch -> train -> {update, evaluators, checkpoint, report, process} -> objectives
+# -> decode -> {models, worlds} -> data -> {losses, divergences, sharding} -> metrics -> {config, plugins, errors}.
 LEVELS = {
     **dict.fromkeys(["errors"], 0),
     **dict.fromkeys(["plugins"], 1),

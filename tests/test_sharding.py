@@ -38,7 +38,7 @@ def test_meshes_that_the_devices_do_not_make_up_are_refused(sizes):
 
 
 def test_a_batch_that_does_not_divide_names_one_that_does():
-    with pytest.raises(ConfigError, match="batch_size=30 .*nearest that does is 32"):
+    with pytest.raises(ConfigError, match=r"batch_size=30 .*nearest that does is 32"):
         sharding.make_mesh(mesh_config(data=8), 30)
     with pytest.raises(ConfigError, match="nearest that does is 16"):
         sharding.make_mesh(mesh_config(data=8), 8, microbatches=2)

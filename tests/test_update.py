@@ -1,5 +1,7 @@
-"""One update function for any objective: the same step whatever the mesh, the microbatches and the mode; and never a bad one."""
+"""One update function for any objective: the same step whatever the mesh, the microbatches and the mode; and never a
+bad one."""
 
+import itertools
 from dataclasses import dataclass
 
 import jax
@@ -84,7 +86,8 @@ def test_the_gradient_is_that_of_the_mean_over_tokens_not_of_a_mean_of_means(con
 
 @dataclass(frozen=True)
 class Duel:
-    """Two players on one number each: a critic that moves twice towards twice the generator, a generator that moves towards the data."""
+    """Two players on one number each: a critic that moves twice towards twice the generator, a generator that moves
+    towards the data."""
 
     players: tuple[str, ...] = ("critic", "critic", "generator")
     splittable: bool = True
@@ -199,7 +202,7 @@ def test_schedules_warm_up_to_the_peak_and_decay_to_their_end(config, name):
     rate = update.schedule(options, 110)
     assert rate(0) == 0 and np.isclose(rate(5), 0.25) and np.isclose(rate(10), 0.5)
     later = [float(rate(step)) for step in range(10, 111)]
-    assert all(a >= b for a, b in zip(later, later[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(later))
     assert np.isclose(
         later[-1], {"constant": 0.5, "linear": 0.1, "cosine": 0.1, "rsqrt": 0.5 * np.sqrt(10 / 110)}[name]
     )

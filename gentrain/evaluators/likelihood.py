@@ -15,8 +15,9 @@ from gentrain.models import SequenceModel, shift_right
 def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
     """Teacher-forced -log Q(x_t | x_<t) over a split, named `<split>/…`:
 
-    nll: nats/token; perplexity: exp(nll); for text nats_per_char and bits_per_char (the end of a document counts as a character);
-    for images bits_per_dim and nats_per_image. With evaluate.batches, an estimate from that many batches of the split.
+    nll: nats/token; perplexity: exp(nll); for text nats_per_char and bits_per_char (the end of a document counts as a
+    character); for images bits_per_dim and nats_per_image. With evaluate.batches, an estimate from that many batches
+    of the split.
     """
     name = config.evaluate.split
     split, size, spec = data.split(name), config.data.batch_size, data.spec

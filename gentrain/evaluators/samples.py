@@ -14,8 +14,9 @@ from gentrain.models import SequenceModel, example_keys
 
 
 def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
-    """Draws sample.count documents or images at sample.temperature, sample.top_k and sample.top_p; contexts, where the data has them,
-    go round in order. Also measured: samples/length, mean tokens a sample, and samples/entropy, nats/token of the law drawn from."""
+    """Draws sample.count documents or images at sample.temperature, sample.top_k and sample.top_p; contexts, where
+    the data has them, go round in order. Also measured: samples/length, mean tokens a sample, and samples/entropy,
+    nats/token of the law drawn from."""
     options, spec = config.sample, data.spec
     law = partial(decode.filtered, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
 

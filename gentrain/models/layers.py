@@ -1,5 +1,7 @@
 """What the sequence models share: token tables, logits, dropout by example, rematerialisation, the way out of Flax."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -94,13 +96,16 @@ def sequence_model(module: TokenModel) -> SequenceModel:
         one = jnp.zeros((1, 1), jnp.int32)
         return module.init(key, one, one)["params"]
 
+    def call(params: Params, *arguments: Any, method: str | None = None) -> Any:
+        return module.apply({"params": params}, *arguments, method=method)
+
     def apply(params: Params, inputs: Array, context: Array | None = None, keys: Array | None = None) -> Array:
-        return module.apply({"params": params}, inputs, context, keys)
+        return call(params, inputs, context, keys)
 
     def start(params: Params, batch: int, length: int, context: Array | None = None) -> Cache:
-        return module.apply({"params": params}, batch, length, context, method="start")
+        return call(params, batch, length, context, method="start")
 
     def step(params: Params, cache: Cache, token: Array) -> tuple[Cache, Array]:
-        return module.apply({"params": params}, cache, token, method="step")
+        return call(params, cache, token, method="step")
 
     return SequenceModel(init, apply, start, step, module.vocab)

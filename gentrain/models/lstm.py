@@ -1,5 +1,7 @@
 """A multi-layer LSTM; a context is read by a second LSTM whose last state is the first one's initial state."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,7 @@ class Cell(nn.Module):
     @nn.compact
     def __call__(self, carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
         cell, hidden = carry
-        dense = {"dtype": x.dtype, "param_dtype": self.param_dtype, "kernel_init": unit_variance}
+        dense: Any = {"dtype": x.dtype, "param_dtype": self.param_dtype, "kernel_init": unit_variance}
         gates = nn.Dense(4 * x.shape[-1], use_bias=False, name="input", **dense)(x)
         gates += nn.Dense(4 * x.shape[-1], name="recurrent", **dense)(hidden)
         i, f, g, o = jnp.split(gates, 4, axis=-1)

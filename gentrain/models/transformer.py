@@ -28,11 +28,11 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
 class Place(NamedTuple):
     """Where the inputs of a layer are: what all layers share.
 
-    index (batch,): the slot of the first; visible (batch, length, slots): what each attends to;
+    begin (batch,): the slot of the first; visible (batch, length, slots): what each attends to;
     cos, sin (batch, length, 1, size/2): of the angles position * base^(-2k/size).
     """
 
-    index: Array
+    begin: Array
     visible: Array
     cos: Array
     sin: Array
@@ -80,7 +80,7 @@ class Block(nn.Module):
         value = heads("value", config.kv_heads, y)
         if cache is not None:
             write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
-            cache = key, value = write(cache[0], key, place.index, 0), write(cache[1], value, place.index, 0)
+            cache = key, value = write(cache[0], key, place.begin, 0), write(cache[1], value, place.begin, 0)
         y = jax.nn.dot_product_attention(query, key, value, mask=place.visible[:, None])
         x += dropped(dense("out", config.width, small)(y.reshape(x.shape)), 0)
 

@@ -1,4 +1,5 @@
-"""Objectives: what is minimised, one file each, found by its name. An objective file has `build(config, spec) -> Objective`."""
+"""Objectives: what is minimised, one file each, found by its name. An objective file has `build(config, spec) ->
+Objective`."""
 
 from typing import Any, Protocol
 
