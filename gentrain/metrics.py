@@ -52,6 +52,47 @@ def mean(value: Sum) -> float:
     return float(value.total / value.weight) if value.weight else math.nan
 
 
+# Peak matmul rate of one device in bfloat16, FLOP/s, by what JAX calls it: the makers' figures.
+PEAK_FLOPS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+class Meter:
+    """Sums over the steps since the last line of the log, and how fast they went.
+
+    mfu is the share of the devices' peak in use, counting 6 FLOP a parameter and token (attention not counted).
+    """
+
+    def __init__(self, counts: str, parameters: int):
+        """counts: the sum whose weight is the tokens of a step; parameters: how many each of them goes through."""
+        kind = jax.devices()[0].device_kind
+        peak = next((flops for name, flops in PEAK_FLOPS.items() if kind.startswith(name)), math.nan)
+        # A multiply and an add for each parameter and token forward, twice that backward.
+        self.share = 6 * parameters / (peak * jax.device_count())
+        self.counts = counts
+        self.reset()
+
+    def reset(self) -> None:
+        self.pending: list[dict[str, Sum]] = []
+        self.since = time.monotonic()
+
+    def read(self) -> dict[str, float]:
+        """Means over the pending steps, tokens/second and, where the device's peak is known, the share of it in use."""
+        sums = add(self.pending)
+        rate = float(sums[self.counts].weight) / (time.monotonic() - self.since)
+        values = {name: mean(value) for name, value in sums.items()} | {"tokens_per_second": rate}
+        if math.isfinite(self.share):
+            values["mfu"] = rate * self.share
+        return values
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes the whole file or nothing: a reader never sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

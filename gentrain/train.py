@@ -10,37 +10,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gentrain import data, metrics, plots, plugins, process, report, sharding, update
+from gentrain import data, metrics, plots, plugins, process, report, sharding
+from gentrain import program as programs
 from gentrain.checkpoint import Checkpoints, restore_params
 from gentrain.config import check_same_run, resolved
 from gentrain.errors import CheckpointError, Diverged, Stopped
-from gentrain.objectives import Objective
+from gentrain.program import Program
 from gentrain.update import TrainState
-
-# Peak matmul rate of one device in bfloat16, FLOP/s, by what JAX calls it: the makers' figures.
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-}
-
-
-class Program(NamedTuple):
-    """What is compiled, and the shapes and places of what goes in and out of it; needs no data."""
-
-    mesh: Mesh
-    objective: Objective
-    init: Callable  # (batch) -> TrainState
-    update: Callable  # (state, batch) -> (state, sums)
-    state: TrainState  # of jax.ShapeDtypeStruct with shardings
-    batch: dict[str, jax.ShapeDtypeStruct]
 
 
 class Run(NamedTuple):
@@ -53,33 +31,11 @@ class Run(NamedTuple):
     evaluators: dict[str, Any]
 
 
-def build_program(config: ConfigDict, spec: data.Spec, mesh: Mesh | None = None) -> Program:
-    """Objective, update and shardings for data of this spec, by default on all devices. Nothing is computed yet."""
-    size, rules = config.data.batch_size, config.mesh.rules
-    mesh = mesh or sharding.make_mesh(config.mesh, size, config.training.microbatches)
-    objective = plugins.load("objectives", config.objective.name).build(config, spec)
-    init, step = update.build(config, objective, mesh)
-    shapes = {
-        "tokens": ((size, spec.length), jnp.int32),
-        "mask": ((size, spec.length), bool),
-        "row": ((size,), jnp.int32),
-    }
-    if spec.context_vocab:
-        shapes["context"] = ((size, spec.context_length), jnp.int32)
-    rows = sharding.batch_sharding(mesh)
-    batch = {name: jax.ShapeDtypeStruct(*shape, sharding=rows) for name, shape in shapes.items()}
-    state = sharding.shard(jax.eval_shape(init, batch), mesh, rules)
-    places = jax.tree.map(lambda leaf: leaf.sharding, state)
-    # Without explicit places for the optimiser state the second step would compile again.
-    compiled = jax.jit(step, out_shardings=(places, sharding.replicated(mesh)), donate_argnums=0)
-    return Program(mesh, objective, jax.jit(init, out_shardings=places), compiled, state, batch)
-
-
 def build(config: ConfigDict, workdir: Path) -> Run:
     """Everything a run needs but its state."""
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
     source = data.build(config, workdir, sharding.local_rows(mesh, config.data.batch_size))
-    program = build_program(config, source.spec, mesh)
+    program = programs.build(config, source.spec, mesh)
     evaluators = {
         name: plugins.load("evaluators", name).build(config, program.objective.model, source, program.mesh)
         for name in config.evaluate.evaluators
@@ -94,7 +50,7 @@ def start(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> Tra
         step, state, _ = found
         say(f"resuming at step {step}")
         return state
-    state = run.program.init(zeros(run.program.batch))
+    state = run.program.init()
     # 2. The parameters of another run; optimiser state, averages and step are new.
     if run.config.init_from:
         wanted = run.program.state.params
@@ -104,14 +60,6 @@ def start(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> Tra
         state = replace(state, params=state.params | params, ema=ema)
     # 3. Scratch.
     return state
-
-
-def zeros(batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """A batch of the right shapes to initialise from."""
-    return {
-        name: jax.jit(jnp.zeros, static_argnums=(0, 1), out_shardings=leaf.sharding)(leaf.shape, leaf.dtype)
-        for name, leaf in batch.items()
-    }
 
 
 def measure(run: Run, state: TrainState, step: int, names: Iterable[str]) -> tuple[dict[str, float], list[Any]]:
@@ -139,32 +87,6 @@ def evaluate(run: Run, state: TrainState, step: int, out: metrics.Writer) -> Non
     out.scalars(step, numbers)
     held_out = report.verdict(numbers) or ", ".join(f"{label} {value:.4g}" for label, value in numbers.items())
     out.say(f"step {step}: {held_out}")
-
-
-class Meter:
-    """Sums over the steps since the last line of the log, and how fast they went."""
-
-    def __init__(self, run: Run):
-        generator = jax.tree.leaves(run.program.state.params["generator"])
-        kind = jax.devices()[0].device_kind
-        peak = next((flops for name, flops in PEAK_FLOPS.items() if kind.startswith(name)), math.nan)
-        # A multiply and an add for each parameter and token forward, twice that backward.
-        self.flops_share = 6 * sum(math.prod(leaf.shape) for leaf in generator) / (peak * jax.device_count())
-        self.weight_name = f"{run.program.objective.players[-1]}/loss"
-        self.reset()
-
-    def reset(self) -> None:
-        self.pending: list[dict[str, metrics.Sum]] = []
-        self.since = time.monotonic()
-
-    def read(self) -> dict[str, float]:
-        """Means over the pending steps, tokens/second and, where the device's peak is known, the share of it in use."""
-        sums = metrics.add(self.pending)
-        rate = float(sums[self.weight_name].weight) / (time.monotonic() - self.since)
-        values = {name: metrics.mean(value) for name, value in sums.items()} | {"tokens_per_second": rate}
-        if math.isfinite(self.flops_share):
-            values["mfu"] = rate * self.flops_share
-        return values
 
 
 def headline(run: Run, values: dict[str, float]) -> str:
@@ -263,7 +185,8 @@ def loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.St
     make = lambda n: sharding.put(run.data.train.batch(n), run.program.mesh, config.data.batch_size)
     batches = data.prefetch(make, first, config.steps, config.data.prefetch)
     out.progress(first, config.steps)
-    meter, step = Meter(run), first
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(run.program.state.params["generator"]))
+    meter, step = metrics.Meter(f"{run.program.objective.players[-1]}/loss", parameters), first
     with closing(batches), stop.deferred():
         while True:
             stopping, last, logged = stop.at(step), step >= config.steps, step % config.log.every_steps == 0

@@ -22,7 +22,8 @@ def dry_run(config: ConfigDict) -> None:
         "jax_num_cpu_devices", math.prod(max(config.mesh[axis], 1) for axis in config.mesh if axis != "rules")
     )
 
-    from gentrain import data, train
+    from gentrain import data
+    from gentrain import program as programs
 
     try:
         spec = data.build(config, None).spec
@@ -32,7 +33,7 @@ def dry_run(config: ConfigDict) -> None:
             raise
         spec = expected
         print(f"data       not there yet, sizes are from the config ({error})")
-    program = train.build_program(config, spec)
+    program = programs.build(config, spec)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.state.params))
     print("mesh       " + ", ".join(f"{axis}={size}" for axis, size in program.mesh.shape.items()))
     print(f"data       {spec.kind}, {spec.vocab:,} symbols, rows of {spec.length:,} tokens")

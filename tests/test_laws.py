@@ -27,7 +27,8 @@ LEVELS = {
     **dict.fromkeys(["decode"], 7),
     **dict.fromkeys(["objectives"], 8),
     **dict.fromkeys(["update", "evaluators", "checkpoint", "report", "process"], 9),
-    **dict.fromkeys(["train"], 10),
+    **dict.fromkeys(["program"], 10),
+    **dict.fromkeys(["train"], 11),
 }
 OWNERS = {
     "flax": ["gentrain/models/"],
@@ -106,7 +107,7 @@ def test_no_hidden_defaults_no_unsafe_readers():
 
 
 def test_budgets_that_keep_it_readable():
-    assert len((ROOT / "gentrain/train.py").read_text().splitlines()) <= 300
+    assert len((ROOT / "gentrain/train.py").read_text().splitlines()) <= 260
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and not name(path).startswith("configs/"):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from gentrain import metrics, sharding, train, update
+from gentrain import metrics, program, sharding, update
 from gentrain.config import OPTIMIZERS
 from gentrain.errors import ConfigError
 from gentrain.metrics import Sum
@@ -20,11 +20,11 @@ from tests.helpers import assert_trees_close, ragged_batch
 def first_steps(config, spec, devices, steps=3, seed=0):
     """(params, sums) after a few updates on ragged batches, on the host."""
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches, devices)
-    program = train.build_program(config, spec, mesh)
-    state, sums = program.init(train.zeros(program.batch)), []
+    built = program.build(config, spec, mesh)
+    state, sums = built.init(), []
     for step in range(steps):
         batch = ragged_batch(spec, config.data.batch_size, 100 * seed + step)
-        state, named = program.update(state, sharding.put(batch, mesh, config.data.batch_size))
+        state, named = built.update(state, sharding.put(batch, mesh, config.data.batch_size))
         sums.append(jax.device_get(named))
     return jax.device_get(state), sums
 
@@ -69,18 +69,18 @@ def test_the_gradient_is_that_of_the_mean_over_tokens_not_of_a_mean_of_means(con
     config.optimizer.name, config.optimizer.clip_norm, config.training.microbatches = "sgd", 0.0, 4
     config.mesh.data = 1
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size, 4, jax.devices()[:1])
-    program = train.build_program(config, spec, mesh)
-    state = program.init(train.zeros(program.batch))
+    built = program.build(config, spec, mesh)
+    state = built.init()
     before = jax.device_get(state.params["generator"])
     batch = jax.tree.map(jnp.asarray, ragged_batch(spec, config.data.batch_size, 7))
 
     def mean_loss(own):
-        total, weight = program.objective.loss("generator", {"generator": own}, {}, batch, jax.random.key(0), 0)[0]
+        total, weight = built.objective.loss("generator", {"generator": own}, {}, batch, jax.random.key(0), 0)[0]
         return total / weight
 
     gradient = jax.grad(mean_loss)(before)
     expected = jax.tree.map(lambda p, g: p - config.optimizer.learning_rate * g, before, gradient)
-    state, _ = program.update(state, sharding.put(batch, mesh, config.data.batch_size))
+    state, _ = built.update(state, sharding.put(batch, mesh, config.data.batch_size))
     assert_trees_close(jax.device_get(state.params["generator"]), expected, atol=1e-6)
 
 

@@ -1,0 +1,47 @@
+"""What a config compiles to: its objective's update on a mesh, and the shapes and places of all that goes through it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from gentrain import data, plugins, sharding, update
+from gentrain.objectives import Objective
+from gentrain.update import TrainState
+
+
+class Program(NamedTuple):
+    """What is compiled, and the shapes and places of what goes in and out of it; needs no data."""
+
+    mesh: Mesh
+    objective: Objective
+    init: Callable  # () -> TrainState, from the seed
+    update: Callable  # (state, batch) -> (state, sums)
+    state: TrainState  # of jax.ShapeDtypeStruct with shardings
+    batch: dict[str, jax.ShapeDtypeStruct]
+
+
+def build(config: ConfigDict, spec: data.Spec, mesh: Mesh | None = None) -> Program:
+    """Objective, update and shardings for data of this spec, by default on all devices. Nothing is computed yet."""
+    size, rules = config.data.batch_size, config.mesh.rules
+    mesh = mesh or sharding.make_mesh(config.mesh, size, config.training.microbatches)
+    objective = plugins.load("objectives", config.objective.name).build(config, spec)
+    init, step = update.build(config, objective, mesh)
+    shapes = {
+        "tokens": ((size, spec.length), jnp.int32),
+        "mask": ((size, spec.length), bool),
+        "row": ((size,), jnp.int32),
+    }
+    if spec.context_vocab:
+        shapes["context"] = ((size, spec.context_length), jnp.int32)
+    rows = sharding.batch_sharding(mesh)
+    batch = {name: jax.ShapeDtypeStruct(*shape, sharding=rows) for name, shape in shapes.items()}
+    state = sharding.shard(jax.eval_shape(init, batch), mesh, rules)
+    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    # Without explicit places for the optimiser state the second step would compile again.
+    compiled = jax.jit(step, out_shardings=(places, sharding.replicated(mesh)), donate_argnums=0)
+    zeros = lambda: {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in batch.items()}
+    return Program(mesh, objective, jax.jit(lambda: init(zeros()), out_shardings=places), compiled, state, batch)
