@@ -5,10 +5,10 @@ from configs import base
 
 def get_config(variant: str = ""):
     config = base.get_config()
-    config.steps = 3600
+    config.steps = 6400
     config.data.name = "shakespeare"
     config.data.length = 128
-    config.data.batch_size = 16
+    config.data.batch_size = 8
     config.model.name = "transformer"
     config.model.width = 128
     config.model.layers = 4
@@ -21,6 +21,6 @@ def get_config(variant: str = ""):
     config.log.every_steps = 100
     config.evaluate.evaluators = ("likelihood", "samples", "baselines")
     config.evaluate.ngram_order = 7
-    config.evaluate.every_steps = 1000
+    config.evaluate.every_steps = 1600
     config.sample.count = 4
     return config

@@ -1,4 +1,4 @@
-"""What a config compiles to: its objective's update on a mesh, and the shapes and places of all that goes through it."""
+"""What a config compiles to: its objective's update on a mesh, and the shapes and places of what goes through it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
