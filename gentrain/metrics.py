@@ -172,29 +172,29 @@ class Writer:
             write_json(self.workdir / "status.json", {"state": state, "step": self.step, "time": round(time.time(), 3)})
 
     def progress(self, start: int, steps: int) -> None:
-        """Shows a bar with the time left where a terminal watches."""
-        if self.primary:
-            self.bar = tqdm(initial=start, total=steps, unit="step", dynamic_ncols=True, disable=None, file=sys.stdout)
+        """Begins to count steps: in a bar where a terminal watches."""
+        self.began = (time.monotonic(), start, steps)
+        if self.primary and sys.stdout.isatty():
+            form = "{n}/{total} |{bar}|{postfix} [{elapsed}<{remaining}]"
+            self.bar = tqdm(initial=start, total=steps, bar_format=form, dynamic_ncols=True, file=sys.stdout)
 
-    def advance(self, text: str | None = None) -> None:
-        if self.bar is None:
-            return
-        if text is not None:
-            self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(0 if text else 1)
+    def advance(self) -> None:
+        if self.bar is not None:
+            self.bar.update()
+
+    def log(self, step: int, text: str) -> None:
+        """The numbers of a step and the time that is left: in the bar, or on a line of their own."""
+        if self.bar is not None:
+            return self.bar.set_postfix_str(text)
+        since, start, steps = self.began
+        left = (time.monotonic() - since) / max(step - start, 1) * (steps - step)
+        self.say(f"step {step:,}/{steps:,}: {text}, {left:.0f} s left")
 
     def say(self, text: str) -> None:
         """A line for the person in front of the run."""
         if self.primary:
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
-
-    def log(self, step: int, text: str) -> None:
-        """The numbers of a step: in the bar where there is one, else on a line of their own."""
-        if self.bar is not None and not self.bar.disable:
-            self.advance(text)
-        else:
-            self.say(f"step {step}: {text}")
 
     def close(self) -> None:
         if self.bar is not None:

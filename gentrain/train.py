@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from gentrain import program as programs
 from gentrain.checkpoint import Checkpoints, restore_params
 from gentrain.config import check_same_run, resolved
 from gentrain.errors import CheckpointError, Diverged, Stopped
+from gentrain.evaluators import Evaluator
 from gentrain.program import Program
 from gentrain.update import TrainState
 
@@ -28,7 +29,7 @@ class Run(NamedTuple):
     workdir: Path
     program: Program
     data: data.Data
-    evaluators: dict[str, Any]
+    evaluators: list[Evaluator]
 
 
 def build(config: ConfigDict, workdir: Path) -> Run:
@@ -36,10 +37,10 @@ def build(config: ConfigDict, workdir: Path) -> Run:
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
     source = data.build(config, workdir, sharding.local_rows(mesh, config.data.batch_size))
     program = programs.build(config, source.spec, mesh)
-    evaluators = {
-        name: plugins.load("evaluators", name).build(config, program.objective.model, source, program.mesh)
+    evaluators = [
+        plugins.load("evaluators", name).build(config, program.objective.model, source, program.mesh)
         for name in config.evaluate.evaluators
-    }
+    ]
     return Run(config, workdir, program, source, evaluators)
 
 
@@ -62,13 +63,13 @@ def start(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> Tra
     return state
 
 
-def measure(run: Run, state: TrainState, step: int, names: Iterable[str]) -> tuple[dict[str, float], list[Any]]:
-    """Numbers and samples of the named evaluators, on the averaged parameters where there are any."""
+def measure(run: Run, state: TrainState, step: int) -> tuple[dict[str, float], list[Any]]:
+    """Numbers and samples of all evaluators, on the averaged parameters where there are any."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(run.config.seed), 2), step)
     numbers: dict[str, float] = {}
     samples: list[Any] = []
-    for name in names:
-        for label, value in run.evaluators[name](state.ema or state.params, key).items():
+    for evaluator in run.evaluators:
+        for label, value in evaluator(state.ema or state.params, key).items():
             if isinstance(value, metrics.Texts | metrics.Images):
                 samples.append(value)
             else:
@@ -78,7 +79,7 @@ def measure(run: Run, state: TrainState, step: int, names: Iterable[str]) -> tup
 
 def evaluate(run: Run, state: TrainState, step: int, out: metrics.Writer) -> None:
     """Measures and writes down."""
-    numbers, samples = measure(run, state, step, run.evaluators)
+    numbers, samples = measure(run, state, step)
     for value in samples:
         out.samples(step, value)
         if isinstance(value, metrics.Texts):
@@ -101,8 +102,7 @@ def headline(run: Run, values: dict[str, float]) -> str:
 
 
 def check_finite(run: Run, state: TrainState, step: int) -> None:
-    """Raises Diverged once a player's updates were not finite too many times in a row; its parameters are still the
-    last good ones."""
+    """Raises Diverged once a player was skipped too many times in a row; its parameters are the last good ones."""
     for player, skipped in jax.device_get(state.skipped).items():
         if skipped >= run.config.training.max_skipped:
             raise Diverged(
@@ -113,8 +113,7 @@ def check_finite(run: Run, state: TrainState, step: int) -> None:
 
 
 def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
-    """Trains to config.steps, from wherever the workdir stands. Raises Stopped, with the state saved, when asked to
-    stop."""
+    """Trains to config.steps, from wherever the workdir stands. Asked to stop, it saves and raises Stopped."""
     primary = jax.process_index() == 0
     with ExitStack() as stack:
         if primary:
@@ -124,7 +123,7 @@ def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
         for change in changes:
             out.say(f"changed since the last start: {change}")
         status = metrics.read_json(workdir / "status.json")
-        if status.get("state") == "done" and status.get("step") == config.steps and not changes:
+        if status.get("state") == "done" and status.get("step") == config.steps:
             return out.say(f"already done at step {config.steps}: {workdir / 'report.html'}")
         if primary:
             metrics.write_json(workdir / "config.json", resolved(config))
@@ -164,10 +163,11 @@ def look(config: ConfigDict, workdir: Path, mode: str) -> None:
     check_same_run(config, workdir / "config.json")
     if not (workdir / "checkpoints").is_dir():
         raise CheckpointError(f"no checkpoint in {workdir}; train first, or choose another --workdir")
+    if mode == "sample":
+        config.evaluate.evaluators = ("samples",)
     run = build(config, workdir)
     state, step = restored(run)
-    names = ["samples"] if mode == "sample" else list(run.evaluators)
-    numbers, samples = measure(run, state, step, names)
+    numbers, samples = measure(run, state, step)
     for value in samples:
         if isinstance(value, metrics.Texts):
             print("\n".join(value.texts))
@@ -191,7 +191,7 @@ def loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.St
         while True:
             stopping, last, logged = stop.at(step), step >= config.steps, step % config.log.every_steps == 0
             overdue = logged and process.agree(time.monotonic() - saved > config.checkpoint.every_seconds)
-            if step > first and (stopping or last or overdue or step % config.checkpoint.every_steps == 0):
+            if stopping or last or (step > first and (overdue or step % config.checkpoint.every_steps == 0)):
                 save(run, state, step, checkpoints)
                 saved = time.monotonic()
             if not stopping and (last or step % config.evaluate.every_steps == 0):
@@ -223,8 +223,7 @@ def loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.St
 
 
 def save(run: Run, state: TrainState, step: int, checkpoints: Checkpoints) -> None:
-    """Starts saving in the background. Never saves what did not stay finite, so a good checkpoint is never rotated
-    out by a bad one."""
+    """Starts saving in the background, unless the run diverged: a bad checkpoint never rotates out a good one."""
     check_finite(run, state, step)
     checkpoints.save(step, state, {"steps": run.config.steps, "time": time.time()})
 

@@ -7,26 +7,23 @@ corpus into the cache. With --workdir the tokenizer that the run will use is lea
 import sys
 from pathlib import Path
 
-from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from gentrain import config as config_rules
 from gentrain import data
 from gentrain.data import corpus, prepared
 from gentrain.errors import GentrainError
-
-CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run will keep its tokenizer; nothing is kept if unset.")
+from launch.__main__ import parse
 
 
-def main(argv: list[str]) -> None:
-    del argv
+def main(argv: list[str]) -> int:
+    """The command as a function; returns the exit code."""
     try:
-        config_rules.validate(CONFIG.value)
-        prepare(CONFIG.value, Path(WORKDIR.value) if WORKDIR.value else None)
+        values, config, workdir = parse(argv)
+        prepare(config, workdir if values.workdir else None)
     except GentrainError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
+    return 0
 
 
 def prepare(config: ConfigDict, workdir: Path | None) -> None:
@@ -51,5 +48,4 @@ def prepare(config: ConfigDict, workdir: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    app.run(main)
+    sys.exit(main(sys.argv))

@@ -49,9 +49,9 @@ def final(config, workdir):
     return jax.device_get(state), step
 
 
-@pytest.mark.parametrize("model", ["lstm", "transformer"])
-def test_three_steps_and_three_more_are_six_bit_for_bit(run_config, tmp_path, model):
-    run_config.model.name = model
+@pytest.mark.parametrize(("model", "source"), [("lstm", "surnames"), ("transformer", "digits")])
+def test_three_steps_and_three_more_are_six_bit_for_bit(run_config, tmp_path, model, source):
+    run_config.model.name, run_config.data.name, run_config.data.conditional = model, source, source == "digits"
     train.train(run_config, tmp_path / "straight", StopAt())
     with pytest.raises(Stopped, match="at step 3"):
         train.train(run_config, tmp_path / "resumed", StopAt(3))
@@ -271,3 +271,33 @@ def test_every_config_builds_and_traces_one_update(config):
     run = launch(f"--config=configs/{config}.py", "--dry_run")
     assert run.returncode == 0, run.stderr
     assert "parameters" in run.stdout and "MiB" in run.stdout and "mesh" in run.stdout
+
+
+def test_checkpoints_by_the_clock(run_config, tmp_path):
+    run_config.checkpoint.every_steps, run_config.checkpoint.every_seconds = 1000, 1e-9
+    with pytest.raises(Stopped):
+        train.train(run_config, tmp_path, StopAt(5))
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [4, 5]  # kept: the last two
+
+
+def test_prepare_encodes_what_the_run_will_read(tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(f"line {number} of some text" for number in range(200)))
+    arguments = [
+        "--config=configs/quickstart.py",
+        f"--config.data.name=text:{tmp_path}/text.txt",
+        "--config.data.unit=line",
+    ]
+    command = [sys.executable, "-m", "launch.prepare", *arguments]
+    prepared = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
+    assert prepared.returncode == 0 and "train: " in prepared.stdout and "documents" in prepared.stdout, prepared.stderr
+
+
+def test_an_unprepared_set_names_the_command_within_seconds(tmp_path):
+    started = time.monotonic()
+    run = launch(*SMALL, f"--workdir={tmp_path}/run", "--config.data.name=tfds:mnist", TFDS_DATA_DIR=str(tmp_path))
+    assert run.returncode == 4 and "python -m launch.prepare" in run.stderr and time.monotonic() - started < 15
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused_before_compiling(tmp_path):
+    run = launch(*SMALL, f"--workdir={tmp_path}/run", JAX_NUM_CPU_DEVICES="3")
+    assert run.returncode == 2 and "nearest that does is 15" in run.stderr and "Traceback" not in run.stderr
