@@ -12,7 +12,6 @@ def get_config(variant: str = ""):
     config.data.name = "surnames"
     config.data.batch_size = 128
     config.data.length = 16
-    config.data.valid_fraction = 0.05
     config.model.width = 128
     config.optimizer.learning_rate = 5e-3
     config.optimizer.warmup_steps = 100

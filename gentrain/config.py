@@ -102,6 +102,11 @@ def validate(config: ConfigDict) -> None:
             chosen,
             "one of " + ", ".join(plugins.names("evaluators")),
         )
+    _validate_together(config)
+
+
+def _validate_together(config: ConfigDict) -> None:
+    """What values must be to one another."""
     batch, microbatches, model = config.data.batch_size, config.training.microbatches, config.model
     _check(batch % microbatches == 0, "training.microbatches", microbatches, f"a divisor of data.batch_size={batch}")
     shards = math.prod(size for axis in ("replica", "data", "fsdp") if (size := config.mesh[axis]) > 0)
