@@ -5,6 +5,10 @@ error that names the nearest one. In all sections 0 (or an empty string or tuple
 more.
 """
 
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ml_collections import ConfigDict
 
 # Megatron-style tensor parallelism for models/transformer.py: columns of the first matmul, rows of the second.
@@ -17,14 +21,25 @@ TRANSFORMER_RULES = (
 )
 
 
+def grid(values: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], ...]:
+    """Every combination of values: {"seed": (0, 1), "model.width": (64, 128)} is a sweep of four variants."""
+    return tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
+
+
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of parameters, data order and every draw of the run
     config.steps = 1000  # updates; schedules are functions of the step, so changing this changes them
 
+    # Variants to run one after another, each in a folder of its own, ending in one report across them: dicts of
+    # overrides by full key, like {"optimizer.learning_rate": 1e-2}, or grid({...}) of them. Empty: one run.
+    config.sweep = ()
+    config.figures = ()  # files of gentrain/figures: pictures of theory, and of a sweep beside it, for the report
+
     config.data = ConfigDict()
     # What to train on: 'surnames', 'shakespeare', 'digits', 'text:PATH' (a file or a directory of *.txt),
-    # 'images:DIR', 'tfds:NAME' (prepare once with `python -m launch.prepare`), or 'mixture' of the sources below.
+    # 'images:DIR', 'tfds:NAME' (prepare once with `python -m launch.prepare`), 'mixture' of the sources below, or
+    # 'world:NAME': table, markov, hmm, oracle, gaussian, bimodal, blobs, ring, grid.
     config.data.name = "surnames"
     # Sources of a mixture: (name, weight, repeats) triples; weights are normalised, repeats 0 = as often as needed,
     # otherwise a run that would need more passes over that source is refused.
@@ -49,8 +64,20 @@ def get_config() -> ConfigDict:
     config.data.conditional = False  # give the class label to the model as its context
     config.data.prefetch = 2  # batches made ahead in a thread; 0 = made when they are needed
 
+    config.world = ConfigDict()  # distributions that are known exactly, as data: data.name = 'world:NAME'
+    config.world.vocab = 0  # symbols of a sequence; 0 = 3 in 'table', 'markov' and 'hmm', 5000 in 'oracle'
+    config.world.length = 0  # of a sequence; 0 = 4, and 20 in 'oracle'
+    config.world.states = 3  # hidden states of 'hmm'
+    config.world.concentration = 0.3  # of the Dirichlet law that probabilities are drawn from; small = peaked
+    config.world.seed = 0  # of what a world draws for itself, not of its samples
+    config.world.path = ""  # of an oracle's weights (.npz), instead of a draw by seed
+    config.world.probabilities = ()  # of 'table', nested by position, instead of a draw by seed
+    config.world.covariance = ((1.0, 0.9), (0.9, 1.0))  # of 'gaussian'
+    config.world.examples = 0  # training examples; 0 = each one new
+    config.world.held_out = 10_000  # examples of valid and of test
+
     config.model = ConfigDict()
-    config.model.name = "lstm"  # a file of gentrain/models: 'lstm' or 'transformer'
+    config.model.name = "lstm"  # 'lstm', 'transformer'; in worlds also 'tabular', 'factorised', 'gaussian'
     config.model.width = 128  # of embeddings, hidden states and the residual stream
     config.model.layers = 1
     config.model.dropout = 0.0  # probability of zeroing an activation in training
@@ -62,12 +89,13 @@ def get_config() -> ConfigDict:
     config.model.mlp_width = 0  # transformer: hidden width of SwiGLU; 0 = 8/3 of width, rounded up to a multiple of 32
     config.model.rope_base = 10_000.0  # transformer: longest wavelength of the rotary positions
     config.model.scan_layers = True  # transformer: one compiled layer, scanned; False unrolls (faster for few layers)
-    config.model.remat = (
-        "none"  # 'none', 'dots' (keep matmul outputs) or 'full' (recompute each layer in the backward pass)
-    )
+    config.model.mean = 0.0  # gaussian: where it starts, in every coordinate
+    config.model.scale = 1.0  # gaussian: the standard deviation it starts with
+    config.model.remat = "none"  # kept for the backward pass: 'none' = all, 'dots' = matmul outputs, 'full' = inputs
 
     config.objective = ConfigDict()
-    config.objective.name = "likelihood"  # a file of gentrain/objectives
+    config.objective.name = "likelihood"  # a file of gentrain/objectives: 'likelihood' or 'divergence'
+    config.objective.real_prior = 0.5  # pi, the weight on the data: 0 is KL[P||Q], 1 is KL[Q||P] (divergence)
     config.objective.label_smoothing = 0.0  # weight of the uniform law in the target
     config.objective.z_loss = 0.0  # weight of log(normaliser)^2, which keeps logits from drifting
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,11 @@ FRACTIONS = (
     *("data.valid_fraction", "data.test_fraction", "model.dropout", "objective.label_smoothing", "training.ema_decay"),
     *("optimizer.b1", "optimizer.b2", "optimizer.momentum"),
 )
+SIGNED = ("model.mean",)
 LARGEST = 2**31 - 1  # counters and seeds are 32-bit integers
 
 # What makes a run the run it is: a workdir whose run differs in one of these holds another experiment.
-IDENTITY = ("seed", "data", "model", "objective", "optimizer.name")
+IDENTITY = ("seed", "data", "world", "model", "objective", "optimizer.name")
 NOT_IDENTITY = ("data.prefetch", "model.remat", "model.scan_layers", "model.compute_dtype")
 
 
@@ -72,9 +74,43 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
     return flat
 
 
+def section(flat: dict[str, Any], name: str) -> ConfigDict:
+    """One section of a config that was written down flat, by attribute again."""
+    return ConfigDict(
+        {key.removeprefix(f"{name}."): value for key, value in flat.items() if key.startswith(f"{name}.")}
+    )
+
+
 def _check(holds: bool, name: str, value: Any, expected: str) -> None:
     if not holds:
         raise ConfigError(f"{name}={value!r}: expected {expected}")
+
+
+def variants(config: ConfigDict) -> dict[str, ConfigDict]:
+    """The runs of a sweep by name, which says what sets each apart: 'learning_rate=0.01,seed=1'.
+
+    Raises ConfigError for an unknown key, a value of another type, and for two variants of one name.
+    """
+    found = {}
+    for overrides in config.sweep:
+        variant = config.copy_and_resolve_references()
+        variant.sweep = ()
+        variant.lock()
+        try:
+            variant.update_from_flattened_dict(dict(overrides))
+        except (KeyError, TypeError, ValueError) as error:
+            text = " ".join(str(error.args[0]).split())
+            raise ConfigError(f"sweep: {dict(overrides)!r} does not fit the config: {text}") from None
+        name = ",".join(f"{key.rsplit('.')[-1]}={_short(value)}" for key, value in overrides.items())
+        if name in found:
+            raise ConfigError(f"sweep: two variants are named {name!r}; let them differ in a key, such as seed")
+        validate(variant)
+        found[name] = variant
+    return found
+
+
+def _short(value: Any) -> str:
+    return re.sub(r"[^\w.+-]+", "_", f"{value:g}" if isinstance(value, float) else str(value)).strip("_")
 
 
 def validate(config: ConfigDict) -> None:
@@ -87,7 +123,7 @@ def validate(config: ConfigDict) -> None:
         _check(isinstance(value, float) or abs(value) <= LARGEST, name, value, f"at most {LARGEST} in size")
         if name in POSITIVE:
             _check(value > 0, name, value, "a number above 0")
-        elif not name.startswith("mesh."):
+        elif not name.startswith("mesh.") and name not in SIGNED:
             _check(value >= 0, name, value, "0 or more")
         if name in FRACTIONS:
             _check(value < 1, name, value, "at least 0 and below 1")
@@ -103,6 +139,7 @@ def validate(config: ConfigDict) -> None:
             "one of " + ", ".join(plugins.names("evaluators")),
         )
     _validate_together(config)
+    variants(config)
 
 
 def _validate_together(config: ConfigDict) -> None:
@@ -133,6 +170,7 @@ def _validate_together(config: ConfigDict) -> None:
             model.kv_heads,
             f"a divisor of model.heads={model.heads}",
         )
+    _check(config.objective.real_prior <= 1, "objective.real_prior", config.objective.real_prior, "in [0, 1]")
     _check(0 < config.sample.top_p <= 1, "sample.top_p", config.sample.top_p, "above 0 and at most 1")
     _check(
         config.optimizer.warmup_steps < config.steps,

@@ -42,3 +42,49 @@ def smoothed_nll(
     if z_loss:
         loss = loss + z_loss * jnp.square(log_z)
     return loss, nll
+
+
+def critic_nll(
+    real_logits: Float[Array, "real ..."], fake_logits: Float[Array, "fake ..."], real_prior: float | Float[Array, ""]
+) -> tuple[Float[Array, "real ..."], Float[Array, "fake ..."]]:
+    """Negative log-likelihood of "real or fake?", weighted so that its mean over the two batches, taken together, is
+
+        pi E_P[-log D] + (1 - pi) E_Q[-log(1 - D)],  logits = log D / (1 - D),  pi = real_prior; nats.
+
+    The weights are pi n / n_real and (1 - pi) n / n_fake, n = n_real + n_fake: 2 pi and 2 (1 - pi) for equal halves, 1
+    for batches in the ratio of the prior. The optimal critic has logit log(pi / (1 - pi)) + log P/Q, where the mean is
+    H2(pi) - JS_pi[P||Q], H2 the entropy of the prior (Huszár, 2015; Mohamed and Lakshminarayanan, 2016).
+    """
+    n_real, n_fake = real_logits.shape[0], fake_logits.shape[0]
+    n = n_real + n_fake
+    real_weight, fake_weight = real_prior * n / max(n_real, 1), (1 - real_prior) * n / max(n_fake, 1)
+    return real_weight * jax.nn.softplus(-real_logits), fake_weight * jax.nn.softplus(fake_logits)
+
+
+def generator_loss(logits: Float[Array, "..."], name: str, real_prior: float | Float[Array, ""]) -> Float[Array, "..."]:
+    """What a generator minimises on its own samples, given a critic's logits l on them; one value an example.
+
+    Named by the divergence whose gradient the mean has at the optimal critic, held fixed; pi = real_prior is the prior
+    that the critic was trained with, M = pi P + (1 - pi) Q:
+
+        js               -softplus(l) / pi                 JS_pi[P||Q] / (pi (1 - pi)): the dial, saturating (pi > 0)
+        non_saturating   softplus(-l)                      KL[M||P] / (1 - pi) = KL[Q||P] - JS_pi[P||Q] / (1 - pi)
+        reverse_kl       -l                                KL[Q||P], for every pi
+        forward_kl       -exp(l - log(pi / (1 - pi)))      KL[P||Q], for every pi inside (0, 1)
+
+    So non_saturating turns the dial the wrong way round: KL[Q||P] as pi -> 0, and more mode seeking still as pi -> 1.
+    forward_kl is an importance weight: it overflows float32 at log-ratios above 88. ValueError for another name, and
+    for a concrete pi at which the loss has no value. Huszár (2015); MaliGAN (Che et al., 2017) for the ratio.
+    """
+    undefined = {"js": (0.0,), "non_saturating": (), "reverse_kl": (), "forward_kl": (0.0, 1.0)}
+    if name not in undefined:
+        raise ValueError(f"no generator loss {name!r}: there are {', '.join(undefined)}")
+    if not isinstance(real_prior, jax.core.Tracer) and float(real_prior) in undefined[name]:
+        raise ValueError(f"the {name} generator loss has no value at real_prior {float(real_prior)}")
+    if name == "js":
+        return -jax.nn.softplus(logits) / real_prior
+    if name == "non_saturating":
+        return jax.nn.softplus(-logits)
+    if name == "reverse_kl":
+        return -logits
+    return -jnp.exp(logits - jnp.log(real_prior) + jnp.log1p(-real_prior))

@@ -1,7 +1,7 @@
 """Plug-ins are files: a config name is a file's name in its room, so there is no list to append to."""
 
 import importlib
-import pkgutil
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -9,8 +9,12 @@ from gentrain.errors import ConfigError
 
 
 def names(room: str) -> list[str]:
-    """The plug-ins of a room ('models', 'objectives', 'evaluators'), found without importing any."""
-    return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent / room)]))
+    """The plug-ins of a room ('models', 'objectives', 'evaluators', 'figures'): its files that build or draw something.
+
+    Found without importing any.
+    """
+    files = (Path(__file__).parent / room).glob("*.py")
+    return sorted(file.stem for file in files if re.search(r"^def (build|draw)\(", file.read_text(), re.MULTILINE))
 
 
 def load(room: str, name: str) -> ModuleType:

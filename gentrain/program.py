@@ -30,15 +30,8 @@ def build(config: ConfigDict, spec: data.Spec, mesh: Mesh | None = None) -> Prog
     mesh = mesh or sharding.make_mesh(config.mesh, size, config.training.microbatches)
     objective = plugins.load("objectives", config.objective.name).build(config, spec)
     init, step = update.build(config, objective, mesh)
-    shapes = {
-        "tokens": ((size, spec.length), jnp.int32),
-        "mask": ((size, spec.length), bool),
-        "row": ((size,), jnp.int32),
-    }
-    if spec.context_vocab:
-        shapes["context"] = ((size, spec.context_length), jnp.int32)
     rows = sharding.batch_sharding(mesh)
-    batch = {name: jax.ShapeDtypeStruct(*shape, sharding=rows) for name, shape in shapes.items()}
+    batch = {name: jax.ShapeDtypeStruct(*form, sharding=rows) for name, form in data.shapes(spec, size).items()}
     state = sharding.shard(jax.eval_shape(init, batch), mesh, rules)
     places = jax.tree.map(lambda leaf: leaf.sharding, state)
     # Without explicit places for the optimiser state the second step would compile again.

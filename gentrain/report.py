@@ -2,16 +2,20 @@
 
 import base64
 import html
+import math
+import re
 from pathlib import Path
 from typing import Any
 
-from gentrain import metrics, plots
+from ml_collections import ConfigDict
+
+from gentrain import metrics, plots, plugins
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums } tr.best td { font-weight: 600 }
+td.number { text-align: right; font-variant-numeric: tabular-nums } td.best { font-weight: 700; color: #0a6 }
 pre { background: #f6f6f4; padding: .8rem 1rem; overflow-x: auto; white-space: pre-wrap } img { max-width: 100% }
 .samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem }
 """
@@ -61,13 +65,14 @@ def _samples(folder: Path) -> str:
     return f'<div class="samples">{"".join(shown)}</div>'
 
 
-def _table(rows: dict[str, Any], best: str | None = None) -> str:
-    cells = []
-    for name, value in rows.items():
-        text = f"{value:,.4g}" if isinstance(value, float) else html.escape(str(value))
-        cells.append(
-            f"<tr{' class=best' if name == best else ''}><td>{html.escape(name)}</td><td class=number>{text}</td></tr>"
-        )
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}" if math.isfinite(value) else "-"
+    return html.escape(str(value))
+
+
+def _table(rows: dict[str, Any]) -> str:
+    cells = (f"<tr><td>{html.escape(name)}</td><td class=number>{_number(v)}</td></tr>" for name, v in rows.items())
     return f"<table>{''.join(cells)}</table>"
 
 
@@ -101,6 +106,61 @@ def verdict(values: dict[str, Any]) -> str:
     return ""
 
 
+LOWER_IS_BETTER = re.compile(r"/(nll\w*|\w+_kl|njs@.*|perplexity|\w+_per_\w+|\w+_error)(?<!_se)$")
+NOT_COMPARED = re.compile(
+    r"^(step|time|tokens_per_second|mfu|baseline/.*)$|/(grad_norm|learning_rate|skipped|length|js@.*|marginal_.*|.*_se)$"
+)
+
+
+def compare(config: ConfigDict, workdir: Path, names: list[str]) -> Path:
+    """One page across the variants of a sweep: what each reached, which was best at what, and the asked-for figures.
+
+    Reads WORKDIR/<name>/report.json and metrics.jsonl; writes report.html, report.json and plots/ beside them.
+    """
+    variants = {name: metrics.read_json(workdir / name / "report.json") for name in names}
+    records = {name: metrics.read_jsonl(workdir / name / "metrics.jsonl") for name in names}
+    (workdir / "plots").mkdir(exist_ok=True)
+    measured = sorted({key for found in variants.values() for key in found["final"]})
+    columns = [key for key in measured if not NOT_COMPARED.search(key)]
+    best = {}
+    for column in columns:
+        values = {name: found["final"][column] for name, found in variants.items() if column in found["final"]}
+        if LOWER_IS_BETTER.search(column) and len(values) > 1:
+            best[column] = min(values, key=lambda name: values[name])
+    drawn = []
+    for column in columns:
+        lines = {name: line for name in names if len((line := _series(records[name], column))[0]) > 1}
+        if column in best and lines:
+            drawn.append(workdir / "plots" / f"{re.sub(r'[^a-z0-9]+', '_', column)}.png")
+            plots.curves(lines, drawn[-1], title=column, unit="")
+    results = {name: {"config": metrics.read_json(workdir / name / "config.json"), **variants[name]} for name in names}
+    figures = {}
+    for figure in config.figures:
+        drawn.append(workdir / "plots" / f"{figure}.png")
+        figures[figure] = plugins.load("figures", figure).draw(results, drawn[-1])
+    metrics.write_json(workdir / "report.json", {"variants": variants, "best": best, "figures": figures})
+    won = "".join(f"<li>{html.escape(f'{column}: {name}')}</li>" for column, name in best.items())
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    rows = ""
+    for name, found in variants.items():
+        cells = ""
+        for column in columns:
+            value = found["final"].get(column, math.nan)
+            mark = " best" if best.get(column) == name else ""
+            cells += f'<td class="number{mark}">{_number(value)}</td>'
+        rows += f'<tr><td><a href="{html.escape(name)}/report.html">{html.escape(name)}</a></td>{cells}</tr>'
+    page = f"<h2>Which was best</h2><ul>{won}</ul><table><tr><th>variant</th>{head}</tr>{rows}</table><h2>Pictures</h2>"
+    return _page(workdir, "", page + "".join(map(_picture, drawn)))
+
+
+def _page(workdir: Path, summary: str, body: str) -> Path:
+    """Writes report.html."""
+    title, page = html.escape(workdir.name), workdir / "report.html"
+    head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
+    page.write_text(f"{head}<h1>{title}</h1><p>{html.escape(summary)}</p>{body}\n")
+    return page
+
+
 def write(workdir: Path) -> Path:
     """Reads a workdir; writes plots/*.png, report.json and report.html there, and returns the last."""
     records = metrics.read_jsonl(workdir / "metrics.jsonl")
@@ -109,12 +169,9 @@ def write(workdir: Path) -> Path:
     measured = {name: value for name, value in sorted(summary["final"].items()) if name != "time"}
     pictures = "".join(_picture(path) for path in draw(records, workdir / "plots"))
     config = metrics.read_json(workdir / "config.json")
-    page = workdir / "report.html"
-    page.write_text(
-        f"<!doctype html><meta charset=utf-8><title>{html.escape(workdir.name)}</title><style>{STYLE}</style>"
-        f"<h1>{html.escape(workdir.name)}</h1><p>{html.escape(verdict(summary['final']))}</p>"
+    body = (
         f"<h2>Samples</h2>{_samples(workdir / 'samples')}<h2>Curves</h2>{pictures}"
         f"<h2>Last values</h2>{_table(measured)}"
-        f"<h2>Config</h2><details><summary>every key</summary>{_table(config)}</details>\n"
+        f"<h2>Config</h2><details><summary>every key</summary>{_table(config)}</details>"
     )
-    return page
+    return _page(workdir, verdict(summary["final"]), body)

@@ -86,7 +86,8 @@ def evaluate(run: Run, state: TrainState, step: int, out: metrics.Writer) -> Non
             first_lines = [text.strip().splitlines()[0][:60] for text in value.texts if text.strip()]
             out.say(f"step {step}: sampled {' | '.join(first_lines[:8])}")
     out.scalars(step, numbers)
-    held_out = report.verdict(numbers) or ", ".join(f"{label} {value:.4g}" for label, value in numbers.items())
+    first = list(numbers.items())[:6]
+    held_out = report.verdict(numbers) or ", ".join(f"{label} {value:.4g}" for label, value in first)
     out.say(f"step {step}: {held_out}")
 
 

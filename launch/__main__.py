@@ -88,6 +88,10 @@ def run(values: flags.FlagValues, config: ConfigDict, workdir: Path, stop: proce
         from launch.dry_run import dry_run
 
         dry_run(config)
+    elif config.sweep:
+        from launch.sweep import sweep
+
+        sweep(config, workdir, values.mode, stop)
     else:
         from gentrain import train  # imports JAX
 

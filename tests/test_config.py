@@ -37,7 +37,7 @@ def mistake(capsys, *arguments) -> str:
         ("--config.optimizer.learning_rate=inf", ["learning_rate", "finite"]),
         ("--config.optimizer.name=adamm", ["adamm", "adamw"]),
         ("--config.optimizer.schedule=triangle", ["triangle", "cosine"]),
-        ("--config.model.name=lstn", ["lstn", "lstm, transformer"]),
+        ("--config.model.name=lstn", ["lstn", "lstm"]),
         ("--config.model.dropout=1.5", ["dropout", "below 1"]),
         ("--config.data.batch_size=0", ["batch_size", "above 0"]),
         ("--config.training.microbatches=3", ["microbatches=3", "divisor"]),

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gentrain.data import corpus, sources, tokenizers
+from gentrain import worlds
+from gentrain.data import corpus, sources, tokenizers, world
 from gentrain.data.corpus import Corpus, Writer
 from gentrain.data.rows import Part, Pass, Shuffled, drawn, lay_out, proportions
 from gentrain.errors import ConfigError, DataError
@@ -27,9 +28,9 @@ class Spec(NamedTuple):
     """What models and evaluators must know about the data.
 
     vocab: tokens are 0..vocab-1. length: tokens a row. end: the token that closes a document, or None where every row
-    is full. kind: 'text' or 'image'. decode: tokens (n,) of one document without its end -> str for text, uint8
-    (height, width, channels) for images. context_vocab: 0, or the number of symbols of batch['context'], of which each
-    row has context_length.
+    is full. kind: 'text', 'image' or 'points' (vocab 0, length the dimension). decode: tokens (n,) of one document
+    without its end -> str for text, uint8 (height, width, channels) for images. context_vocab: 0, or the number of
+    symbols of batch['context'], of which each row has context_length.
     """
 
     vocab: int
@@ -48,6 +49,7 @@ class Source(Protocol):
     tokens (rows, length) int32, targets, the end token included, padded with 0;
     mask (rows, length) bool, False on padding;
     row (rows,) int32, the row's number in the global batch, from which per-example keys are made;
+    points (rows, length) float32 in place of tokens, with mask (rows,), where the data are points;
     context (rows, positions) int32, only where spec.context_vocab > 0.
     """
 
@@ -88,6 +90,9 @@ def build(config: Any, workdir: Path | None, rows: np.ndarray | None = None) -> 
     """
     data = config.data
     check(data)
+    rows = np.arange(data.batch_size) if rows is None else np.asarray(rows)
+    if data.name.startswith("world:"):
+        return from_world(config, rows)
     triples = (
         [(str(n), float(w), int(r)) for n, w, r in data.sources] if data.name == "mixture" else [(data.name, 1.0, 0)]
     )
@@ -103,7 +108,6 @@ def build(config: Any, workdir: Path | None, rows: np.ndarray | None = None) -> 
             )
     corpora, spec = (texts if raw[0].meta["kind"] == "text" else images)(names, raw, data, workdir)
 
-    rows = np.arange(data.batch_size) if rows is None else np.asarray(rows)
     layout = data.layout if spec.kind == "text" else "pad"
 
     def parts(split: str) -> list[Part]:
@@ -140,6 +144,41 @@ def build(config: Any, workdir: Path | None, rows: np.ndarray | None = None) -> 
         share = count / max(1, int(draws.sum()))
         shown[name] = {"share": share, "examples": part.rows, "drawn": count, "epochs": epochs}
     return Data(spec, Shuffled(train, shares, config.seed, data.batch_size, rows, spec.length), split, summary)
+
+
+def from_world(config: Any, rows: np.ndarray) -> Data:
+    """Samples of a distribution that is known exactly, each read by its number; nothing is stored."""
+    name, options, size = config.data.name, config.world, config.data.batch_size
+    drawn = {
+        split: world.Drawn(
+            worlds.build(name.removeprefix("world:"), options),
+            config.seed,
+            split,
+            options.examples if split == "train" else 0,
+            size,
+            rows,
+        )
+        for split in corpus.SPLITS
+    }
+    known = drawn["train"].world
+    discrete = isinstance(known, worlds.SequenceWorld)
+    vocab, length, kind = (known.vocab, known.length, "text") if discrete else (0, known.dimension, "points")
+    spec = Spec(vocab, length, None, kind, lambda tokens: " ".join(str(token) for token in tokens))
+    draws = config.steps * size
+    epochs = draws / options.examples if options.examples else 1.0
+    summary = {"documents": options.examples or draws, "tokens": (options.examples or draws) * length}
+    summary |= {"vocab": vocab, "length": length, "examples": summary["documents"]}
+    summary |= {"sources": {name: {"share": 1.0, "examples": summary["documents"], "drawn": draws, "epochs": epochs}}}
+    return Data(spec, drawn["train"], lambda split: world.HeldOut(drawn[split], options.held_out), summary)
+
+
+def shapes(spec: Spec, rows: int) -> dict[str, tuple[tuple[int, ...], type]]:
+    """Shape and type of each array of a batch."""
+    if spec.kind == "points":
+        return {"points": ((rows, spec.length), np.float32), "mask": ((rows,), np.bool_), "row": ((rows,), np.int32)}
+    tokens = {"tokens": ((rows, spec.length), np.int32), "mask": ((rows, spec.length), np.bool_)}
+    context = {"context": ((rows, spec.context_length), np.int32)} if spec.context_vocab else {}
+    return {**tokens, "row": ((rows,), np.int32), **context}
 
 
 def expected_spec(config: Any) -> Spec | None:

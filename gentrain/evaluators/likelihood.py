@@ -9,10 +9,10 @@ from gentrain import sharding
 from gentrain.data import Data
 from gentrain.losses import masked_sum, token_nll
 from gentrain.metrics import add, mean
-from gentrain.models import SequenceModel, shift_right
+from gentrain.models import DensityModel, SequenceModel, shift_right
 
 
-def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
+def build(config: ConfigDict, model: SequenceModel | DensityModel, data: Data, mesh):
     """Teacher-forced -log Q(x_t | x_<t) over a split, named `<split>/…`:
 
     nll: nats/token; perplexity: exp(nll); for text nats_per_char and bits_per_char (the end of a document counts as a
@@ -25,6 +25,8 @@ def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
 
     @jax.jit
     def sums(params, batch):
+        if isinstance(model, DensityModel):
+            return {"nll": masked_sum(-model.log_prob(params, batch["points"]), batch["mask"])}
         logits = model.apply(params, shift_right(batch["tokens"], spec.vocab, spec.end), batch.get("context"))
         return {"nll": masked_sum(token_nll(logits, batch["tokens"])[0], batch["mask"])}
 
@@ -32,6 +34,8 @@ def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
         total = [sums(params["generator"], sharding.put(split.batch(i), mesh, size)) for i in range(batches)]
         nll = mean(add(total)["nll"])
         measured = {"nll": nll, "perplexity": math.exp(min(nll, 700.0))}
+        if spec.kind == "points":
+            return {f"{name}/nll": nll}
         if spec.kind == "text":
             per_char = nll * split.tokens / split.characters
             measured |= {"nats_per_char": per_char, "bits_per_char": per_char / math.log(2)}

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from gentrain import decode, sharding
 from gentrain.data import Data
+from gentrain.errors import ConfigError
 from gentrain.metrics import Images, Texts
 from gentrain.models import SequenceModel, example_keys
 
@@ -18,6 +19,8 @@ def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
     the data has them, go round in order. Also measured: samples/length, mean tokens a sample, and samples/entropy,
     nats/token of the law drawn from."""
     options, spec = config.sample, data.spec
+    if spec.kind == "points":
+        raise ConfigError("evaluator 'samples' shows text and images; for points use 'exact'")
     law = partial(decode.filtered, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
 
     @partial(jax.jit, out_shardings=sharding.replicated(mesh))

@@ -38,6 +38,18 @@ class SequenceModel(NamedTuple):
     vocab: int
 
 
+class DensityModel(NamedTuple):
+    """A density of points in d dimensions, as pure functions over a nested dict of arrays.
+
+    init(key) -> params; log_prob(params, points (n, d)) -> (n,) nats; sample(params, key, n) -> (n, d), differentiable
+    in params.
+    """
+
+    init: Callable[..., Params]
+    log_prob: Callable[..., Any]
+    sample: Callable[..., Any]
+
+
 def shift_right(tokens, vocab: int, end: int | None):
     """The inputs that teach a model `tokens`: each token's predecessor, and BOS (= vocab) where a row or a document
     begins.
@@ -51,3 +63,12 @@ def shift_right(tokens, vocab: int, end: int | None):
 def example_keys(key, row):
     """A key for each example, which depends on its row in the global batch alone: (batch,) int -> (batch,) keys."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, row)
+
+
+def log_prob(model: SequenceModel | DensityModel, params: Params, examples):
+    """log Q of whole examples, nats: points (n, d), or sequences (n, length) int of a fixed length -> (n,) float32."""
+    if isinstance(model, DensityModel):
+        return model.log_prob(params, examples)
+    logits = model.apply(params, shift_right(examples, model.vocab, None))
+    laws = jax.nn.log_softmax(logits, axis=-1)
+    return jnp.sum(jnp.take_along_axis(laws, examples[..., None], axis=-1)[..., 0], axis=-1)

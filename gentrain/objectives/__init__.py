@@ -4,7 +4,7 @@ Objective`."""
 from typing import Any, Protocol
 
 from gentrain.metrics import Sum
-from gentrain.models import SequenceModel
+from gentrain.models import DensityModel, SequenceModel
 
 Params = Any  # nested dict of arrays
 Carry = Any  # pytree of arrays
@@ -18,7 +18,7 @@ class Objective(Protocol):
     splittable: whether the loss is a sum over examples, so that microbatches and shards may be added up.
     """
 
-    model: SequenceModel
+    model: SequenceModel | DensityModel
     players: tuple[str, ...]
     splittable: bool
 

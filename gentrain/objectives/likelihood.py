@@ -11,12 +11,12 @@ from gentrain.losses import masked_sum, smoothed_nll
 
 @dataclass(frozen=True)
 class Likelihood:
-    """loss = -sum_t log Q(x_t | x_<t), in nats a token, over the tokens that are not padding.
+    """loss = -sum_t log Q(x_t | x_<t), in nats a token, over the tokens that are not padding; of points -log Q(x).
 
     It is the log score, strictly proper: its mean over the data is KL[P||Q] + H(P), least at Q = P alone.
     """
 
-    model: models.SequenceModel
+    model: models.SequenceModel | models.DensityModel
     end: int | None
     label_smoothing: float = 0.0
     z_loss: float = 0.0
@@ -27,6 +27,9 @@ class Likelihood:
         return {"generator": self.model.init(key)}, {}
 
     def loss(self, player, params, carry, batch, key, step):
+        if isinstance(self.model, models.DensityModel):
+            total = masked_sum(-self.model.log_prob(params[player], batch["points"]), batch["mask"])
+            return total, {"nll": total}
         inputs = models.shift_right(batch["tokens"], self.model.vocab, self.end)
         keys = models.example_keys(key, batch["row"])
         logits = self.model.apply(params[player], inputs, batch.get("context"), keys)

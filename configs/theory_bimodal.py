@@ -1,0 +1,22 @@
+"""One Gaussian fitted to two modes along the dial, from a wide and from a narrow start: the first-order jump.
+
+    python -m launch --config configs/theory_bimodal.py
+
+Up to pi = 0.602 covering both modes is the better of two local minima, beyond it sitting on one of them is.
+"""
+
+from configs import base, theory_gaussian
+
+STARTS = ((-0.2, 2.3), (-2.0, 0.7))  # mean and standard deviation: over both modes, on the heavier one
+PRIORS = (0.0, 0.1, 0.3, 0.5, 0.58, 0.62, 0.7, 0.9, 1.0)
+
+
+def get_config(variant: str = ""):
+    config = theory_gaussian.get_config()
+    config.data.name = "world:bimodal"
+    config.sweep = base.grid({"objective.real_prior": PRIORS})
+    config.sweep = tuple(
+        {**point, "model.mean": mean, "model.scale": scale} for mean, scale in STARTS for point in config.sweep
+    )
+    config.figures = ("first_order_jump",)
+    return config

@@ -1,0 +1,30 @@
+"""One isotropic Gaussian fitted to a correlated one along the dial: what it becomes is known in closed form.
+
+    python -m launch --config configs/theory_gaussian.py
+
+Huszár (2015), figure 1: at pi = 0 (likelihood) the model covers the data, at pi = 1 it hides inside it.
+"""
+
+from configs import base
+
+PRIORS = (0.0, 0.1, 0.5, 0.99, 1.0)
+
+
+def get_config(variant: str = ""):
+    config = base.get_config()
+    config.data.name = "world:gaussian"
+    config.data.batch_size = 64
+    config.model.name = "gaussian"
+    config.objective.name = "divergence"
+    config.steps = 300
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 0.05
+    config.optimizer.final_fraction = 0.0
+    config.optimizer.clip_norm = 0.0
+    config.log.every_steps = 50
+    config.log.tensorboard = False
+    config.evaluate.evaluators = ("exact",)
+    config.evaluate.every_steps = 300
+    config.sweep = base.grid({"objective.real_prior": PRIORS})
+    config.figures = ("gaussian_fit",)
+    return config

@@ -1,0 +1,118 @@
+"""How far a model is from a world that is known exactly: by enumeration where that can be done, else with standard
+errors."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gentrain import decode, divergences, models, worlds
+from gentrain.data import Data
+from gentrain.errors import ConfigError
+from gentrain.worlds.support import Support, support
+
+PRIORS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # where normalised JS is told, besides its ends
+FEW = 40  # probabilities of single tokens that are still told one by one
+CHUNK = 2**14  # sequences scored at a time
+
+
+def build(config: ConfigDict, model, data: Data, mesh):
+    """Named `exact/…`, nats; P is the world, Q the model.
+
+    Worlds that can be enumerated, and points of up to two dimensions on a fine grid: forward_kl = KL[P||Q],
+    reverse_kl = KL[Q||P], js@pi = JS_pi and njs@pi = JS_pi / (pi (1 - pi)), entropy of Q; of sequences also
+    total_correlation of Q, marginal_t_v = Q(x_t = v) where they are few, max_marginal_error, max_error = max |Q(x) -
+    P(x)| and exposure_gap, the token KL on Q's prefixes less that on P's; of points mean_i and sd, the root of a
+    coordinate's mean variance. All worlds, from world.held_out samples of each: nll_oracle = -E_Q log P, nll_test =
+    -E_P log Q and entropy_sampled = -E_Q log Q, by token (by example for points), each with its standard error (_se).
+    """
+    del mesh
+    if not config.data.name.startswith("world:"):
+        raise ConfigError(f"evaluator 'exact' needs a world that is known, and data.name={config.data.name!r}")
+    world = worlds.build(config.data.name.removeprefix("world:"), config.world)
+    everywhere, length = support(world), world.length if isinstance(world, worlds.SequenceWorld) else 0
+    log_prob = jax.jit(partial(models.log_prob, model))
+
+    def scores(params, examples) -> np.ndarray:
+        parts = np.array_split(examples, -(-len(examples) // CHUNK))
+        return np.concatenate([np.asarray(log_prob(params, jnp.asarray(part)), np.float64) for part in parts])
+
+    @jax.jit
+    def draw(params, key):
+        if isinstance(model, models.DensityModel):
+            return model.sample(params, key, config.world.held_out)
+        keys = models.example_keys(key, jnp.arange(config.world.held_out))
+        return decode.sample(model, params, keys, length).tokens
+
+    def sampled(params, key) -> dict[str, float]:
+        real = np.concatenate([example(data, i) for i in range(data.split(config.evaluate.split).batches)])
+        fake = np.asarray(draw(params, key))
+        steps = length or 1
+        values = {
+            "nll_oracle": -world.log_prob(fake) / steps,
+            "nll_test": -scores(params, real) / steps,
+            "entropy_sampled": -scores(params, fake) / steps,
+        }
+        means = {name: float(np.mean(value)) for name, value in values.items()}
+        return means | {f"{name}_se": float(np.std(v) / np.sqrt(len(v))) for name, v in values.items()}
+
+    def example(data: Data, number: int) -> np.ndarray:
+        batch = data.split(config.evaluate.split).batch(number)
+        return batch["tokens"][batch["mask"][:, 0]] if length else batch["points"][batch["mask"]]
+
+    def enumerated(params, everywhere: Support) -> dict[str, float]:
+        log_q = scores(params, everywhere.examples) + everywhere.log_volume
+        if isinstance(world, worlds.SequenceWorld):
+            more = of_sequences((world.vocab,) * world.length, everywhere, log_q)
+        else:
+            more = of_points(everywhere, log_q)
+        return {name: float(value) for name, value in {**known(everywhere, log_q), **more}.items()}
+
+    def evaluate(params, key):
+        own = params["generator"]
+        found = (enumerated(own, everywhere) if everywhere else {}) | sampled(own, key)
+        return {f"exact/{name}": value for name, value in found.items()}
+
+    return evaluate
+
+
+def laws(everywhere: Support, log_q: np.ndarray) -> list[np.ndarray]:
+    """log P and log Q over the support, as logarithms of masses that add up to 1."""
+    return [law - np.logaddexp.reduce(law) for law in (everywhere.log_p, log_q)]
+
+
+def known(everywhere: Support, log_q: np.ndarray) -> dict[str, Any]:
+    """Divergences along the dial, and Q's entropy."""
+    # From logarithms: far out on a grid both masses underflow, and their ratio does not.
+    log_p, log_q = laws(everywhere, log_q)
+    found = {"forward_kl": divergences.kl_from_log(log_p, log_q), "reverse_kl": divergences.kl_from_log(log_q, log_p)}
+    for prior in PRIORS:
+        normalised = divergences.normalised_js_from_logits(log_p, log_q, prior)
+        found |= {f"njs@{prior:g}": normalised, f"js@{prior:g}": prior * (1 - prior) * normalised}
+    return found | {"entropy": divergences.entropy(np.exp(log_q)) + everywhere.log_volume}
+
+
+def of_sequences(shape: tuple[int, ...], everywhere: Support, log_q: np.ndarray) -> dict[str, Any]:
+    """What only tables of strings have."""
+    p, q = (np.exp(law).reshape(shape) for law in laws(everywhere, log_q))
+    marginals = divergences.position_marginals(q)
+    off = marginals - divergences.position_marginals(p)
+    on_model, on_data = (divergences.token_kl(p, q, prefixes=prefixes).sum() for prefixes in ("model", "data"))
+    return {
+        "total_correlation": divergences.total_correlation(q),
+        "max_marginal_error": np.abs(off).max(),
+        "max_error": np.abs(p - q).max(),
+        "exposure_gap": on_model - on_data,
+        **{f"marginal_{t}_{v}": value for (t, v), value in np.ndenumerate(marginals) if marginals.size <= FEW},
+    }
+
+
+def of_points(everywhere: Support, log_q: np.ndarray) -> dict[str, Any]:
+    """Q's first two moments."""
+    q, points = np.exp(laws(everywhere, log_q)[1]), everywhere.examples
+    mean = q @ points
+    spread = q @ np.square(points - mean[None, :]).mean(axis=-1)
+    return {f"mean_{axis}": value for axis, value in enumerate(mean)} | {"sd": np.sqrt(spread)}

@@ -1,0 +1,88 @@
+"""SeqGAN's synthetic benchmark: sequences drawn from an LSTM whose weights are N(0, 1)."""
+
+import zipfile
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from gentrain.errors import ConfigError, DataError
+from gentrain.worlds.table import SequenceWorld, State, sizes
+
+GATES = ("i", "f", "og", "c")  # input, forget, output gate, candidate
+SHAPES = {"emb": "VE", "Wo": "HV", "bo": "V"} | {
+    name + gate: shape for gate in GATES for name, shape in (("W", "EH"), ("U", "HH"), ("b", "H"))
+}  # V: vocab, E: embedding, H: hidden
+VOCAB, LENGTH, WIDTH = 5000, 20, 32  # SeqGAN's; WIDTH: of embeddings and hidden states
+START = 0  # the token fed before the first
+
+
+class Oracle(SequenceWorld):
+    """One LSTM layer with fixed weights, fed with its own tokens; the start token is 0, the first state is 0.
+
+    x = emb[token]; i, f, o = sigmoid(x W + h U + b); c = f c + i tanh(x Wc + h Uc + bc); h = o tanh(c);
+    log P(next) = log_softmax(h Wo + bo). weights: emb, W?, U?, b? for ? in i, f, og, c, and Wo, bo.
+    Raises DataError for missing arrays and shapes that do not fit. Yu et al. 2017, "SeqGAN".
+    """
+
+    def __init__(self, weights: dict[str, np.ndarray], length: int = LENGTH):
+        found = {name: np.asarray(weights[name], np.float64) for name in SHAPES if name in weights}
+        if missing := sorted(SHAPES.keys() - found.keys()):
+            raise DataError(f"an oracle needs the arrays {', '.join(SHAPES)}; missing: {', '.join(missing)}")
+        emb, out = found["emb"], found["Wo"]
+        sizes = dict(zip("VEH", (emb.shape[0], emb.shape[-1], out.shape[0]), strict=True))
+        for name, shape in SHAPES.items():
+            expected = tuple(sizes[axis] for axis in shape)
+            if found[name].shape != expected:
+                raise DataError(f"the oracle's array {name} has shape {found[name].shape}; expected {expected}")
+        self.vocab, self.length = sizes["V"], length
+        self.hidden = sizes["H"]
+        self.kernel = np.concatenate([found["U" + gate] for gate in GATES], axis=1)  # of the hidden state
+        # What each token adds to the gates, once and for all: (vocab, 4 * hidden).
+        self.inputs = np.concatenate([emb @ found["W" + gate] + found["b" + gate] for gate in GATES], axis=1)
+        self.out, self.bias = out, found["bo"]
+
+    def start(self, n: int) -> State:
+        zeros = np.zeros((n, self.hidden))
+        return self.advance((zeros, zeros), np.full(n, START))
+
+    def law(self, state: State) -> np.ndarray:
+        logits = state[0] @ self.out
+        logits += self.bias  # in place from here: with 5,000 tokens the time goes into memory
+        logits -= logits.max(-1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+        return logits
+
+    def advance(self, state: State, tokens: np.ndarray) -> State:
+        h, c = state
+        i, f, o, g = np.split(self.inputs[tokens] + h @ self.kernel, 4, axis=1)
+        c = expit(f) * c + expit(i) * np.tanh(g)
+        return (expit(o) * np.tanh(c), c)
+
+
+def random_weights(rng: np.random.Generator, vocab: int = VOCAB, width: int = WIDTH) -> dict[str, np.ndarray]:
+    """Every weight and bias N(0, 1), as SeqGAN's target LSTM."""
+    sizes = {"V": vocab, "E": width, "H": width}
+    return {name: rng.standard_normal([sizes[axis] for axis in shape]) for name, shape in SHAPES.items()}
+
+
+def read_weights(path: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; pickled objects in it are refused. Raises DataError."""
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(f"config.world.path {path!r} is no readable .npz of plain arrays: {error}") from error
+
+
+def build(config: Any) -> Oracle:
+    """The oracle in config.world.path, else the one drawn from config.world.seed."""
+    vocab, length, rng = sizes(config, VOCAB, LENGTH)
+    if not config.path:
+        return Oracle(random_weights(rng, vocab), length)
+    oracle = Oracle(read_weights(config.path), length)
+    if config.vocab not in (0, oracle.vocab):
+        raise ConfigError(
+            f"config.world.vocab is {config.vocab}, but the oracle in config.world.path has {oracle.vocab}"
+        )
+    return oracle

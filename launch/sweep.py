@@ -1,0 +1,26 @@
+"""Runs the variants of a config one after another, each in a folder of its own, and reports across them."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from gentrain import config as config_rules
+from gentrain import process
+
+
+def sweep(config: ConfigDict, workdir: Path, mode: str, stop: process.Stop) -> None:
+    """Trains (or evaluates, or samples) every variant; what was done before is not done again."""
+    import jax
+
+    from gentrain import report, train
+
+    chosen = config_rules.variants(config)
+    for number, (name, variant) in enumerate(chosen.items(), 1):
+        if jax.process_index() == 0:
+            print(f"[{number}/{len(chosen)}] {name}", flush=True)
+        if mode == "train":
+            train.train(variant, workdir / name, stop)
+        else:
+            train.look(variant, workdir / name, mode)
+    if mode == "train" and jax.process_index() == 0:
+        print(f"all done: {report.compare(config, workdir, list(chosen))}")

@@ -1,0 +1,70 @@
+"""The exact evaluator against numpy on models that are tables."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gentrain import data, divergences, sharding, worlds
+from gentrain.data import Spec
+from gentrain.errors import ConfigError
+from gentrain.evaluators import exact
+from gentrain.models import gaussian, tabular
+
+
+def measure(config, model, params):
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size)
+    return exact.build(config, model, data.build(config, None), mesh)({"generator": params}, jax.random.key(0))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_everything_about_a_random_table(config, seed):
+    config.data.name, config.world.seed, config.world.held_out = "world:table", seed, 4000
+    p = worlds.build("table", config.world).probabilities()
+    q = np.random.default_rng(seed + 10).dirichlet(np.ones(81)).reshape((3,) * 4)
+    logits = np.concatenate([np.log(law.reshape(-1, 3)) for law in worlds.conditionals(q)])
+    model = tabular.build(config.model, Spec(3, 4, None, "text", str))
+    found = measure(config, model, {"table": jnp.asarray(logits, jnp.float32)})
+    expected = {
+        "forward_kl": (p * np.log(p / q)).sum(),
+        "reverse_kl": (q * np.log(q / p)).sum(),
+        "njs@0.25": divergences.normalised_js(p.ravel(), q.ravel(), 0.25),
+        "entropy": -(q * np.log(q)).sum(),
+        "total_correlation": divergences.total_correlation(q),
+        "max_error": np.abs(p - q).max(),
+    }
+    for name, value in expected.items():
+        assert found[f"exact/{name}"] == pytest.approx(float(value), rel=1e-4), name
+    per_token = {"nll_oracle": -(q * np.log(p)).sum() / 4, "nll_test": -(p * np.log(q)).sum() / 4}
+    per_token["entropy_sampled"] = expected["entropy"] / 4
+    for name, value in per_token.items():
+        assert abs(found[f"exact/{name}"] - value) < 4.5 * found[f"exact/{name}_se"], name
+    prefix_kls = sum(
+        (q.sum(tuple(range(t, 4))) - p.sum(tuple(range(t, 4)))).ravel() @ (a * np.log(a / b)).sum(-1).ravel()
+        for t, (a, b) in enumerate(zip(worlds.conditionals(p), worlds.conditionals(q), strict=True))
+    )
+    assert found["exact/exposure_gap"] == pytest.approx(prefix_kls, rel=1e-4)
+
+
+def test_a_gaussian_in_its_own_world_and_beside_it(config):
+    config.data.name, config.world.covariance, config.world.held_out = (
+        "world:gaussian",
+        ((0.25, 0.0), (0.0, 0.25)),
+        4000,
+    )
+    config.model.scale = 0.5
+    model = gaussian.build(config.model, Spec(0, 2, None, "points", str))
+    params = model.init(jax.random.key(0))
+    same = measure(config, model, params)
+    assert abs(same["exact/forward_kl"]) < 1e-5 and abs(same["exact/reverse_kl"]) < 1e-5
+    assert same["exact/entropy"] == pytest.approx(np.log(2 * np.pi * np.e * 0.25), rel=1e-4)
+    assert same["exact/sd"] == pytest.approx(0.5, rel=1e-4)
+    wider = measure(config, model, {**params, "log_scale": jnp.log(1.0)})
+    closed = lambda a, b: np.log(b / a) + a / b - 1  # KL of N(0, a I) from N(0, b I) in two dimensions
+    assert wider["exact/forward_kl"] == pytest.approx(closed(0.25, 1.0), rel=1e-4)
+    assert wider["exact/reverse_kl"] == pytest.approx(closed(1.0, 0.25), rel=1e-3)
+
+
+def test_only_worlds_are_known_exactly(config):
+    with pytest.raises(ConfigError, match="world"):
+        exact.build(config, None, None, None)
