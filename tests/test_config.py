@@ -44,6 +44,8 @@ def mistake(capsys, *arguments) -> str:
         ("--config.mesh.data=3", ["batch_size=128", "multiple of 3"]),
         ("--config.mesh.fsdp=0", ["mesh", "positive"]),
         ("--config.mesh.fsdp=-1", ["mesh", "at most one -1"]),
+        ("--config.optimizer.warmup_steps=3000", ["warmup_steps=3000", "fewer than steps=3000"]),
+        ("--config.optimizer.warmup_steps=-1", ["warmup_steps=-1", "0 or more"]),
         ("--config.data.layout=tight", ["tight", "pad, pack"]),
         ("--config.evaluate.evaluators=('bleu',)", ["bleu", "likelihood"]),
         ("--config.sample.top_p=0", ["top_p"]),
@@ -65,9 +67,20 @@ def test_transformer_shapes_that_cannot_be(capsys):
     assert "divisor of model.heads=4" in mistake(capsys, QUICK, *model, "--config.model.kv_heads=3")
 
 
+def test_microbatches_count_when_a_batch_is_divided(capsys):
+    error = mistake(capsys, QUICK, "--config.mesh.data=64", "--config.training.microbatches=4")
+    assert "batch_size=128" in error and "64 devices x 4 microbatches" in error
+
+
 def test_no_config_or_a_missing_one(capsys):
     assert "configs/quickstart.py" in mistake(capsys)
     assert "configs/nowhere.py" in mistake(capsys, "--config=configs/nowhere.py")
+
+
+def test_a_fault_in_a_config_file_is_placed(capsys, tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "bad.py").write_text("def get_config():\n    return 1 / 0\n")
+    assert "bad.py:2: division by zero" in mistake(capsys, f"--config={tmp_path}/configs/bad.py")
 
 
 def test_random_typos_of_real_keys_are_all_rejected(capsys):
@@ -94,6 +107,7 @@ def test_a_mistake_costs_less_than_two_seconds_and_no_jax():
 
 def test_the_default_workdir_is_named_after_the_config_and_its_variant():
     assert parse(["launch", "--config=configs/quickstart.py"])[2] == ROOT / "runs" / "quickstart"
+    assert parse(["launch", "--config=configs/quickstart.py:small"])[2] == ROOT / "runs" / "quickstart-small"
     assert parse(["launch", "--config=configs/quickstart.py", "--workdir=/x/y"])[2].as_posix() == "/x/y"
 
 
@@ -104,8 +118,9 @@ def test_a_workdir_of_another_experiment_is_refused_and_soft_changes_are_told(tm
 
     (tmp_path / "config.json").write_text(json.dumps(rules.resolved(config)))
     assert rules.check_same_run(config, tmp_path / "config.json") == []
-    config.steps, config.optimizer.learning_rate = 5, 0.5
+    config.steps, config.optimizer.learning_rate, config.data.prefetch = 5, 0.5, 3
     assert rules.check_same_run(config, tmp_path / "config.json") == [
+        "data.prefetch: 2 -> 3",
         "optimizer.learning_rate: 0.001 -> 0.5",
         "steps: 1000 -> 5",
     ]

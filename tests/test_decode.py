@@ -78,6 +78,11 @@ def test_a_token_of_probability_zero_is_never_drawn():
     assert set(np.asarray(drawn).tolist()) == {1, 3}
 
 
+def test_rounding_never_draws_a_token_beyond_the_vocabulary():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(200, 5000)), jnp.float32)
+    assert int(decode.draw(logits, jnp.full(200, 1 - 2**-23)).max()) < 5000
+
+
 def test_temperature_top_k_and_nucleus():
     logits = jnp.log(jnp.asarray([[0.5, 0.1, 0.25, 0.15]]))
     law = lambda **options: np.asarray(jax.nn.softmax(decode.filtered(logits, **options)))[0]

@@ -1,5 +1,6 @@
 """The program as its users run it: start, resume, stop, fail, look, on one process and on two."""
 
+import itertools
 import json
 import os
 import signal
@@ -7,13 +8,16 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from gentrain import metrics, process, train
-from gentrain.errors import CheckpointError, Stopped, WorkdirInUse
+from gentrain import metrics, process, program, sharding, train
+from gentrain.errors import CheckpointError, Diverged, Stopped, WorkdirInUse
+from gentrain.update import TrainState
+from launch.dry_run import memory
 from tests.helpers import ROOT, assert_trees_close, environment, launch
 
 SMALL = [
@@ -59,6 +63,9 @@ def test_three_steps_and_three_more_are_six_bit_for_bit(run_config, tmp_path, mo
     straight, resumed = (final(run_config, tmp_path / name)[0] for name in ("straight", "resumed"))
     assert int(straight.step) == 6
     assert_trees_close(straight, resumed)
+    with open(tmp_path / "resumed" / "metrics.jsonl") as lines:
+        steps = [json.loads(line)["step"] for line in lines]
+    assert steps == sorted(steps)  # it went on: from scratch it would end in the same bits
     logged = [metrics.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("straight", "resumed")]
     for one, other in zip(*logged, strict=True):
         for timed in ("time", "tokens_per_second"):
@@ -87,6 +94,8 @@ def test_a_run_leaves_what_the_readme_says_and_is_done_the_second_time(tmp_path)
     records = metrics.read_jsonl(tmp_path / "run" / "metrics.jsonl")
     assert [record["step"] for record in records] == list(range(7))
     assert all("generator/nll" in record for record in records[1:])
+    rates = [record["generator/learning_rate"] for record in records[1:4]]
+    assert rates == pytest.approx([0, 0.0025, 0.005])  # each line is about its own steps
     assert [record["step"] for record in records if "valid/nll" in record] == [0, 3, 6]
     assert len(list((tmp_path / "run" / "samples").iterdir())) == 3 and list(
         (tmp_path / "run" / "tensorboard").iterdir()
@@ -100,11 +109,15 @@ def test_a_run_leaves_what_the_readme_says_and_is_done_the_second_time(tmp_path)
 
     longer = launch(*SMALL, f"--workdir={tmp_path}/run", "--config.steps=8")
     assert longer.returncode == 0 and "resuming at step 6" in longer.stdout and "steps: 6 -> 8" in longer.stdout
+    assert "valid/nll" in metrics.read_jsonl(tmp_path / "run" / "metrics.jsonl")[-1]  # the end is always evaluated
     other = launch(*SMALL, f"--workdir={tmp_path}/run", "--config.model.width=32")
     assert other.returncode == 2 and "model.width: 16 -> 32" in other.stderr
 
     measured = launch(*SMALL, f"--workdir={tmp_path}/run", "--mode=evaluate", "--config.evaluate.split=test")
     assert measured.returncode == 0 and "test/nll" in measured.stdout
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["step"] == 8
+    other = launch(*SMALL, f"--workdir={tmp_path}/run", "--mode=evaluate", "--config.model.width=32")
+    assert other.returncode == 2 and "model.width: 16 -> 32" in other.stderr
     sampled = launch(
         *SMALL,
         f"--workdir={tmp_path}/run",
@@ -175,6 +188,36 @@ def test_sigterm_before_the_first_step_is_no_traceback(tmp_path):
     assert child.returncode == 42 and "Traceback" not in errors
 
 
+def test_a_signal_in_an_evaluation_drops_it_and_saves_the_step(run_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "evaluate", lambda run, state, step, out: step and signal.raise_signal(signal.SIGTERM))
+    run_config.checkpoint.every_steps = 1000
+    with process.Stop() as stop, pytest.raises(Stopped, match="at step 3"):
+        train.train(run_config, tmp_path, stop)
+    assert final(run_config, tmp_path)[1] == 3
+
+
+def test_the_averaged_parameters_are_measured_with_a_key_of_their_own_step(run_config, tmp_path):
+    seen = []
+    run = train.Run(run_config, tmp_path, None, None, [lambda params, key: seen.append((params, key)) or {}])
+    for run_config.seed, step, ema in ((0, 3, "averaged"), (0, 4, ""), (1, 4, "")):
+        train.measure(run, TrainState(step, "params", {}, ema, {}, {}), step)
+    assert [params for params, _ in seen] == ["averaged", "params", "params"]
+    assert len({tuple(jax.random.key_data(key).tolist()) for _, key in seen}) == 3
+
+
+def test_a_child_starts_from_the_parameters_and_all_else_is_new(run_config, tmp_path):
+    with pytest.raises(Stopped):
+        train.train(run_config, tmp_path / "parent", StopAt(2))
+    parent = final(run_config, tmp_path / "parent")[0]
+    run_config.init_from = str(tmp_path / "parent")
+    with pytest.raises(Stopped):
+        train.train(run_config, tmp_path / "child", StopAt(0))
+    child = final(run_config, tmp_path / "child")[0]
+    assert child.step == 0 and not any(map(np.any, jax.tree.leaves(child.opt_state)))
+    assert_trees_close(child.params, parent.params)
+    assert_trees_close(child.ema, parent.params)
+
+
 def test_one_job_a_workdir(tmp_path, run_config):
     with process.lock(tmp_path), pytest.raises(WorkdirInUse, match=f"process {os.getpid()} "):
         train.train(run_config, tmp_path, StopAt())
@@ -219,6 +262,8 @@ def test_a_damaged_newest_checkpoint_falls_back_and_never_to_step_0(run_config, 
     ]
     damage[0].write_bytes(damage[0].read_bytes()[:-1] + b"?")
     with pytest.warns(UserWarning, match=damage[0].name):
+        assert final(run_config, tmp_path)[1] == 2 and damage[0].exists()  # to look puts nothing aside
+    with pytest.warns(UserWarning, match=damage[0].name):
         train.train(run_config, tmp_path, StopAt())
     assert final(run_config, tmp_path)[1] == 6
     for path in (tmp_path / "checkpoints").rglob("manifest.json"):
@@ -232,6 +277,7 @@ def test_a_checkpoint_goes_on_on_another_mesh(run_config, tmp_path):
     with pytest.raises(Stopped):
         train.train(run_config, tmp_path, StopAt(3))
     here = final(run_config, tmp_path)[0]
+    assert here.step == 3
     run_config.mesh.update({"data": 2, "fsdp": 4})
     assert_trees_close(final(run_config, tmp_path)[0], here)
     train.train(run_config, tmp_path, StopAt())
@@ -273,11 +319,39 @@ def test_every_config_builds_and_traces_one_update(config):
     assert "parameters" in run.stdout and "MiB" in run.stdout and "mesh" in run.stdout
 
 
+def test_a_dry_run_counts_shards_and_microbatches(config, spec, monkeypatch):
+    monkeypatch.setattr(sharding, "SMALL", 1)
+    config.data.batch_size = 64
+    one = memory(config, program.build(config, spec))
+    config.training.microbatches = 4
+    four = memory(config, program.build(config, spec))
+    kept = "kept for the backward pass"
+    assert four["gradients"] == 2 * one["gradients"] == 2 * one["parameters"] and 0 < four[kept] < one[kept] / 2
+    config.mesh.update({"data": 1, "fsdp": 8})
+    assert memory(config, program.build(config, spec))["parameters"] < one["parameters"] / 4
+
+
 def test_checkpoints_by_the_clock(run_config, tmp_path):
     run_config.checkpoint.every_steps, run_config.checkpoint.every_seconds = 1000, 1e-9
     with pytest.raises(Stopped):
         train.train(run_config, tmp_path, StopAt(5))
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [4, 5]  # kept: the last two
+
+
+def test_the_clock_begins_anew_at_every_checkpoint(run_config, tmp_path, monkeypatch):
+    ticks = itertools.count()  # one for each look at the clock: at the start, at each line of the log, at each save
+    monkeypatch.setattr(train, "time", SimpleNamespace(time=time.time, monotonic=lambda: next(ticks)))
+    run_config.checkpoint.update({"every_steps": 1000, "every_seconds": 1.5, "keep_last": 9})
+    with pytest.raises(Stopped):
+        train.train(run_config, tmp_path, StopAt(5))
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [2, 5]
+
+
+def test_a_run_that_diverged_is_not_saved(run_config, tmp_path):
+    run = train.Run(run_config, tmp_path, None, None, [])
+    state = TrainState(12, {}, {}, {}, {}, {"generator": np.int32(run_config.training.max_skipped)})
+    with pytest.raises(Diverged, match="from step 2 on"):
+        train.save(run, state, 12, checkpoints=None)
 
 
 def test_prepare_encodes_what_the_run_will_read(tmp_path):

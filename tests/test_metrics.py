@@ -1,5 +1,6 @@
 """What a run writes down survives kills and resumes."""
 
+import io
 import json
 import math
 
@@ -16,9 +17,10 @@ def test_sums_add_before_they_divide():
 
 
 def test_a_line_cut_by_a_kill_is_skipped_and_a_step_done_again_counts_once(tmp_path):
-    for step, value in ((1, 0.5), (2, 0.25)):
+    for step, value in ((1, 0.5), (4, 0.75), (2, 0.25)):
         out = Writer(tmp_path, tensorboard=False)
         out.scalars(step, {"nll": value})
+        out.scalars(step, {"valid/nll": step})
         out.close()
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 3, "nl')
@@ -26,7 +28,8 @@ def test_a_line_cut_by_a_kill_is_skipped_and_a_step_done_again_counts_once(tmp_p
     out.scalars(2, {"nll": 0.125, "odd": math.inf})
     out.close()
     records = metrics.read_jsonl(tmp_path / "metrics.jsonl")
-    assert [(record["step"], record["nll"]) for record in records] == [(1, 0.5), (2, 0.125)]
+    assert [(record["step"], record["nll"]) for record in records] == [(1, 0.5), (2, 0.125), (4, 0.75)]
+    assert [record["valid/nll"] for record in records] == [1, 2, 4]  # two lines of a step are one record
     assert records[1]["odd"] is None
 
 
@@ -57,6 +60,36 @@ def test_samples_and_status_are_files(tmp_path):
     assert (tmp_path / "samples" / "0000004.png").read_bytes()[:4] == b"\x89PNG"
     status = json.loads((tmp_path / "status.json").read_text())
     assert status["state"] == "stopped" and status["step"] == 3
+
+
+def test_a_reader_sees_the_whole_old_file_or_the_whole_new_one(tmp_path):
+    path = tmp_path / "status.json"
+    metrics.write_json(path, {"state": "training"})
+    with open(path) as reader:
+        metrics.write_json(path, {"state": "done"})
+        assert json.load(reader) == {"state": "training"} and metrics.read_json(path) == {"state": "done"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_time_that_is_left_counts_from_where_this_start_began(tmp_path, monkeypatch, capsys):
+    clock = iter([100.0, 105.0])
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: next(clock))
+    out = Writer(tmp_path, tensorboard=False)
+    out.progress(10, 40)
+    out.log(20, "1.5 nats")
+    out.close()
+    assert capsys.readouterr().out == "step 20/40: 1.5 nats, 10 s left\n"
+
+
+def test_a_terminal_gets_a_bar_with_the_numbers_in_it(tmp_path, monkeypatch):
+    terminal = type("Terminal", (io.StringIO,), {"isatty": lambda self: True})()
+    monkeypatch.setattr(metrics.sys, "stdout", terminal)
+    out = Writer(tmp_path, tensorboard=False)
+    out.progress(0, 4)
+    out.advance()
+    out.log(1, "1.5 nats")
+    out.close()
+    assert "1/4 |" in terminal.getvalue() and "1.5 nats" in terminal.getvalue() and "left" not in terminal.getvalue()
 
 
 def test_only_the_first_process_writes(tmp_path):

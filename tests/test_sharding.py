@@ -88,6 +88,12 @@ def test_rows_arrive_where_they_belong():
     assert all(shard.data.shape == (2, 3) for shard in placed.addressable_shards)
 
 
+def test_the_shape_of_the_whole_batch_is_told_where_processes_hold_copies(monkeypatch):
+    mesh = sharding.make_mesh(mesh_config(tensor=8), 16)
+    monkeypatch.setattr(jax, "make_array_from_process_local_data", lambda sharding, rows, shape=None: shape)
+    assert sharding.put({"rows": np.zeros((16, 3))}, mesh, 16) == {"rows": (16, 3)}
+
+
 def test_a_process_reads_the_rows_of_its_own_devices_even_where_they_are_copies(monkeypatch):
     """Two devices a process, mesh data=2 x tensor=4: processes 0 and 1 hold the same half of the batch."""
     for owned, expected in (((0, 1), range(8)), ((2, 3), range(8)), ((6, 7), range(8, 16))):

@@ -36,7 +36,9 @@ LAYOUTS = {
     "tensor": dict(mesh=dict(data=2, fsdp=2, tensor=2, rules=((r"kernel$", (None, "tensor")),))),
     "microbatches": dict(training=dict(microbatches=4), mesh=dict(data=4), devices=4),
     "shard_map": dict(training=dict(mode="shard_map"), mesh=dict(data=8)),
-    "shard_map, fsdp, microbatches": dict(training=dict(mode="shard_map", microbatches=2), mesh=dict(data=4, fsdp=2)),
+    "shard_map, all axes, microbatches": dict(
+        training=dict(mode="shard_map", microbatches=2), mesh=dict(replica=2, data=2, fsdp=2)
+    ),
 }
 
 
@@ -80,8 +82,9 @@ def test_the_gradient_is_that_of_the_mean_over_tokens_not_of_a_mean_of_means(con
 
     gradient = jax.grad(mean_loss)(before)
     expected = jax.tree.map(lambda p, g: p - config.optimizer.learning_rate * g, before, gradient)
-    state, _ = built.update(state, sharding.put(batch, mesh, config.data.batch_size))
-    assert_trees_close(jax.device_get(state.params["generator"]), expected, atol=1e-6)
+    after, _ = built.update(state, sharding.put(batch, mesh, config.data.batch_size))
+    assert_trees_close(jax.device_get(after.params["generator"]), expected, atol=1e-6)
+    assert state.step.is_deleted()  # the old state is donated: its memory goes to the new one
 
 
 @dataclass(frozen=True)
@@ -107,22 +110,22 @@ class Duel:
         return {"seen": carry["seen"] + metrics["generator/error"].weight}
 
 
-def duel(config, **changes):
+def duel(config, kind=Duel, **changes):
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size, 1, jax.devices()[:1])
-    init, step = update.build(config, Duel(**changes), mesh)
+    init, step = update.build(config, kind(**changes), mesh)
     return init, jax.jit(step)
 
 
 def test_players_move_in_order_each_on_its_own_loss_and_see_the_moves_before(config):
     config.optimizer.name, config.optimizer.learning_rate, config.optimizer.schedule = "sgd", 0.25, "constant"
     config.optimizer.clip_norm = 0.0
-    config.training.ema_decay = 0.5
+    config.training.ema_decay = 0.25
     init, step = duel(config)
     batch = {"tokens": np.full((16, 4), 3, np.int32)}
     state, sums = step(init(batch), batch)
     # Each move halves the distance: critic 0 -> 1 -> 1.5 towards 2, then generator 1 -> 2 towards 3.
     assert state.params == {"critic": {"kernel": 1.5}, "generator": {"kernel": 2.0}}
-    assert state.ema == {"critic": {"kernel": 0.75}, "generator": {"kernel": 1.5}}
+    assert state.ema == {"critic": {"kernel": 1.125}, "generator": {"kernel": 1.75}}
     assert sums["critic/error"] == Sum(16 * (4.0 + 1.0), 32.0)  # both moves
     assert state.carry == {"seen": 16.0} and state.step == 1
 
@@ -140,10 +143,67 @@ def test_an_update_that_is_not_finite_is_not_applied_and_ten_in_a_row_stop_that_
     assert after.params["critic"] != state.params["critic"]  # the other player goes on
     recovered, _ = step(after, good)
     assert recovered.skipped["generator"] == 0 and recovered.params["generator"] != after.params["generator"]
-    for _ in range(3):
+    for _ in range(2):
         after, _ = step(after, bad)
+    assert after.skipped["generator"] == 3
     stuck, _ = step(after, good)  # too many in a row: it stays where it was, so that whoever looks later still sees it
     assert stuck.skipped["generator"] > 3 and stuck.params["generator"] == after.params["generator"]
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_moments_clipping_and_the_schedule_are_those_of_optax(config, name):
+    options = config.optimizer
+    options.name, options.learning_rate, options.warmup_steps, options.clip_norm = name, 0.3, 2, 1.5
+    options.b1, options.b2, options.eps, options.momentum = 0.5, 0.6, 1e-2, 0.7
+    rate = update.schedule(options, config.steps)
+    moments = {"adam": optax.adam(rate, 0.5, 0.6, 1e-2), "sgd": optax.sgd(rate, 0.7)}[name]
+    transform = optax.chain(optax.clip_by_global_norm(1.5), moments)
+    init, step = duel(config)
+    state = init({"tokens": np.zeros((16, 4), np.int32)})
+    own = state.params["generator"]
+    own_state = transform.init(own)
+    for target in (3, 0, 1, 1, 2):
+        state, _ = step(state, {"tokens": np.full((16, 4), target, np.int32)})
+        updates, own_state = transform.update(jax.tree.map(lambda p, to=target: 2 * (p - to), own), own_state, own)
+        own = optax.apply_updates(own, updates)
+        assert_trees_close(state.params["generator"], own, rtol=1e-5)
+
+
+@dataclass(frozen=True)
+class Drawer(Duel):
+    """Two players whose losses are noise, over as many tokens as are not 0."""
+
+    players: tuple[str, ...] = ("critic", "generator")
+
+    def init(self, key, batch):
+        return {player: {"kernel": jax.random.uniform(key)} for player in self.players}, {}
+
+    def loss(self, player, params, carry, batch, key, step):
+        drawn, tokens = jax.random.uniform(key), jnp.sum(batch["tokens"] > 0).astype(jnp.float32)
+        return Sum(tokens * drawn * params[player]["kernel"], tokens), {"drawn": Sum(drawn, 1.0)}
+
+    def remember(self, carry, metrics):
+        return carry
+
+
+def test_every_seed_step_and_player_draws_anew(config):
+    drawn, batch = [], {"tokens": np.ones((16, 4), np.int32)}
+    for config.seed in (0, 1):
+        init, step = duel(config, Drawer)
+        state = init(batch)
+        drawn.append(float(state.params["generator"]["kernel"]))
+        for _ in range(2):
+            state, sums = step(state, batch)
+            drawn += [float(sums[f"{player}/drawn"].total) for player in ("critic", "generator")]
+    assert len(set(drawn)) == len(drawn) == 10
+
+
+def test_a_batch_of_padding_moves_nothing_and_is_no_divergence(config):
+    init, step = duel(config, Drawer)
+    batch = {"tokens": np.zeros((16, 4), np.int32)}
+    before = init(batch)
+    after, _ = step(before, batch)
+    assert after.params == before.params and after.skipped == {"critic": 0, "generator": 0}
 
 
 def test_infinite_parameters_never_come_from_a_finite_gradient(config):
@@ -151,8 +211,9 @@ def test_infinite_parameters_never_come_from_a_finite_gradient(config):
     config.optimizer.clip_norm = 0.0
     init, step = duel(config)
     batch = {"tokens": np.full((16, 4), 300, np.int32)}
-    state, sums = step(init(batch), batch)
-    assert metrics.mean(sums["generator/skipped"]) == 1 and state.params["generator"]["kernel"] == 1
+    before = init(batch)
+    state, sums = step(before, batch)
+    assert metrics.mean(sums["generator/skipped"]) == 1 and state.params == before.params
 
 
 def test_a_loss_that_is_no_sum_over_examples_refuses_microbatches_and_shard_map(config):
@@ -162,6 +223,12 @@ def test_a_loss_that_is_no_sum_over_examples_refuses_microbatches_and_shard_map(
     config.training.update({"microbatches": 1, "mode": "shard_map"})
     with pytest.raises(ConfigError, match="mode='jit'"):
         duel(config, splittable=False)
+
+
+def test_a_program_counts_microbatches_when_it_divides_the_batch(config, spec):
+    config.training.microbatches = 4
+    with pytest.raises(ConfigError, match="8 devices and 4 microbatches; the nearest that does is 32"):
+        program.build(config, spec)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

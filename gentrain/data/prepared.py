@@ -131,7 +131,8 @@ def read(builder: Any, split: str) -> Iterator[dict[str, Any]]:
         for start in range(0, len(source), CHUNK):
             yield from source.__getitems__(list(range(start, min(start + CHUNK, len(source)))))
     elif importlib.util.find_spec("tensorflow"):
-        yield from tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
+        one_by_one = tfds.ReadConfig(interleave_cycle_length=1)  # TFDS would take turns between the files
+        yield from tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=one_by_one))
     else:
         raise DataError(
             f"{builder.data_dir} is stored as {file_format}, which only TensorFlow reads: pip install tensorflow-cpu, "

@@ -84,9 +84,43 @@ def test_samples_follow_the_law_the_temperature_and_the_end(config, spec, mesh):
     lengths = sum(0.8**k for k in range(spec.length))  # a token at each place that is reached
     assert drawn["samples/length"] == pytest.approx(lengths, rel=0.05)
     assert drawn["samples/entropy"] == pytest.approx(-(law[law > 0] * np.log(law[law > 0])).sum(), rel=0.05)
-    config.sample.temperature = 0.0
-    greedy = samples.build(config, unigram(law), fake_data(spec, 16), mesh)({"generator": {}}, jax.random.key(0))
-    assert set(greedy["samples"].texts) == {" ".join("0" * spec.length)} and greedy["samples/entropy"] == 0
+    for option, value in (("temperature", 0.0), ("top_k", 1), ("top_p", 0.1)):
+        config.sample.update({"temperature": 1.0, "top_k": 0, "top_p": 1.0} | {option: value})
+        greedy = samples.build(config, unigram(law), fake_data(spec, 16), mesh)({"generator": {}}, jax.random.key(0))
+        assert set(greedy["samples"].texts) == {" ".join("0" * spec.length)} and greedy["samples/entropy"] == 0
+
+
+def bigram(logits) -> SequenceModel:
+    """A model whose law is a row of a table by context and the token before."""
+    logits = jnp.asarray(logits, jnp.float32)
+    return SequenceModel(
+        init=lambda key: {},
+        apply=lambda params, inputs, context=None, keys=None: logits[context, inputs],
+        start=lambda params, batch, length, context=None: context[:, 0],
+        step=lambda params, cache, token: (cache, logits[cache, token]),
+        vocab=logits.shape[-1],
+    )
+
+
+def test_context_and_the_token_before_are_what_a_law_depends_on(config, spec, mesh):
+    spec = spec._replace(context_vocab=3)
+    random = np.random.default_rng(6)
+    law = random.dirichlet(np.ones(spec.vocab), (3, spec.vocab + 1))
+    data, nats = fake_data(spec, config.data.batch_size), 0.0
+    for batch in data.train.made:
+        batch["context"] = random.integers(0, 3, (config.data.batch_size, 1)).astype(np.int32)
+        before = np.pad(batch["tokens"][:, :-1], ((0, 0), (1, 0)), constant_values=spec.vocab)
+        before[before == spec.end] = spec.vocab
+        nats -= np.log(law[batch["context"], before, batch["tokens"]])[batch["mask"]].sum()
+    measured = likelihood.build(config, bigram(np.log(law)), data, mesh)({"generator": {}}, jax.random.key(0))
+    assert measured["valid/nll"] == pytest.approx(nats / data.train.tokens, rel=1e-5)
+
+
+def test_samples_go_round_the_contexts(config, spec, mesh):
+    config.sample.count, spec = 5, spec._replace(context_vocab=3)
+    logits = np.broadcast_to(np.log(np.eye(3, spec.vocab) + 1e-30)[:, None], (3, spec.vocab + 1, spec.vocab))
+    drawn = samples.build(config, bigram(logits), fake_data(spec, 16), mesh)({"generator": {}}, jax.random.key(0))
+    assert [text[0] for text in drawn["samples"].texts] == ["0", "1", "2", "0", "1"]
 
 
 def test_sampled_images_are_pictures(config, mesh):
