@@ -2,7 +2,8 @@
 
     python -m launch --config configs/theory_bimodal.py
 
-Up to pi = 0.602 covering both modes is the better of two local minima, beyond it sitting on one of them is.
+50 s on 2 CPU cores; every run lands on a local minimum of theory. Up to pi = 0.602 covering both modes is the better of
+two, beyond it sitting on one of them is.
 """
 
 from configs import base, theory_gaussian
@@ -14,6 +15,7 @@ PRIORS = (0.0, 0.1, 0.3, 0.5, 0.58, 0.62, 0.7, 0.9, 1.0)
 def get_config(variant: str = ""):
     config = theory_gaussian.get_config()
     config.data.name = "world:bimodal"
+    config.steps = config.evaluate.every_steps = 600
     config.sweep = base.grid({"objective.real_prior": PRIORS})
     config.sweep = tuple(
         {**point, "model.mean": mean, "model.scale": scale} for mean, scale in STARTS for point in config.sweep

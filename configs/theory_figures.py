@@ -4,7 +4,7 @@
 
 One isotropic Gaussian is fitted to a correlated Gaussian and to a density with several modes, at five places of the
 dial (Huszár, 2015, figure 1); all other figures are closed forms and enumerations. PNGs are in plots/, the numbers
-behind them in report.json.
+behind them in report.json. 1 min 54 s on 2 CPU cores.
 """
 
 from configs import base, theory_gaussian

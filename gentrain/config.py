@@ -170,6 +170,8 @@ def _validate_together(config: ConfigDict) -> None:
             model.kv_heads,
             f"a divisor of model.heads={model.heads}",
         )
+    warm = config.sample.temperature
+    _check(warm == 0 or warm >= 1e-3, "sample.temperature", warm, "0, which takes the likeliest, or at least 0.001")
     _check(config.objective.real_prior <= 1, "objective.real_prior", config.objective.real_prior, "in [0, 1]")
     _check(0 < config.sample.top_p <= 1, "sample.top_p", config.sample.top_p, "above 0 and at most 1")
     _check(

@@ -175,7 +175,7 @@ class Writer:
         """Begins to count steps: in a bar where a terminal watches."""
         self.began = (time.monotonic(), start, steps)
         if self.primary and sys.stdout.isatty():
-            form = "{n}/{total} |{bar}|{postfix} [{elapsed}<{remaining}]"
+            form = "{n}/{total} |{bar}| {desc}[{elapsed}<{remaining}]"
             self.bar = tqdm(initial=start, total=steps, bar_format=form, dynamic_ncols=True, file=sys.stdout)
 
     def advance(self) -> None:
@@ -185,10 +185,16 @@ class Writer:
     def log(self, step: int, text: str) -> None:
         """The numbers of a step and the time that is left: in the bar, or on a line of their own."""
         if self.bar is not None:
-            return self.bar.set_postfix_str(text)
+            return self.bar.set_description_str(f"{text} ")
         since, start, steps = self.began
         left = (time.monotonic() - since) / max(step - start, 1) * (steps - step)
         self.say(f"step {step:,}/{steps:,}: {text}, {left:.0f} s left")
+
+    def finish(self) -> None:
+        """Leaves the bar where it is; what is said after stands below it."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
     def say(self, text: str) -> None:
         """A line for the person in front of the run."""
@@ -197,8 +203,7 @@ class Writer:
             sys.stdout.flush()
 
     def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self.finish()
         if self.events:
             self.events.close()
         if self.primary:

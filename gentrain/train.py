@@ -137,6 +137,7 @@ def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
             )
             out.say(describe(run))
             step = loop(run, start(run, checkpoints, out.say), checkpoints, stop, out)
+            out.finish()
             if primary:
                 out.say(f"done: {report.write(workdir)}")
             out.status("done", step)

@@ -106,8 +106,8 @@ def _gradient(objective: Objective, microbatches: int, mesh: Mesh | None) -> Cal
 def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callable, Callable]:
     """(init, update) of an objective: init(batch) -> TrainState; update(state, batch) -> (TrainState, dict of Sums).
 
-    Both are pure and not yet compiled. An update that is not finite is not applied: parameters, optimiser state and
-    averages stay as they were, it is counted, and after training.max_skipped in a row a player no longer moves.
+    Both are pure and not yet compiled. An update that is not finite is not applied: parameters and optimiser
+    state stay as they were, it is counted, and after training.max_skipped in a row a player no longer moves.
     Raises ConfigError for microbatches or shard_map with an objective whose loss is not a sum over examples.
     """
     training = config.training
@@ -161,13 +161,13 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
                 name: jax.tree.map(jnp.add, moves[name], value) if name in moves else value
                 for name, value in sums.items()
             }
-        good = jnp.all(jnp.stack([moves[f"{player}/skipped"].total == 0 for player in state.params]))
+        good = jnp.all(
+            jnp.stack([moves[f"{player}/skipped"].total == 0 for player in dict.fromkeys(objective.players)])
+        )
         remembered = objective.remember(state.carry, moves)
-        ema = state.ema
-        if training.ema_decay:
-            decay = training.ema_decay
-            average = lambda e, p: (decay * e + (1 - decay) * p).astype(e.dtype)
-            ema = jax.tree.map(average, state.ema, state.params)
+        decay = training.ema_decay
+        average = lambda e, p: (decay * e + (1 - decay) * p).astype(e.dtype)
+        ema = jax.tree.map(average, state.ema, state.params) if state.ema else {}
         carry = jax.tree.map(lambda new, old: jnp.where(good, new, old), remembered, state.carry)
         return replace(state, step=state.step + 1, ema=ema, carry=carry), moves
 

@@ -112,9 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with process.Stop(alone) as stop:
             run(values, config, workdir, stop)
         return 0
-    except GentrainError as error:
+    except (GentrainError, PermissionError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code if alone else process.leave(error.exit_code)
+        code = error.exit_code if isinstance(error, GentrainError) else ConfigError.exit_code
+        return code if alone else process.leave(code)
     except BaseException:
         if alone:
             raise
@@ -123,4 +124,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code:  # after a failed save, threads of Orbax's would keep an ordinary exit waiting for ever
+        process.leave(code)

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gentrain import worlds
-from gentrain.data import corpus, sources, tokenizers, world
+from gentrain.data import corpus, sources, tokenizers
 from gentrain.data.corpus import Corpus, Writer
 from gentrain.data.rows import Part, Pass, Shuffled, drawn, lay_out, proportions
 from gentrain.errors import ConfigError, DataError
@@ -148,6 +147,9 @@ def build(config: Any, workdir: Path | None, rows: np.ndarray | None = None) -> 
 
 def from_world(config: Any, rows: np.ndarray) -> Data:
     """Samples of a distribution that is known exactly, each read by its number; nothing is stored."""
+    from gentrain import worlds  # brings JAX with it, which no other data needs
+    from gentrain.data import world
+
     name, options, size = config.data.name, config.world, config.data.batch_size
     drawn = {
         split: world.Drawn(

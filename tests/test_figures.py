@@ -1,0 +1,82 @@
+"""Figures draw what they say, and their numbers are theory's."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from gentrain import plugins
+
+CLOSED = [
+    name for name in plugins.names("figures") if name not in ("gaussian_fit", "first_order_jump", "phase_transition")
+]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    return {
+        name: (plugins.load("figures", name).draw({}, folder / f"{name}.png"), folder / f"{name}.png")
+        for name in CLOSED
+    }
+
+
+def test_every_closed_figure_is_a_picture_with_finite_numbers(drawn):
+    for numbers, path in drawn.values():
+        assert path.read_bytes()[:4] == b"\x89PNG"
+        flat = [np.asarray(v, float) for v in flatten(numbers)]
+        assert flat and all(np.isfinite(values).all() for values in flat)
+
+
+def flatten(numbers):
+    return [leaf for v in numbers.values() for leaf in (flatten(v) if isinstance(v, dict) else [v])]
+
+
+def test_scheduled_sampling_is_right_only_when_it_never_samples(drawn):
+    numbers = drawn["scheduled_sampling_bias"][0]
+    for coin in ("token", "sequence"):
+        bias = numbers[f"KL[P||Q*], coin per {coin}"]
+        assert bias[-1] == pytest.approx(0, abs=1e-12) and bias[0] == pytest.approx(0.778577, abs=1e-6)
+        assert all(a > b for a, b in itertools.pairwise(bias))
+        assert numbers[f"total correlation of Q*, coin per {coin}"][0] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_dial_ends_at_the_two_divergences_and_the_unnormalised_one_at_nothing(drawn):
+    numbers = drawn["js_dial"][0]
+    assert numbers["normalised_js"][0] == numbers["kl"] == pytest.approx(4.030, abs=1e-3)
+    assert numbers["normalised_js"][-1] == numbers["reverse_kl"] and numbers["js"][0] == numbers["js"][-1] == 0
+
+
+def test_the_non_saturating_dial_starts_where_the_other_ends(drawn):
+    numbers = drawn["non_saturating_inversion"][0]
+    saturating, other = (np.asarray(values) for name, values in numbers.items() if name != "real_prior")
+    at = numbers["real_prior"].index(0.5)
+    assert saturating[at] == pytest.approx(0.43589, abs=1e-4) and saturating[0] > 0.9
+    assert other[0] == pytest.approx(0.19, abs=5e-3) and np.all(other < 0.19)
+
+
+def test_rewards_run_from_the_ratio_to_its_logarithm(drawn):
+    numbers = drawn["rewards"][0]
+    ratio = np.asarray(numbers["log_ratio"])
+    np.testing.assert_allclose(np.asarray(numbers["0.001"])[ratio < 1], np.expm1(ratio[ratio < 1]), atol=0.02)
+    np.testing.assert_allclose(np.asarray(numbers["0.999"])[ratio > -4], ratio[ratio > -4], atol=0.06)
+
+
+def test_the_frontier_integral_is_twice_the_area_under_the_dial(drawn):
+    numbers = drawn["mauve_frontier"][0]
+    for name, found in numbers.items():
+        if name != "real_prior":
+            area = np.trapezoid(found["js"], numbers["real_prior"])
+            assert 2 * area == pytest.approx(found["frontier_integral"], rel=1e-3)
+
+
+def test_no_temperature_beats_the_data_at_their_own_likelihood(drawn):
+    numbers = drawn["temperature_frontier"][0]
+    p = np.random.default_rng(1).dirichlet(np.full(81, 1.0))
+    entropy = -(p * np.log(p)).sum() / 4
+    for name, found in numbers.items():
+        if name != "alpha":
+            assert min(found["nll_test"]) > entropy
+            one, best = (int(np.argmin(np.abs(np.asarray(numbers["alpha"]) - a))) for a in (1, found["best_alpha"]))
+            assert found["nll_oracle"][best] < found["nll_oracle"][one]
+            assert found["nll_test"][best] <= found["nll_test"][one] + 0.2
