@@ -41,6 +41,9 @@ def lock(workdir: Path) -> Iterator[None]:
         yield
 
 
+UNRAISABLE = ("_xla_gc_callback", "__del__")  # functions, JAX's own among them, out of which no exception comes
+
+
 class Stop:
     """SIGTERM and SIGINT as a request to save and go.
 
@@ -67,7 +70,10 @@ class Stop:
         if self.requested:
             os._exit(128 + number)
         self.requested = True
-        if not self._deferred:
+        # What a callback of the garbage collector raises goes nowhere; then the next look at `requested` has to do.
+        while frame and frame.f_code.co_name not in UNRAISABLE:
+            frame = frame.f_back
+        if not self._deferred and not frame:
             raise Stopped(f"stopped by {signal.Signals(number).name}")
 
     @contextlib.contextmanager

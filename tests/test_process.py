@@ -47,3 +47,13 @@ def test_processes_stop_and_decide_as_one(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda flag: np.asarray(True))
     assert process.agree(False) is True
+
+
+def test_a_request_that_no_exception_can_carry_waits_to_be_asked_for():
+    class Dropped:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with process.Stop() as stop:
+        Dropped()
+        assert stop.at(0)

@@ -171,7 +171,8 @@ def from_world(config: Any, rows: np.ndarray) -> Data:
     summary = {"documents": options.examples or draws, "tokens": (options.examples or draws) * length}
     summary |= {"vocab": vocab, "length": length, "examples": summary["documents"]}
     summary |= {"sources": {name: {"share": 1.0, "examples": summary["documents"], "drawn": draws, "epochs": epochs}}}
-    return Data(spec, drawn["train"], lambda split: world.HeldOut(drawn[split], options.held_out), summary)
+    held_out = {split: world.HeldOut(drawn[split], options.held_out, length) for split in corpus.SPLITS}
+    return Data(spec, drawn["train"], held_out.__getitem__, summary)
 
 
 def shapes(spec: Spec, rows: int) -> dict[str, tuple[tuple[int, ...], type]]:

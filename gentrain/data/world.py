@@ -1,5 +1,6 @@
 """Worlds as data: samples of a distribution that is known exactly."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -17,52 +18,53 @@ class Drawn:
     def __init__(self, world: Any, seed: int, split: str, examples: int, batch_size: int, rows: np.ndarray):
         self.world, self.key, self.examples = world, (seed, SPLITS.index(split)), examples
         self.batch_size, self.rows = batch_size, rows
-        self.cache: dict[tuple[str, int], np.ndarray] = {}
+        self._chunk, self._order = functools.lru_cache(8)(self._draw), functools.lru_cache(8)(self._shuffle)
 
-    def _cached(self, kind: str, number: int, make: Any) -> np.ndarray:
-        if (kind, number) not in self.cache:
-            self.cache = dict(list(self.cache.items())[-8:])
-            self.cache[kind, number] = make()
-        return self.cache[kind, number]
+    def _draw(self, number: int) -> np.ndarray:
+        return self.world.sample(np.random.default_rng([*self.key, 0, number]), CHUNK)
 
-    def _chunk(self, number: int) -> np.ndarray:
-        draw = lambda: self.world.sample(np.random.default_rng([*self.key, 0, number]), CHUNK)
-        return self._cached("chunk", number, draw)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        shuffle = lambda: np.random.default_rng([*self.key, 1, epoch]).permutation(self.examples)
-        return self._cached("order", epoch, shuffle)
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([*self.key, 1, epoch]).permutation(self.examples)
 
     def example(self, numbers: np.ndarray) -> np.ndarray:
         """(n,) numbers -> (n, …) examples, unshuffled."""
         return np.stack([self._chunk(n // CHUNK)[n % CHUNK] for n in numbers.tolist()])
 
+    @functools.cached_property
+    def fixed(self) -> np.ndarray:
+        """The fixed set of training: all of it, since every batch reads from all over it."""
+        return self.example(np.arange(self.examples))
+
     def batch(self, step: int) -> dict[str, np.ndarray]:
         numbers = step * self.batch_size + self.rows.astype(np.int64)
         if self.examples:
             epochs = numbers // self.examples
-            numbers = np.asarray([self._order(e)[n % self.examples] for e, n in zip(epochs, numbers, strict=True)])
-        return dress(self.example(numbers), np.ones(len(numbers), bool), self.rows)
+            numbers = np.asarray([self._order(int(e))[n % self.examples] for e, n in zip(epochs, numbers, strict=True)])
+        found = self.fixed[numbers] if self.examples else self.example(numbers)
+        return dress(found, np.ones(len(numbers), bool), self.rows)
 
 
 class HeldOut:
     """A fixed number of samples of a split in order, the last batch filled up with rows that are masked out."""
 
-    def __init__(self, drawn: Drawn, examples: int):
-        self.drawn, self.examples = drawn, examples
+    def __init__(self, drawn: Drawn, examples: int, width: int):
+        self.drawn, self.examples, self.width = drawn, examples, width
         self.batches = -(-examples // drawn.batch_size)
-        self.width = drawn.example(np.zeros(1, np.int64)).shape[1]
         self.tokens = self.characters = examples * self.width
+
+    @functools.cached_property
+    def fixed(self) -> np.ndarray:
+        """All of it, kept: some worlds take long to draw from, and every evaluation reads the same."""
+        return self.drawn.example(np.arange(self.examples))
 
     @property
     def documents(self) -> tuple[np.ndarray, np.ndarray]:
-        found = self.drawn.example(np.arange(self.examples))
-        return found.reshape(-1), np.arange(self.examples + 1) * self.width
+        return self.fixed.reshape(-1), np.arange(self.examples + 1) * self.width
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         numbers = step * self.drawn.batch_size + self.drawn.rows
         there = numbers < self.examples
-        return dress(self.drawn.example(np.minimum(numbers, self.examples - 1)), there, self.drawn.rows)
+        return dress(self.fixed[np.minimum(numbers, self.examples - 1)], there, self.drawn.rows)
 
 
 def dress(found: np.ndarray, there: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from gentrain.worlds.support import Support, support
 
 PRIORS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # where normalised JS is told, besides its ends
 FEW = 40  # probabilities of single tokens that are still told one by one
-CHUNK = 2**14  # sequences scored at a time
+LOGITS = 2**24  # made at a time when sequences are scored: 64 MB
 
 
 def build(config: ConfigDict, model, data: Data, mesh):
@@ -37,7 +37,8 @@ def build(config: ConfigDict, model, data: Data, mesh):
     log_prob = jax.jit(partial(models.log_prob, model))
 
     def scores(params, examples) -> np.ndarray:
-        parts = np.array_split(examples, -(-len(examples) // CHUNK))
+        chunk = max(LOGITS // (data.spec.length * max(data.spec.vocab, 1)), 1)
+        parts = np.array_split(examples, -(-len(examples) // chunk))
         return np.concatenate([np.asarray(log_prob(params, jnp.asarray(part)), np.float64) for part in parts])
 
     @jax.jit
