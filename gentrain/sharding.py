@@ -26,9 +26,10 @@ def mesh_sizes(config, devices: int) -> tuple[int, ...]:
         sizes[sizes.index(-1)] = devices // known
     if math.prod(sizes) != devices:
         asked = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
-        raise ConfigError(
-            f"mesh ({asked}) asks for {known} devices and there are {devices}; set one axis to -1 to use them all"
+        needs = (
+            f"a multiple of {known} devices" if -1 in sizes else f"{known} devices (set one axis to -1 to use them all)"
         )
+        raise ConfigError(f"mesh ({asked}) asks for {needs} and there are {devices}")
     return tuple(sizes)
 
 

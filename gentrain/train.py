@@ -126,11 +126,11 @@ def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
         status = metrics.read_json(workdir / "status.json")
         if status.get("state") == "done" and status.get("step") == config.steps:
             return out.say(f"already done at step {config.steps}: {workdir / 'report.html'}")
-        if primary:
-            metrics.write_json(workdir / "config.json", resolved(config))
         try:
             out.status("starting")
             run = build(config, workdir)
+            if primary:
+                metrics.write_json(workdir / "config.json", resolved(config))
             options = config.checkpoint
             checkpoints = stack.enter_context(
                 Checkpoints(workdir / "checkpoints", keep_last=options.keep_last, keep_every=options.keep_every)
