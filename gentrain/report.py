@@ -17,6 +17,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
 td.number { text-align: right; font-variant-numeric: tabular-nums } td.best { font-weight: 700; color: #0a6 }
 pre { background: #f6f6f4; padding: .8rem 1rem; overflow-x: auto; white-space: pre-wrap } img { max-width: 100% }
+.wide { overflow-x: auto }
 .samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem }
 """
 
@@ -113,44 +114,51 @@ NOT_COMPARED = re.compile(
 
 
 def compare(config: ConfigDict, workdir: Path, names: list[str]) -> Path:
-    """One page across the variants of a sweep: what each reached, which was best at what, and the asked-for figures.
+    """One page across the variants of a sweep: the asked-for figures, what each reached, which was best at what.
 
-    Reads WORKDIR/<name>/report.json and metrics.jsonl; writes report.html, report.json and plots/ beside them.
+    Best is said of variants of the same data only. Reads WORKDIR/<name>/report.json, config.json and metrics.jsonl;
+    writes report.html, report.json and plots/ beside them.
     """
     variants = {name: metrics.read_json(workdir / name / "report.json") for name in names}
-    records = {name: metrics.read_jsonl(workdir / name / "metrics.jsonl") for name in names}
-    (workdir / "plots").mkdir(exist_ok=True)
+    configs = {name: metrics.read_json(workdir / name / "config.json") for name in names}
+    plotted = workdir / "plots"
+    plotted.mkdir(exist_ok=True)
     measured = sorted({key for found in variants.values() for key in found["final"]})
     columns = [key for key in measured if not NOT_COMPARED.search(key)]
+    learned_from = [{k: v for k, v in c.items() if k.split(".")[0] in ("data", "world")} for c in configs.values()]
     best = {}
-    for column in columns:
+    for column in columns if all(data == learned_from[0] for data in learned_from) else ():
         values = {name: found["final"][column] for name, found in variants.items() if column in found["final"]}
         if LOWER_IS_BETTER.search(column) and len(values) > 1:
             best[column] = min(values, key=lambda name: values[name])
-    drawn = []
-    for column in columns:
-        lines = {name: line for name in names if len((line := _series(records[name], column))[0]) > 1}
-        if column in best and lines:
-            drawn.append(workdir / "plots" / f"{re.sub(r'[^a-z0-9]+', '_', column)}.png")
-            plots.curves(lines, drawn[-1], title=column, unit="")
-    results = {name: {"config": metrics.read_json(workdir / name / "config.json"), **variants[name]} for name in names}
-    figures = {}
+    figures, drawn = {}, []
+    results = {name: {"config": configs[name], **variants[name]} for name in names}
     for figure in config.figures:
-        drawn.append(workdir / "plots" / f"{figure}.png")
+        drawn.append(plotted / f"{figure}.png")
         figures[figure] = plugins.load("figures", figure).draw(results, drawn[-1])
+    for column in best:
+        series = {name: _series(metrics.read_jsonl(workdir / name / "metrics.jsonl"), column) for name in names}
+        if lines := {name: line for name, line in series.items() if len(line[0]) > 2}:
+            drawn.append(plotted / f"{re.sub(r'[^a-z0-9]+', '_', column)}.png")
+            plots.curves(lines, drawn[-1], title=column, unit="")
     metrics.write_json(workdir / "report.json", {"variants": variants, "best": best, "figures": figures})
     won = "".join(f"<li>{html.escape(f'{column}: {name}')}</li>" for column, name in best.items())
+    pictures = "".join(map(_picture, drawn))
+    body = f"<h2>Pictures</h2>{pictures}<h2>Last values</h2><ul>{won}</ul>{_grid(variants, columns, best)}"
+    return _page(workdir, f"{len(names)} variants", body)
+
+
+def _grid(variants: dict[str, Any], columns: list[str], best: dict[str, str]) -> str:
+    """A row for each variant, linked to its own report; the best of a column stands out."""
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     rows = ""
     for name, found in variants.items():
         cells = ""
         for column in columns:
-            value = found["final"].get(column, math.nan)
             mark = " best" if best.get(column) == name else ""
-            cells += f'<td class="number{mark}">{_number(value)}</td>'
+            cells += f'<td class="number{mark}">{_number(found["final"].get(column, math.nan))}</td>'
         rows += f'<tr><td><a href="{html.escape(name)}/report.html">{html.escape(name)}</a></td>{cells}</tr>'
-    page = f"<h2>Which was best</h2><ul>{won}</ul><table><tr><th>variant</th>{head}</tr>{rows}</table><h2>Pictures</h2>"
-    return _page(workdir, "", page + "".join(map(_picture, drawn)))
+    return f'<div class="wide"><table><tr><th>variant</th>{head}</tr>{rows}</table></div>'
 
 
 def _page(workdir: Path, summary: str, body: str) -> Path:

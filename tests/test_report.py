@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from gentrain import plots, report
@@ -82,3 +83,14 @@ def test_a_grid_shows_every_image_where_it_belongs(tmp_path):
     assert centres == [0, 20, 40, 60, 80]
     gaps = (sheet[[0, 1, 10, 11, 20, 21]] == 128).all() and (sheet[:, [0, 1, 10, 11, 20, 21, 30, 31]] == 128).all()
     assert gaps and (sheet[2:10, 2:10] == 0).all()
+
+
+@pytest.mark.parametrize(("data", "best"), [("same", {"valid/nll": "b"}), ("other", {})])
+def test_a_sweep_names_the_best_of_those_that_saw_the_same_data(tmp_path, config, data, best):
+    for name, value, source in (("a", 2.0, "same"), ("b", 1.5, data)):
+        records(tmp_path / name, {"step": 1, "valid/nll": value, "generator/grad_norm": 1 / value})
+        (tmp_path / name / "config.json").write_text(json.dumps({"data.name": source, "seed": 0}))
+        report.write(tmp_path / name)
+    page = report.compare(config, tmp_path, ["a", "b"]).read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["best"] == best
+    assert ('class="number best">1.5<' in page) == bool(best) and 'href="b/report.html"' in page
