@@ -87,13 +87,18 @@ def run(values: flags.FlagValues, config: ConfigDict, workdir: Path, stop: proce
     if values.dry_run:
         from launch.dry_run import dry_run
 
-        dry_run(config)
-    elif config.sweep:
+        return dry_run(config)
+
+    from gentrain import sharding  # imports JAX
+
+    # A mesh that does not fit the devices or the batch is told before the rest is imported and the workdir touched.
+    sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
+    if config.sweep:
         from launch.sweep import sweep
 
         sweep(config, workdir, values.mode, stop)
     else:
-        from gentrain import train  # imports JAX
+        from gentrain import train
 
         if values.mode == "train":
             train.train(config, workdir, stop)

@@ -151,20 +151,15 @@ def from_world(config: Any, rows: np.ndarray) -> Data:
     from gentrain.data import world
 
     name, options, size = config.data.name, config.world, config.data.batch_size
+    known = worlds.of(config, "data")
     drawn = {
-        split: world.Drawn(
-            worlds.build(name.removeprefix("world:"), options),
-            config.seed,
-            split,
-            options.examples if split == "train" else 0,
-            size,
-            rows,
-        )
+        split: world.Drawn(known, config.seed, split, options.examples if split == "train" else 0, size, rows)
         for split in corpus.SPLITS
     }
-    known = drawn["train"].world
-    discrete = isinstance(known, worlds.SequenceWorld)
-    vocab, length, kind = (known.vocab, known.length, "text") if discrete else (0, known.dimension, "points")
+    if isinstance(known, worlds.SequenceWorld):
+        vocab, length, kind = known.vocab, known.length, "text"
+    else:
+        vocab, length, kind = 0, known.dimension, "points"
     spec = Spec(vocab, length, None, kind, lambda tokens: " ".join(str(token) for token in tokens))
     draws = config.steps * size
     epochs = draws / options.examples if options.examples else 1.0

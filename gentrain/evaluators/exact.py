@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from gentrain import decode, divergences, models, worlds
 from gentrain.data import Data
-from gentrain.errors import ConfigError
 from gentrain.worlds.support import Support, support
 
 PRIORS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # where normalised JS is told, besides its ends
@@ -30,9 +29,7 @@ def build(config: ConfigDict, model, data: Data, mesh):
     -E_P log Q and entropy_sampled = -E_Q log Q, by token (by example for points), each with its standard error (_se).
     """
     del mesh
-    if not config.data.name.startswith("world:"):
-        raise ConfigError(f"evaluator 'exact' needs a world that is known, and data.name={config.data.name!r}")
-    world = worlds.build(config.data.name.removeprefix("world:"), config.world)
+    world = worlds.of(config, "evaluator 'exact'")
     everywhere, length = support(world), world.length if isinstance(world, worlds.SequenceWorld) else 0
     log_prob = jax.jit(partial(models.log_prob, model))
 

@@ -44,11 +44,7 @@ class Divergence:
 
 
 def build(config: ConfigDict, spec: Spec) -> Divergence:
-    if not config.data.name.startswith("world:"):
-        raise ConfigError(
-            f"objective.name='divergence' needs a world that is known, and data.name={config.data.name!r}"
-        )
-    world = worlds.build(config.data.name.removeprefix("world:"), config.world)
+    world = worlds.of(config, "objective.name='divergence'")
     model = plugins.load("models", config.model.name).build(config.model, spec)
     everywhere = support(world)
     if everywhere is None:

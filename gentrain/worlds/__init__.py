@@ -64,6 +64,14 @@ BUILDERS: dict[str, Callable[[Any], World]] = {
 }
 
 
+def of(config: Any, who: str) -> World:
+    """The world that a run's data are from. Raises ConfigError where they are from none; who: what needs to know it."""
+    kind, _, name = config.data.name.partition(":")
+    if kind != "world":
+        raise ConfigError(f"{who} needs a world that is known, and data.name={config.data.name!r}")
+    return build(name, config.world)
+
+
 def build(name: str, config: Any) -> World:
     """The world of that name, drawn from the section config (config.world of the run).
 
