@@ -37,15 +37,16 @@ def get_config() -> ConfigDict:
     config.figures = ()  # files of gentrain/figures: pictures of theory, and of a sweep beside it, for the report
 
     config.data = ConfigDict()
-    # What to train on: 'surnames', 'shakespeare', 'digits', 'text:PATH' (a file or a directory of *.txt),
-    # 'images:DIR', 'tfds:NAME' (prepare once with `python -m launch.prepare`), 'mixture' of the sources below, or
-    # 'world:NAME': table, markov, hmm, oracle, gaussian, bimodal, blobs, ring, grid.
+    # What to train on: 'surnames', 'shakespeare', 'cmudict' (phonemes of spellings), 'digits', 'mnist5k', 'fashion',
+    # 'text:PATH' (a file or a directory of *.txt), 'images:DIR', 'tfds:NAME' (prepare once with
+    # `python -m launch.prepare`), 'captions:SOURCE' (what stands where in pairs of an image source's pictures),
+    # 'mixture' of the sources below, or 'world:NAME': table, markov, hmm, oracle, gaussian, bimodal, blobs, ring, grid.
     config.data.name = "surnames"
     # Sources of a mixture: (name, weight, repeats) triples; weights are normalised, repeats 0 = as often as needed,
     # otherwise a run that would need more passes over that source is refused.
     config.data.sources = ()
     config.data.batch_size = 64  # examples a step over all devices and processes
-    config.data.length = 64  # tokens a row (text); longer documents are cut into rows of this length
+    config.data.length = 64  # tokens a row (text); longer documents are cut into rows, or an error with a context
     config.data.layout = "pad"  # 'pad': one document (or piece of one) a row; 'pack': as many whole documents as fit
     config.data.tokenizer = (
         "chars"  # 'bytes', 'chars', 'words' or 'sentencepiece'; learned on train, kept in the workdir
@@ -56,12 +57,13 @@ def get_config() -> ConfigDict:
         0.05  # of documents (or of the end of a single long one) held out, where no split is given
     )
     config.data.test_fraction = 0.05
-    config.data.text_key = "text"  # the feature of a TFDS set that holds the text
+    config.data.text_key = "text"  # the feature of a TFDS set that holds the text; 'a/b': b within a, as captions/text
     config.data.image_size = 0  # side to resize images to (square), in pixels; 0 = as they are
     config.data.levels = (
         0  # grey levels to quantise images to; 0 = as they are (images as sequences: one token a value)
     )
-    config.data.conditional = False  # give the class label to the model as its context
+    config.data.pairs = 0  # of 'captions:SOURCE': pairs to train on; 0 = as many as the source has training images
+    config.data.conditional = False  # give an image's class, or what a text is about, to the model as its context
     config.data.prefetch = 2  # batches made ahead in a thread; 0 = made when they are needed
 
     config.world = ConfigDict()  # distributions that are known exactly, as data: data.name = 'world:NAME'
@@ -94,10 +96,31 @@ def get_config() -> ConfigDict:
     config.model.remat = "none"  # kept for the backward pass: 'none' = all, 'dots' = matmul outputs, 'full' = inputs
 
     config.objective = ConfigDict()
-    config.objective.name = "likelihood"  # a file of gentrain/objectives: 'likelihood' or 'divergence'
+    config.objective.name = "likelihood"  # a file of gentrain/objectives
     config.objective.real_prior = 0.5  # pi, the weight on the data: 0 is KL[P||Q], 1 is KL[Q||P] (divergence)
     config.objective.label_smoothing = 0.0  # weight of the uniform law in the target
     config.objective.z_loss = 0.0  # weight of log(normaliser)^2, which keeps logits from drifting
+    # scheduled_sampling: the probability of feeding the true token (1 = likelihood, 0 = always sampling), by step i,
+    # k being keep_k: 'constant', 'linear' k - keep_slope*i, 'exponential' k^i, 'inverse_sigmoid' k / (k + exp(i/k))
+    config.objective.keep_schedule = "constant"
+    config.objective.keep_true = 0.5  # the constant, and what the others never fall below
+    config.objective.keep_k = 1.0  # linear: where it starts; exponential: below 1; inverse_sigmoid: steps, 1 or more
+    config.objective.keep_slope = 0.0  # linear: how much it falls a step
+    config.objective.coin = "token"  # 'token': one coin for each; 'sequence': one for a whole row
+    # What is fed where the coin says so: a token, 'sample' or 'argmax', or a mixture of tokens, 'soft_argmax' or
+    # 'gumbel_softmax', whose weights are softmax(soft_alpha * (logits + noise)).
+    config.objective.feed = "sample"
+    config.objective.soft_alpha = 1.0  # large = nearly one token
+    config.objective.feed_gradient = False  # let the gradient through the mixtures that are fed
+    config.objective.draw = "inverse_cdf"  # of 'sample': 'inverse_cdf' (cheap) or 'gumbel' (fewer passes in mode exact)
+    config.objective.label = (
+        "true"  # what is learned after a fed prefix: the data's token, or 'expert', the world's law
+    )
+    # How fed tokens are found: 'sequential', token by token; 'exact', the same tokens by passes over many positions at
+    # once; 'passes:K', K such passes, which is faithful from K = data.length - 1 on.
+    config.objective.mode = "sequential"
+    config.objective.window = 0  # exact: positions a pass looks at; 0 = all (a window needs model 'transformer')
+    config.objective.max_passes = 0  # exact: give up after so many, the rest being fed as it stands; 0 = never
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"  # any optimiser of optax by its name; it gets those of the keys below that it takes
@@ -145,10 +168,14 @@ def get_config() -> ConfigDict:
     config.evaluate.evaluators = ("likelihood", "samples")  # files of gentrain/evaluators
     config.evaluate.split = "valid"  # or 'test'
     config.evaluate.batches = 0  # of the split; 0 = all of it
-    config.evaluate.ngram_order = 0  # evaluator 'baselines': the longest Witten-Bell n-gram to compare with
+    config.evaluate.beam = 1  # evaluator 'transcription': prefixes kept at every token; 1 = greedy, time grows with it
+    # Of Witten-Bell n-grams learned on train: the longest that 'baselines' compares with, and the one that 'exposure'
+    # takes for the law of the data.
+    config.evaluate.ngram_order = 0
+    config.evaluate.examples = 512  # samples of the model, and held-out rows beside them, that 'exposure' looks at
 
     config.sample = ConfigDict()
-    config.sample.count = 16
+    config.sample.count = 16  # documents or images; where data have contexts, one for each of the split's first rows
     config.sample.temperature = 1.0
     config.sample.top_k = 0  # draw from the k likeliest tokens only
     config.sample.top_p = 1.0  # draw from the likeliest tokens that make up this mass (nucleus)

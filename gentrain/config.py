@@ -37,6 +37,11 @@ CHOICES = {
     "model.remat": ("none", "dots", "full"),
     "optimizer.name": OPTIMIZERS,
     "optimizer.schedule": ("constant", "linear", "cosine", "rsqrt"),
+    "objective.keep_schedule": ("constant", "linear", "exponential", "inverse_sigmoid"),
+    "objective.coin": ("token", "sequence"),
+    "objective.feed": ("sample", "argmax", "soft_argmax", "gumbel_softmax"),
+    "objective.draw": ("inverse_cdf", "gumbel"),
+    "objective.label": ("true", "expert"),
     "training.mode": ("jit", "shard_map"),
     "evaluate.split": ("train", "valid", "test"),
 }
@@ -50,7 +55,8 @@ POSITIVE = (
         "log.every_steps",
     ),
     *("evaluate.every_steps", "optimizer.learning_rate", "optimizer.eps", "model.rope_base"),
-    *("checkpoint.every_seconds", "sample.count"),
+    *("objective.keep_k", "objective.soft_alpha", "evaluate.examples"),
+    *("checkpoint.every_seconds", "sample.count", "evaluate.beam"),
 )
 FRACTIONS = (
     *("data.valid_fraction", "data.test_fraction", "model.dropout", "objective.label_smoothing", "training.ema_decay"),
@@ -173,6 +179,7 @@ def _validate_together(config: ConfigDict) -> None:
     warm = config.sample.temperature
     _check(warm == 0 or warm >= 1e-3, "sample.temperature", warm, "0, which takes the likeliest, or at least 0.001")
     _check(config.objective.real_prior <= 1, "objective.real_prior", config.objective.real_prior, "in [0, 1]")
+    _validate_scheduled_sampling(config)
     _check(0 < config.sample.top_p <= 1, "sample.top_p", config.sample.top_p, "above 0 and at most 1")
     _check(
         config.optimizer.warmup_steps < config.steps,
@@ -195,6 +202,53 @@ def _validate_together(config: ConfigDict) -> None:
     )
 
 
+def _validate_scheduled_sampling(config: ConfigDict) -> None:
+    """The options of objective 'scheduled_sampling' that exclude one another."""
+    options, world = config.objective, config.data.name.startswith("world:")
+    soft = options.feed in ("soft_argmax", "gumbel_softmax")
+    passes = re.fullmatch(r"passes:([1-9]\d*)", options.mode)
+    _check(
+        options.mode in ("sequential", "exact") or passes is not None,
+        "objective.mode",
+        options.mode,
+        "'sequential', 'exact' or 'passes:K' with K of 1 or more",
+    )
+    _check(options.keep_true <= 1, "objective.keep_true", options.keep_true, "in [0, 1]")
+    k, schedule = options.keep_k, options.keep_schedule
+    if schedule in ("linear", "exponential"):
+        _check(k <= 1, "objective.keep_k", k, f"at most 1 with keep_schedule={schedule!r}, or probabilities exceed 1")
+    if schedule == "inverse_sigmoid":
+        _check(k >= 1, "objective.keep_k", k, "1 or more with keep_schedule='inverse_sigmoid': steps, as 1000")
+    _check(
+        not soft or options.mode != "exact",
+        "objective.mode",
+        options.mode,
+        f"'sequential' or 'passes:K' with feed={options.feed!r}: mixtures have no fixed point to stop at",
+    )
+    _check(
+        soft or not options.feed_gradient,
+        "objective.feed_gradient",
+        True,
+        "a feed through which it can go: soft_argmax",
+    )
+    if options.name == "scheduled_sampling":
+        neural = config.model.name in ("lstm", "transformer")
+        _check(neural or not soft, "model.name", config.model.name, "lstm or transformer: the others read no mixtures")
+        expert = options.label == "expert"
+        _check(
+            world or not expert,
+            "objective.label",
+            options.label,
+            f"'true', since data.name={config.data.name!r} has no expert to ask; worlds have",
+        )
+        _check(
+            not (expert and (soft or options.label_smoothing or options.z_loss)),
+            "objective.label",
+            options.label,
+            "'true' with soft feeding, label_smoothing or z_loss",
+        )
+
+
 def resolved(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON holds it (tuples become lists)."""
     return json.loads(json.dumps(flatten(config)))
@@ -211,7 +265,9 @@ def check_same_run(config: ConfigDict, path: Path) -> list[str]:
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     lines = {name: f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed}
     within = lambda name, keys: any(name == key or name.startswith(key + ".") for key in keys)
-    hard = [lines[name] for name in changed if within(name, IDENTITY) and not within(name, NOT_IDENTITY)]
+    # A key that only one of them has is of another version of this program, which did as it does by default.
+    mine = lambda name: within(name, IDENTITY) and not within(name, NOT_IDENTITY) and name in old and name in new
+    hard = [lines[name] for name in changed if mine(name)]
     if hard:
         raise ConfigError(
             f"{path.parent} holds a run with another config ({'; '.join(hard)}); choose another --workdir or remove it"

@@ -44,6 +44,13 @@ def smoothed_nll(
     return loss, nll
 
 
+def cross_entropy(
+    law: Float[Array, "batch length vocab"], logits: Float[Array, "batch length vocab"]
+) -> Float[Array, "batch length"]:
+    """-sum_v law(v) log Q(v), Q = softmax(logits), in nats: KL[law||Q] plus the law's entropy."""
+    return -jnp.sum(law * jax.nn.log_softmax(logits, axis=-1), axis=-1)
+
+
 def critic_nll(
     real_logits: Float[Array, "real ..."], fake_logits: Float[Array, "fake ..."], real_prior: float | Float[Array, ""]
 ) -> tuple[Float[Array, "real ..."], Float[Array, "fake ..."]]:

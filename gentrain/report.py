@@ -2,8 +2,11 @@
 
 import base64
 import html
+import json
 import math
 import re
+import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,8 @@ def _series(records: list[dict[str, Any]], name: str) -> plots.Curve:
 
 
 def draw(records: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Likelihood curves with the baselines as lines, then losses, gradient norms, learning rates and the speed."""
+    """Likelihood curves with the baselines as lines, then error rates, losses, gradient norms, learning rates and the
+    speed."""
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted({name for record in records for name in record} - {"step", "time"})
     baselines = {n.removeprefix("baseline/"): _series(records, n)[1][-1] for n in names if n.startswith("baseline/")}
@@ -37,6 +41,7 @@ def draw(records: list[dict[str, Any]], folder: Path) -> list[Path]:
     wanted = [
         ("likelihood", "nats/token", [n for n in names if n.endswith("/nll")], best),
         ("images", "nats/image", [n for n in names if n.endswith("/nats_per_image")], independent),
+        ("error rate", "share", [n for n in names if n.endswith("_error_rate")], {}),
         ("loss", "loss", [n for n in names if n.endswith("/loss")], {}),
         ("gradient norm", "norm", [n for n in names if n.endswith("/grad_norm")], {}),
         ("learning rate", "rate", [n for n in names if n.endswith("/learning_rate")], {}),
@@ -88,6 +93,11 @@ def summarise(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def verdict(values: dict[str, Any]) -> str:
+    """What was reached on held-out data: likelihood, then errors; empty where neither can be said."""
+    return "; ".join(filter(None, (_likelihood(values), _errors(values))))
+
+
+def _likelihood(values: dict[str, Any]) -> str:
     """Held-out likelihood in the unit people compare, beside the baseline that was measured with it; empty without
     one."""
     for split in ("valid", "test", "train"):
@@ -107,14 +117,26 @@ def verdict(values: dict[str, Any]) -> str:
     return ""
 
 
-LOWER_IS_BETTER = re.compile(r"/(nll\w*|\w+_kl|njs@.*|perplexity|\w+_per_\w+|\w+_error)(?<!_se)$")
+def _errors(values: dict[str, Any]) -> str:
+    """How much of what was answered to contexts is wrong; empty where nothing was asked."""
+    for split in ("valid", "test", "train"):
+        wrong = [values.get(f"{split}/{of}_error_rate") for of in ("token", "sequence")]
+        if None not in wrong:
+            bleu = f", BLEU {values[f'{split}/bleu']:.1f}" if f"{split}/bleu" in values else ""
+            return f"{wrong[0]:.1%} of tokens wrong, {wrong[1]:.1%} of sequences on {split}{bleu}".replace("%", " %")
+    return ""
+
+
+LOWER_IS_BETTER = re.compile(r"/(nll\w*|\w+_kl|njs@.*|perplexity|\w+_per_\w+|\w+_error(_rate)?)(?<!_se)$")
+HIGHER_IS_BETTER = re.compile(r"/bleu$")
 NOT_COMPARED = re.compile(
     r"^(step|time|tokens_per_second|mfu|baseline/.*)$|/(grad_norm|learning_rate|skipped|length|js@.*|marginal_.*|.*_se)$"
 )
 
 
 def compare(config: ConfigDict, workdir: Path, names: list[str]) -> Path:
-    """One page across the variants of a sweep: the asked-for figures, what each reached, which was best at what.
+    """One page across the variants of a sweep: the asked-for figures, what each reached, which was best at what; the
+    same over seeds, where there are several.
 
     Best is said of variants of the same data only. Reads WORKDIR/<name>/report.json, config.json and metrics.jsonl;
     writes report.html, report.json and plots/ beside them.
@@ -126,11 +148,12 @@ def compare(config: ConfigDict, workdir: Path, names: list[str]) -> Path:
     measured = sorted({key for found in variants.values() for key in found["final"]})
     columns = [key for key in measured if not NOT_COMPARED.search(key)]
     learned_from = [{k: v for k, v in c.items() if k.split(".")[0] in ("data", "world")} for c in configs.values()]
-    best = {}
-    for column in columns if all(data == learned_from[0] for data in learned_from) else ():
-        values = {name: found["final"][column] for name, found in variants.items() if column in found["final"]}
-        if LOWER_IS_BETTER.search(column) and len(values) > 1:
-            best[column] = min(values, key=lambda name: values[name])
+    compared = columns if all(data == learned_from[0] for data in learned_from) else []
+    final = {name: {k: v for k, v in found["final"].items() if k in columns} for name, found in variants.items()}
+    best = _best(final, compared)
+    spread = over_seeds(final, configs)
+    means = {name: {column: value[0] for column, value in found.items()} for name, found in spread.items()}
+    best_mean = _best(means, compared)
     figures, drawn = {}, []
     results = {name: {"config": configs[name], **variants[name]} for name in names}
     for figure in config.figures:
@@ -141,24 +164,63 @@ def compare(config: ConfigDict, workdir: Path, names: list[str]) -> Path:
         if lines := {name: line for name, line in series.items() if len(line[0]) > 2}:
             drawn.append(plotted / f"{re.sub(r'[^a-z0-9]+', '_', column)}.png")
             plots.curves(lines, drawn[-1], title=column, unit="")
-    metrics.write_json(workdir / "report.json", {"variants": variants, "best": best, "figures": figures})
+    summary = {"variants": variants, "best": best, "over_seeds": spread, "figures": figures}
+    metrics.write_json(workdir / "report.json", summary)
+    link = lambda name: f'<a href="{html.escape(name)}/report.html">{html.escape(name)}</a>'
+    cells = {name: {k: _number(v) for k, v in found.items()} for name, found in final.items()}
+    table = _grid(cells, columns, best, link)
+    if spread:
+        cell = lambda mean, sd, n: f"{_number(mean)} ± {_number(sd)} ({n})"
+        cells = {name: {k: cell(*v) for k, v in found.items()} for name, found in spread.items()}
+        head = "<h2>Over seeds</h2><p>mean ± standard deviation (seeds)</p>"
+        table += head + _grid(cells, columns, best_mean, html.escape)
     won = "".join(f"<li>{html.escape(f'{column}: {name}')}</li>" for column, name in best.items())
     pictures = "".join(map(_picture, drawn))
-    body = f"<h2>Pictures</h2>{pictures}<h2>Last values</h2><ul>{won}</ul>{_grid(variants, columns, best)}"
+    body = f"<h2>Pictures</h2>{pictures}<h2>Last values</h2><ul>{won}</ul>{table}"
     return _page(workdir, f"{len(names)} variants", body)
 
 
-def _grid(variants: dict[str, Any], columns: list[str], best: dict[str, str]) -> str:
-    """A row for each variant, linked to its own report; the best of a column stands out."""
+def _best(found: dict[str, dict[str, float]], columns: list[str]) -> dict[str, str]:
+    """{column: who is best at it}, for the columns in which there is a better and several to choose from."""
+    best = {}
+    for column in columns:
+        values = {name: row[column] for name, row in found.items() if column in row}
+        for better, choose in ((LOWER_IS_BETTER, min), (HIGHER_IS_BETTER, max)):
+            if better.search(column) and len(values) > 1:
+                best[column] = choose(values, key=lambda name: values[name])
+    return best
+
+
+def over_seeds(final: dict[str, dict[str, float]], configs: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """{group: {column: [mean, standard deviation (n - 1), n]}} of the variants that differ in their seed only.
+
+    A group is named by what its variants' names share, 'all' if that is nothing.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, config in configs.items():
+        same = {key: value for key, value in config.items() if key not in ("seed", "init_from")}
+        groups.setdefault(json.dumps(same, sort_keys=True), []).append(name)
+    found: dict[str, dict[str, list[float]]] = {}
+    for members in groups.values():
+        parts = [set(name.split(",")) for name in members]
+        shared = ",".join(part for part in members[0].split(",") if part in set.intersection(*parts)) or "all"
+        for column in sorted({column for name in members for column in final[name]}):
+            values = [final[name][column] for name in members if column in final[name]]
+            if len(values) > 1:
+                row = found.setdefault(shared, {})
+                row[column] = [statistics.fmean(values), statistics.stdev(values), len(values)]
+    return found
+
+
+def _grid(rows: dict[str, dict[str, str]], columns: list[str], best: dict[str, str], title: Callable) -> str:
+    """A row for each variant or group, headed by title(its name); the best of a column stands out."""
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    rows = ""
-    for name, found in variants.items():
-        cells = ""
-        for column in columns:
-            mark = " best" if best.get(column) == name else ""
-            cells += f'<td class="number{mark}">{_number(found["final"].get(column, math.nan))}</td>'
-        rows += f'<tr><td><a href="{html.escape(name)}/report.html">{html.escape(name)}</a></td>{cells}</tr>'
-    return f'<div class="wide"><table><tr><th>variant</th>{head}</tr>{rows}</table></div>'
+    body = ""
+    for name, cells in rows.items():
+        mark = {column: " best" for column in columns if best.get(column) == name}
+        shown = (f'<td class="number{mark.get(column, "")}">{cells.get(column, "-")}</td>' for column in columns)
+        body += f"<tr><td>{title(name)}</td>{''.join(shown)}</tr>"
+    return f'<div class="wide"><table><tr><th>variant</th>{head}</tr>{body}</table></div>'
 
 
 def _page(workdir: Path, summary: str, body: str) -> Path:

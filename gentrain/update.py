@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
+from gentrain import schedules
 from gentrain.errors import ConfigError
 from gentrain.metrics import Sum
 from gentrain.objectives import Objective
@@ -29,21 +30,6 @@ class TrainState:
     ema: dict[str, Any]  # averaged parameters, or {}
     carry: Any  # what the objective passes between steps
     skipped: dict[str, jax.Array]  # non-finite updates in a row, by player
-
-
-def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
-    """step -> learning rate: a linear warm-up to the peak, then the named decay over the steps that are left."""
-    peak, warmup, end = config.learning_rate, config.warmup_steps, config.learning_rate * config.final_fraction
-    left = max(steps - warmup, 1)
-    decay = {
-        "constant": optax.constant_schedule(peak),
-        "linear": optax.linear_schedule(peak, end, left),
-        "cosine": optax.cosine_decay_schedule(peak, left, config.final_fraction),
-        "rsqrt": lambda step: peak * jnp.sqrt(max(warmup, 1) / (jnp.maximum(step, 0) + max(warmup, 1))),
-    }[config.schedule]
-    return (
-        optax.join_schedules([optax.linear_schedule(0.0, peak, max(warmup, 1)), decay], [warmup]) if warmup else decay
-    )
 
 
 def optimizer(config: ConfigDict) -> optax.GradientTransformation:
@@ -117,7 +103,7 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
             " set training.microbatches=1 and training.mode='jit'"
         )
     gradient = _gradient(objective, training.microbatches, mesh if training.mode == "shard_map" else None)
-    learning_rate = schedule(config.optimizer, config.steps)
+    learning_rate = schedules.learning_rate(config.optimizer, config.steps)
     tx = optimizer(config.optimizer)
 
     def init(batch) -> TrainState:

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
 
 def prepare(config: ConfigDict, workdir: Path | None) -> None:
     names = [source[0] for source in config.data.sources] or [config.data.name]
-    for name in names:
+    for name in (name.removeprefix("captions:") for name in names):
         if name.startswith("tfds:"):
             print(f"{name}: {prepared.prepare(name.removeprefix('tfds:'))}")
     found = data.build(config, workdir)
@@ -41,6 +41,8 @@ def prepare(config: ConfigDict, workdir: Path | None) -> None:
         documents = len(part.documents[1]) - 1
         size = f"{part.tokens:,} tokens, {part.characters:,} characters, {part.batches:,} batches"
         print(f"{split}: {documents:,} documents, {size}")
+    if found.spec.context_vocab:
+        print(f"context: {found.spec.context_vocab} symbols, shape {found.spec.context_shape}")
     print(f"vocabulary: {found.spec.vocab}; rows of {found.spec.length}; {found.summary['examples']:,} train examples")
     for name, source in found.summary["sources"].items():
         print(f"{name}: share {source['share']:.4f}, {source['epochs']:.2f} epochs in {config.steps} steps")

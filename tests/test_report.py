@@ -48,8 +48,12 @@ def test_curves_stand_beside_the_baseline_and_nothing_measured_is_nothing_drawn(
         plots, "curves", lambda lines, path, *, title, unit, levels: drawn.update({title: (lines, levels)})
     )
     baselines = {"baseline/best_ngram": 2.25, "baseline/unigram": 3.0}
-    report.draw([{"step": 1, "valid/nll": 2.0, "generator/grad_norm": None, **baselines}], tmp_path)
-    assert drawn == {"likelihood": ({"valid/nll": ([1], [2.0])}, {"best_ngram": 2.25})}
+    rates = {"valid/token_error_rate": 0.1, "valid/sequence_error_rate": 0.4}
+    report.draw([{"step": 1, "valid/nll": 2.0, "generator/grad_norm": None, **baselines, **rates}], tmp_path)
+    assert drawn == {
+        "likelihood": ({"valid/nll": ([1], [2.0])}, {"best_ngram": 2.25}),
+        "error rate": ({name: ([1], [value]) for name, value in rates.items()}, {}),
+    }
 
 
 def test_a_running_mean_trails_its_curve(tmp_path, monkeypatch):
@@ -67,6 +71,13 @@ def test_the_verdict_does_not_flatter():
     images = {"valid/nll": 0.3, "valid/nats_per_image": 19.2, "baseline/independent_pixels": 25.3}
     assert report.verdict(images) == "19.200 nats/image on valid, better than independent pixels (25.300)"
     assert report.verdict({"valid/nll": 1.5}) == ""
+    wrong = {"test/token_error_rate": 0.098, "test/sequence_error_rate": 0.3812}
+    assert report.verdict(wrong) == "9.8 % of tokens wrong, 38.1 % of sequences on test"
+    both = report.verdict({"test/nll": 1.5, "baseline/best_ngram": 2.0, **wrong, "test/bleu": 71.04})
+    assert both == (
+        "1.500 nats/token on test, better than best n-gram (2.000);"
+        " 9.8 % of tokens wrong, 38.1 % of sequences on test, BLEU 71.0"
+    )
 
 
 def test_an_empty_run_still_has_a_page(tmp_path):
@@ -94,3 +105,58 @@ def test_a_sweep_names_the_best_of_those_that_saw_the_same_data(tmp_path, config
     page = report.compare(config, tmp_path, ["a", "b"]).read_text()
     assert json.loads((tmp_path / "report.json").read_text())["best"] == best
     assert ('class="number best">1.5<' in page) == bool(best) and 'href="b/report.html"' in page
+
+
+def sweep_of(tmp_path, config, variants):
+    """Compares variants {name: (changes to the config, what was reached)}; returns report.json and the page."""
+    for name, (changes, reached) in variants.items():
+        records(tmp_path / name, {"step": 1, **reached})
+        (tmp_path / name / "config.json").write_text(json.dumps({"data.name": "same", "steps": 1, **changes}))
+        report.write(tmp_path / name)
+    page = report.compare(config, tmp_path, list(variants)).read_text()
+    return json.loads((tmp_path / "report.json").read_text()), page
+
+
+def test_errors_are_best_when_low_and_bleu_when_high(tmp_path, config):
+    rates = lambda token, bleu: {
+        "valid/token_error_rate": token,
+        "valid/sequence_error_rate": 1 - token,
+        "v/bleu": bleu,
+    }
+    found, _ = sweep_of(tmp_path, config, {"a": ({"x": 1}, rates(0.2, 30.0)), "b": ({"x": 2}, rates(0.3, 20.0))})
+    assert found["best"] == {"valid/token_error_rate": "a", "valid/sequence_error_rate": "b", "v/bleu": "a"}
+    assert found["over_seeds"] == {}
+
+
+def test_variants_that_differ_in_their_seed_only_are_told_by_mean_and_spread(tmp_path, config):
+    def variant(width, seed, nll, **more):
+        return {"width": width, "seed": seed, "init_from": f"runs/{seed}"}, {"valid/nll": nll, **more}
+
+    found, page = sweep_of(
+        tmp_path,
+        config,
+        {
+            "width=8,seed=0": variant(8, 0, 1.0, **{"valid/bleu": 50.0}),
+            "width=8,seed=1": variant(8, 1, 3.0, **{"valid/bleu": 54.0}),
+            "width=8,seed=2": variant(8, 2, 2.6),
+            "width=16,seed=0": variant(16, 0, 2.0),
+            "width=16,seed=1": variant(16, 1, 2.1),
+            "width=32,seed=0": variant(32, 0, 0.5),
+        },
+    )
+    assert found["over_seeds"] == {
+        "width=8": {
+            "valid/nll": [pytest.approx(2.2), pytest.approx(np.sqrt((1.44 + 0.64 + 0.16) / 2)), 3],
+            "valid/bleu": [52.0, pytest.approx(np.sqrt(8)), 2],
+        },
+        "width=16": {"valid/nll": [pytest.approx(2.05), pytest.approx(0.05 * np.sqrt(2)), 2]},
+    }
+    assert found["best"]["valid/nll"] == "width=32,seed=0"  # of single runs; of the groups the steadier is better
+    table = page.split("Over seeds")[1]
+    assert 'class="number best">2.05 ± 0.07071 (2)<' in table and 'class="number">2.2 ± 1.058 (3)<' in table
+
+
+def test_seeds_alone_are_one_group(tmp_path, config):
+    found, page = sweep_of(tmp_path, config, {f"seed={i}": ({"seed": i}, {"valid/nll": float(i)}) for i in range(2)})
+    assert found["over_seeds"] == {"all": {"valid/nll": [0.5, pytest.approx(np.sqrt(0.5)), 2]}}
+    assert "best" not in page.split("Over seeds")[1]  # there is nothing to be better than

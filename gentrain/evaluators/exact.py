@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gentrain import decode, divergences, models, worlds
+from gentrain import decode, divergences, models, schedules, worlds
 from gentrain.data import Data
 from gentrain.worlds.support import Support, support
 
@@ -24,7 +24,8 @@ def build(config: ConfigDict, model, data: Data, mesh):
     Worlds that can be enumerated, and points of up to two dimensions on a fine grid: forward_kl = KL[P||Q],
     reverse_kl = KL[Q||P], js@pi = JS_pi and njs@pi = JS_pi / (pi (1 - pi)), entropy of Q; of sequences also
     total_correlation of Q, marginal_t_v = Q(x_t = v) where they are few, max_marginal_error, max_error = max |Q(x) -
-    P(x)| and exposure_gap, the token KL on Q's prefixes less that on P's; of points mean_i and sd, the root of a
+    P(x)| and exposure_gap, the token KL on Q's prefixes less that on P's; after scheduled sampling fixed_point_error =
+    max |Q(x) - Q*(x)|, Q* being where theory says that it ends; of points mean_i and sd, the root of a
     coordinate's mean variance. All worlds, from world.held_out samples of each: nll_oracle = -E_Q log P, nll_test =
     -E_P log Q and entropy_sampled = -E_Q log Q, by token (by example for points), each with its standard error (_se).
     """
@@ -32,6 +33,7 @@ def build(config: ConfigDict, model, data: Data, mesh):
     world = worlds.of(config, "evaluator 'exact'")
     everywhere, length = support(world), world.length if isinstance(world, worlds.SequenceWorld) else 0
     log_prob = jax.jit(partial(models.log_prob, model))
+    fixed = scheduled_sampling(config, world) if everywhere else None
 
     def scores(params, examples) -> np.ndarray:
         chunk = max(LOGITS // (data.spec.length * max(data.spec.vocab, 1)), 1)
@@ -65,6 +67,8 @@ def build(config: ConfigDict, model, data: Data, mesh):
         log_q = scores(params, everywhere.examples) + everywhere.log_volume
         if isinstance(world, worlds.SequenceWorld):
             more = of_sequences((world.vocab,) * world.length, everywhere, log_q)
+            if fixed is not None:
+                more["fixed_point_error"] = np.abs(fixed.ravel() - np.exp(laws(everywhere, log_q)[1])).max()
         else:
             more = of_points(everywhere, log_q)
         return {name: float(value) for name, value in {**known(everywhere, log_q), **more}.items()}
@@ -75,6 +79,17 @@ def build(config: ConfigDict, model, data: Data, mesh):
         return {f"exact/{name}": value for name, value in found.items()}
 
     return evaluate
+
+
+def scheduled_sampling(config: ConfigDict, world: worlds.World) -> np.ndarray | None:
+    """Where the run ends by theory; None for other objectives, and where none is known in closed form."""
+    options, coin = config.objective, "parallel" if config.objective.mode == "passes:1" else config.objective.coin
+    known = options.mode in ("sequential", "exact") or (options.mode, options.coin) == ("passes:1", "token")
+    if options.name != "scheduled_sampling" or options.feed != "sample" or not known:
+        return None
+    assert isinstance(world, worlds.SequenceWorld)
+    last = float(schedules.keep_true(options)(config.steps))
+    return worlds.scheduled_sampling_fixed_point(world, last, coin, options.label)
 
 
 def laws(everywhere: Support, log_q: np.ndarray) -> list[np.ndarray]:

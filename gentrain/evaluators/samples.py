@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -15,25 +14,47 @@ from gentrain.models import SequenceModel, example_keys
 
 
 def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
-    """Draws sample.count documents or images at sample.temperature, sample.top_k and sample.top_p; contexts, where
-    the data has them, go round in order. Also measured: samples/length, mean tokens a sample, and samples/entropy,
-    nats/token of the law drawn from."""
-    options, spec = config.sample, data.spec
+    """Draws sample.count documents or images at sample.temperature, sample.top_k and sample.top_p; where the data have
+    contexts, to those of the first rows of the split, at most one for each row, and text is shown beside them. Also
+    measured: samples/length, mean tokens a sample, and samples/entropy, nats/token of the law drawn from."""
+    options, spec, size = config.sample, data.spec, config.data.batch_size
     if spec.kind == "points":
         raise ConfigError("evaluator 'samples' shows text and images; for points use 'exact'")
     law = partial(decode.filtered, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
 
     @partial(jax.jit, out_shardings=sharding.replicated(mesh))
-    def draw(params, key):
-        rows = jnp.arange(options.count)
-        context = (rows % spec.context_vocab)[:, None] if spec.context_vocab else None
-        keys = example_keys(key, rows)
-        return decode.sample(model, params, keys, spec.length, end=spec.end, context=context, law=law)
+    def draw(params, key, batch):
+        batch = {name: rows[: options.count] for name, rows in batch.items()}  # what is not shown is not drawn
+        keys = example_keys(key, batch["row"])
+        context = batch.get("context")
+        return decode.sample(model, params, keys, spec.length, end=spec.end, context=context, law=law), batch
+
+    def asked():
+        """Batches that have what samples are drawn for."""
+        if not spec.context_vocab:
+            yield {"row": np.arange(options.count), "mask": np.ones((options.count, 1), bool)}
+            return
+        split = data.split(config.evaluate.split)
+        for i in range(min(-(-options.count // size), split.batches)):
+            batch = split.batch(i)
+            yield sharding.put({**batch, "row": batch["row"] + i * size}, mesh, size)
+
+    def closed(tokens, mask):
+        return spec.decode(tokens[mask & (tokens != spec.end)] if spec.end is not None else tokens[mask])
+
+    def shown(sample: str, context: np.ndarray, reference: str) -> str:
+        question = spec.decode_context(context)
+        return f"{question} -> {sample}" if isinstance(question, str) else f"{sample}  (data: {reference})"
 
     def evaluate(params, key):
-        drawn = jax.device_get(draw(params["generator"], key))
-        closed = drawn.mask & (drawn.tokens != spec.end) if spec.end is not None else drawn.mask
-        decoded = [spec.decode(tokens[keep]) for tokens, keep in zip(drawn.tokens, closed, strict=True)]
+        pairs = [jax.device_get(draw(params["generator"], key, batch)) for batch in asked()]
+        drawn, batch = jax.tree.map(lambda *parts: np.concatenate(parts), *pairs)
+        real = np.flatnonzero(batch["mask"].any(-1))[: options.count]  # not the filler of a split's last batch
+        drawn, batch = jax.tree.map(lambda rows: rows[real], (drawn, batch))
+        decoded = [closed(*row) for row in zip(drawn.tokens, drawn.mask, strict=True)]
+        if spec.context_vocab and spec.kind == "text":
+            references = [closed(*row) for row in zip(batch["tokens"], batch["mask"], strict=True)]
+            decoded = [shown(*row) for row in zip(decoded, batch["context"], references, strict=True)]
         return {
             "samples": Texts(decoded) if spec.kind == "text" else Images(np.stack(decoded)),
             "samples/length": float(drawn.mask.sum(-1).mean()),

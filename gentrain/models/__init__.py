@@ -18,17 +18,25 @@ class SequenceModel(NamedTuple):
 
     Inputs are tokens of the vocabulary 0..vocab-1, or `vocab` itself: the input-only beginning-of-sequence token. On
     reading it the model forgets everything before it in that row (not its context), so packed documents never see one
-    another. A model without `context_vocab` ignores its context, which is then None.
+    another. Neural models also take mixtures of tokens: weights (…, vocab + 1) in place of a number, BOS last. A model
+    without `context_vocab` ignores its context, which is then None.
 
     init(key) -> params
     apply(params, inputs, context=None, keys=None) -> logits
         inputs (batch, length) int -> logits (batch, length, vocab) float32; logits[:, t] is the law of the token that
-        follows inputs[:, :t+1]. context: (batch, positions) int tokens of 0..context_vocab-1, or None. keys: (batch,)
-        PRNG keys, one an example, that switch dropout on: what is dropped in a row depends on its own key alone.
+        follows inputs[:, :t+1]. context: (batch, positions) int of 0..context_vocab-1, pictures (batch, height, width,
+        channels) uint8, or None. keys: (batch,) PRNG keys, one an example, that switch dropout on: what is dropped in
+        a row depends on its own key alone.
     start(params, batch, length, context=None) -> cache
         An empty decoding cache for at most `length` steps.
     step(params, cache, token) -> (cache, logits)
         token (batch,) -> logits (batch, vocab); scanned over the inputs it equals apply.
+    extend(params, cache, inputs, at) -> (cache, logits)
+        As apply on a piece: inputs (batch, n), the first of them at position at (batch,) of its row, whose cache must
+        hold all positions before; what it held from there on is forgotten. None where it would be no faster than
+        steps, in models whose state is small: there a scan of `step` can be differentiated at the cost of apply.
+    fold(params) -> params
+        The same parameters with the work done that does not depend on the inputs, for many steps.
     """
 
     init: Callable[..., Params]
@@ -36,6 +44,8 @@ class SequenceModel(NamedTuple):
     start: Callable[..., Cache]
     step: Callable[..., Any]
     vocab: int
+    extend: Callable[..., Any] | None = None
+    fold: Callable[[Params], Params] = lambda params: params
 
 
 class DensityModel(NamedTuple):

@@ -49,6 +49,27 @@ class Output(nn.Module):
         return logits + bias.astype(jnp.float32)[None, None, :]
 
 
+class Picture(nn.Module):
+    """A picture as a row of vectors: convolutions of stride 2 until at most 4 pixels are left of the shorter side.
+
+    (batch, height, width, channels) uint8 -> (batch, positions, width), row by row of what is left. Channels double
+    from 32 up to width.
+    """
+
+    width: int
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x, features = x.astype(jnp.float32) / 127.5 - 1, min(32, self.width)
+        while min(x.shape[1:3]) > 4:
+            x = nn.Conv(features, (3, 3), (2, 2), param_dtype=self.param_dtype)(x)
+            x = nn.silu(nn.RMSNorm(param_dtype=self.param_dtype)(x))
+            features = min(2 * features, self.width)
+        x = nn.Dense(self.width, kernel_init=unit_variance, param_dtype=self.param_dtype)(x)
+        return x.reshape(x.shape[0], -1, self.width)
+
+
 class TokenModel(nn.Module):
     """The ends of a sequence model: tables of tokens and of context tokens on one side, logits on the other.
 
@@ -58,27 +79,40 @@ class TokenModel(nn.Module):
     config: ConfigDict  # config.model
     vocab: int
     context_vocab: int
+    context_shape: tuple[int, ...]
 
     def setup(self) -> None:
         width, dtype = self.config.width, self.config.param_dtype
         table = nn.initializers.normal(width**-0.5)
         self.embed = self.param("embed", table, (self.vocab, width), dtype)
         self.bos = self.param("bos", table, (width,), dtype)  # apart, so that the table divides as the vocabulary does
-        if self.context_vocab:
+        if len(self.context_shape) == 3:
+            self.picture = Picture(width, dtype)
+        elif self.context_vocab:
             self.context = self.param("context", table, (self.context_vocab, width), dtype)
         self.output = Output(self.vocab, dtype)
 
-    def read_tokens(self, tokens: Array) -> Array:
-        """(batch, length) int of 0..vocab, vocab being the beginning of a sequence -> (batch, length, width)."""
-        rows = self.embed.at[tokens].get(mode="clip")
-        return self.scaled(jnp.where((tokens == self.vocab)[:, :, None], self.bos[None, None, :], rows))
+    def read_tokens(self, inputs: Array) -> Array:
+        """(batch, length) int of 0..vocab, vocab being the beginning of a sequence, or weights of them (batch, length,
+        vocab + 1) -> (batch, length, width)."""
+        if inputs.ndim == 3:
+            return self.scaled(inputs @ jnp.concatenate([self.embed, self.bos[None, :]]))
+        rows = self.embed.at[inputs].get(mode="clip")
+        return self.scaled(jnp.where((inputs == self.vocab)[:, :, None], self.bos[None, None, :], rows))
+
+    def begins(self, inputs: Array) -> Array:
+        """(batch, length) bool: where a sequence begins."""
+        return inputs == self.vocab if inputs.ndim == 2 else inputs[..., self.vocab] > 0.5
 
     def read_context(self, context: Array | None) -> Array | None:
-        """(batch, positions) int -> (batch, positions, width); None in a model without context."""
+        """Symbols (batch, positions) int, or pictures (batch, height, width, channels) uint8 -> (batch, positions,
+        width); None in a model without context."""
         if not self.context_vocab:
             return None
         if context is None:
             raise ValueError(f"this model has a context of {self.context_vocab} symbols, but none was given")
+        if len(self.context_shape) == 3:
+            return self.picture(context).astype(self.config.compute_dtype)
         return self.scaled(self.context[context])
 
     def scaled(self, rows: Array) -> Array:
@@ -90,14 +124,16 @@ class TokenModel(nn.Module):
 
 
 def sequence_model(module: TokenModel) -> SequenceModel:
-    """The pure functions of a module with methods __call__, start and step."""
+    """The pure functions of a module with methods __call__, start and step, and extend or fold where it has them."""
 
     def init(key: Array) -> Params:
-        one = jnp.zeros((1, 1), jnp.int32)
-        return module.init(key, one, one)["params"]
+        picture = len(module.context_shape) == 3
+        context = jnp.zeros((1, *module.context_shape), jnp.uint8 if picture else jnp.int32)
+        return module.init(key, jnp.zeros((1, 1), jnp.int32), context)["params"]
 
     def call(params: Params, *arguments: Any, method: str | None = None) -> Any:
-        return module.apply({"params": params}, *arguments, method=method)
+        variables = {"params": params, "folded": params.get("folded", {})}
+        return module.apply(variables, *arguments, method=method)
 
     def apply(params: Params, inputs: Array, context: Array | None = None, keys: Array | None = None) -> Array:
         return call(params, inputs, context, keys)
@@ -108,4 +144,18 @@ def sequence_model(module: TokenModel) -> SequenceModel:
     def step(params: Params, cache: Cache, token: Array) -> tuple[Cache, Array]:
         return call(params, cache, token, method="step")
 
-    return SequenceModel(init, apply, start, step, module.vocab)
+    def extend(params: Params, cache: Cache, inputs: Array, at: Array) -> tuple[Cache, Array]:
+        return call(params, cache, inputs, at, method="extend")
+
+    def fold(params: Params) -> Params:
+        return {**params, "folded": call(params, method="fold")}
+
+    return SequenceModel(
+        init,
+        apply,
+        start,
+        step,
+        module.vocab,
+        extend=extend if hasattr(module, "extend") else None,
+        fold=fold if hasattr(module, "fold") else lambda params: params,
+    )

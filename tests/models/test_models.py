@@ -81,7 +81,8 @@ def loss_and_gradient(model):
 @functools.partial(jax.jit, static_argnums=0)
 def decode(model, params, inputs, context):
     cache = model.start(params, inputs.shape[0], inputs.shape[1], context)
-    _, logits = jax.lax.scan(lambda cache, token: model.step(params, cache, token), cache, inputs.T)
+    inputs = inputs.swapaxes(0, 1)  # tokens, or mixtures of them
+    _, logits = jax.lax.scan(lambda cache, token: model.step(params, cache, token), cache, inputs)
     return logits.swapaxes(0, 1)
 
 
@@ -302,3 +303,61 @@ def test_impossible_settings_are_config_errors():
     ):
         with pytest.raises(ConfigError, match=text):
             make("transformer", **changes)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "transformer" in name])
+def test_a_piece_goes_on_from_anywhere(variant):
+    """Rows at different places; what the cache held from there on is forgotten; beginnings are seen."""
+    model, params = make(variant)
+    inputs, context = draw(variant)
+    inputs = inputs.at[0, 0].set(BOS).at[0, 3].set(BOS).at[1, 5].set(BOS)
+    whole = model.apply(params, inputs, context)
+    wrong = jnp.where(jnp.arange(LENGTH)[None, :] < 5, inputs, (inputs + 1) % VOCAB)
+    cache, _ = model.extend(params, model.start(params, BATCH, LENGTH, context), wrong, jnp.zeros(BATCH, jnp.int32))
+    at, count = jnp.asarray([0, 3, 5]), 3
+    piece = jnp.stack([inputs[row, a : a + count] for row, a in enumerate(at.tolist())])
+    cache, logits = model.extend(params, cache, piece, at)
+    for row, a in enumerate(at.tolist()):
+        close(logits[row], whole[row, a : a + count])
+    _, logits = model.step(params, cache, jnp.stack([inputs[0, 3], inputs[1, 6], inputs[2, 7]]))
+    close(logits[0], whole[0, 3])
+    close(logits[1], whole[1, 6])
+
+
+@pytest.mark.parametrize("variant", ["lstm", "lstm tied context"])
+def test_folded_parameters_step_alike_and_learn_alike(variant):
+    model, params = make(variant)
+    inputs, context = draw(variant)
+    inputs = inputs.at[0, 0].set(BOS).at[1, 4].set(BOS)
+    close(decode(model, model.fold(params), inputs, context), decode(model, params, inputs, context))
+    loss = lambda fold: lambda params: jnp.square(decode(model, fold(params), inputs, context)).mean()
+    jax.tree.map(close, jax.grad(loss(model.fold))(params), jax.grad(loss(lambda params: params))(params))
+
+
+@variants
+def test_a_mixture_of_one_token_is_that_token(variant):
+    model, params = make(variant)
+    inputs, context = draw(variant)
+    inputs = inputs.at[0, 0].set(BOS).at[1, 4].set(BOS)
+    weights = jax.nn.one_hot(inputs, VOCAB + 1)
+    close(model.apply(params, weights, context), model.apply(params, inputs, context))
+    close(decode(model, params, weights, context), model.apply(params, inputs, context))
+    half = 0.5 * weights + 0.5 * jax.nn.one_hot((inputs + 1) % VOCAB, VOCAB + 1)
+    assert changed(model.apply(params, half, context), model.apply(params, inputs, context))[2].all()
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_a_picture_is_read_where_it_is_given(name):
+    config = get_config().model
+    config.update({"name": name, "width": 16, "heads": 4, "kv_heads": 2})
+    spec = Spec(VOCAB, LENGTH, None, "text", None, 256, (9, 14, 2))
+    model = load("models", name).build(config, spec)
+    params = model.init(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    inputs, pictures = draw(name)[0], jnp.asarray(rng.integers(0, 256, (BATCH, 9, 14, 2)), jnp.uint8)
+    logits = jax.jit(model.apply)(params, inputs, pictures)
+    close(decode(model, params, inputs, pictures), logits)
+    for place in ((0, 0), (8, 13), (4, 7)):
+        other = pictures.at[(1, *place)].add(100)
+        only_its_row = np.array([False, True, False])[:, None]
+        assert (changed(jax.jit(model.apply)(params, inputs, other), logits) == only_its_row).all()

@@ -1,0 +1,30 @@
+"""What feeding a model its own tokens costs a step.
+
+    python -m launch.benchmark --config configs/benchmark_scheduled_sampling.py
+    python -m launch.benchmark --config configs/benchmark_scheduled_sampling.py:transformer \\
+        --config.init_from=runs/shakespeare_likelihood
+"""
+
+from configs import base, shakespeare_likelihood
+
+
+def get_config(variant: str = "lstm"):
+    if variant == "transformer":
+        config = shakespeare_likelihood.get_config()
+        config.data.batch_size = 16
+        keep_true = [0.9, 0.5, 0.0]
+        exact = {"objective.mode": ("exact",), "objective.draw": ("inverse_cdf", "gumbel")}
+        methods = ({}, *base.grid({**exact, "objective.window": (0, 32, 16)}))
+    else:
+        config = base.get_config()
+        config.data.name = "world:markov"
+        config.world.vocab, config.world.length, config.world.examples = 1000, 64, 4096
+        config.model.width = 256
+        keep_true = [0.5]
+        methods = ({}, {"objective.draw": "gumbel"}, {"objective.feed": "argmax"})
+    config.objective.name = "scheduled_sampling"
+    config.sweep = (
+        {"objective.name": "likelihood"},
+        *({"objective.keep_true": keep, **method} for keep in keep_true for method in methods),
+    )
+    return config

@@ -1,0 +1,38 @@
+"""Scheduled sampling does not go to the data: an LSTM lands on the closed form of its fixed point, for either coin.
+
+    python -m launch --config configs/theory_scheduled_sampling.py
+
+The world has 81 strings. At keep_true = 0 the network learns the product of the position marginals. With labels of an
+expert (the world's law after what was fed) the same runs go to the data, and an annealed schedule ends where its last
+keep_true says.
+"""
+
+from configs import base
+
+KEEP_TRUE = (0.75, 0.5, 0.25, 0.0)
+
+
+def get_config(variant: str = ""):
+    config = base.get_config()
+    config.data.name = "world:table"
+    config.data.batch_size = 1024
+    config.world.seed = 1
+    config.model.width = 32
+    config.objective.name = "scheduled_sampling"
+    config.steps = 1500
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.final_fraction = 0.0
+    config.training.ema_decay = 0.98
+    config.log.every_steps = 100
+    config.log.tensorboard = False
+    config.evaluate.evaluators = ("exact",)
+    config.evaluate.every_steps = 500
+    annealed = {"objective.keep_schedule": "linear", "objective.keep_slope": 0.001, "objective.keep_true": 0.25}
+    config.sweep = (
+        *base.grid({"objective.coin": ("token", "sequence"), "objective.keep_true": KEEP_TRUE}),
+        *base.grid({"objective.label": ("expert",), "objective.keep_true": (0.5, 0.0)}),
+        annealed,
+    )
+    config.figures = ("scheduled_sampling_bias", "keep_schedules")
+    return config

@@ -1,0 +1,84 @@
+"""The exposure-bias gap: nothing for a model that is the reference, something for one that is worse off its own way."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gentrain import data, ngrams, plugins, sharding
+from gentrain.data import rows
+from gentrain.errors import ConfigError
+from gentrain.models import SequenceModel
+
+
+def bigram(logits) -> SequenceModel:
+    """A model whose next-token law is a row of a table by the token before; row `vocab` is for the beginning."""
+    return SequenceModel(
+        init=lambda key: {},
+        apply=lambda params, inputs, context=None, keys=None: logits[inputs],
+        start=lambda params, batch, length, context=None: jnp.zeros((batch,), jnp.int32),
+        step=lambda params, cache, token: (cache + 1, logits[token]),
+        vocab=logits.shape[1],
+    )
+
+
+def text(config, count=600):
+    """Documents of three letters and an end, where b is always followed by c in the data."""
+    random, documents = np.random.default_rng(0), []
+    for _ in range(count):
+        letters = []
+        for _ in range(random.integers(2, 8)):
+            letters.append(2 if letters and letters[-1] == 1 else int(random.integers(0, 2)))
+        documents.append([*letters, 3])
+    tokens = np.concatenate(documents)
+    offsets = np.concatenate([[0], np.cumsum([len(d) for d in documents])])
+    arrays = SimpleNamespace(tokens=tokens, offsets=offsets, labels=np.zeros(0), contexts=None, characters=len(tokens))
+    part = rows.lay_out(arrays, 12, "pad")
+    split = rows.Pass([part], config.data.batch_size, np.arange(config.data.batch_size), 12)
+    spec = data.Spec(4, 12, 3, "text", str)
+    return data.Data(spec, None, lambda name: split, {})
+
+
+def measured(config, logits, found, devices=1):
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size, 1, jax.devices()[:devices])
+    build = plugins.load("evaluators", "exposure").build
+    return build(config, bigram(jnp.asarray(logits)), found, mesh)({"generator": {}}, jax.random.key(0))
+
+
+@pytest.fixture
+def config(config):
+    config.evaluate.examples, config.evaluate.ngram_order = 256, 2
+    return config
+
+
+def reference(found):
+    """The bigram law itself as a table: after each letter, and at a beginning."""
+    asked = np.array([0, 0, 1, 0, 2, 0]), np.array([0, 2, 4, 6])
+    laws = ngrams.laws(found.split("train").documents, asked, 4, 2)
+    return np.log(np.stack([laws[1], laws[3], laws[5], laws[0], laws[0]]))  # a, b, c, end (never read), BOS
+
+
+def test_the_reference_itself_has_no_bias(config):
+    found = text(config)
+    told = measured(config, reference(found), found)
+    assert told["exposure/on_data"] == pytest.approx(0, abs=1e-6) and abs(told["exposure/gap"]) < 1e-6
+
+
+def test_a_model_that_errs_where_only_it_goes_has_one(config):
+    found = text(config)
+    logits = reference(found)
+    logits[0] = np.log([0.2, 0.1, 0.6, 0.1])  # a is followed by c, which data have after b alone ...
+    logits[2] = np.log([0.01, 0.01, 0.97, 0.01])  # ... and c by c
+    told = measured(config, logits, found)
+    assert told["exposure/gap"] > 0.2 and told["exposure/ratio"] > 1.2
+    assert told["exposure/gap"] == pytest.approx(told["exposure/on_model"] - told["exposure/on_data"])
+    eight = measured(config, logits, found, devices=8)
+    assert all(eight[name] == pytest.approx(value, rel=1e-6) for name, value in told.items())
+
+
+def test_what_it_needs_is_named(config):
+    config.evaluate.ngram_order = 0
+    with pytest.raises(ConfigError, match="ngram_order"):
+        measured(config, np.zeros((5, 4)), text(config))
