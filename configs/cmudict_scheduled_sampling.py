@@ -1,4 +1,19 @@
-"""Does scheduled sampling help conditional generation? Spelling to phonemes on CMUdict, at equal budgets."""
+"""Does scheduled sampling help conditional generation? Spelling to phonemes on CMUdict, at equal budgets.
+
+    python -m launch --config configs/cmudict_scheduled_sampling.py
+
+An LSTM reads the letters, another writes the phonemes; greedy answers on 6,153 held-out words, means over three seeds
+and standard deviations (about 3 min a run on one CPU core):
+
+                                     % of phonemes wrong   % of words wrong        BLEU   nats/phoneme
+    likelihood                              15.0 +- 0.3        49.4 +- 0.3   68.6 +- 0.4          0.321
+    scheduled sampling, linear              15.0 +- 0.4        52.5 +- 0.3   66.8 +- 0.5          0.398
+    scheduled sampling, exponential         14.9 +- 0.2        52.4 +- 0.0   67.0 +- 0.1          0.399
+    scheduled sampling, inv. sigmoid        15.7 +- 0.3        53.4 +- 0.2   65.7 +- 0.3          0.422
+    always sampling                         15.6 +- 0.1        54.7 +- 0.3   65.2 +- 0.1          0.467
+
+It does not help here: as many phonemes are right, and fewer words.
+"""
 
 from configs import base
 
@@ -6,14 +21,14 @@ STEPS = 1500
 FLOOR = 0.25  # where the schedules end
 
 
-def methods(steps: int):
+def methods(steps: int, k: float):
     """Likelihood, the three schedules of Bengio et al. (2015) down to the same floor, and always sampling."""
     falling = {"objective.keep_true": FLOOR}
     return (
         {"objective.name": "likelihood"},
         {"objective.keep_schedule": "linear", "objective.keep_slope": (1 - FLOOR) / steps, **falling},
         {"objective.keep_schedule": "exponential", "objective.keep_k": FLOOR ** (1 / steps), **falling},
-        {"objective.keep_schedule": "inverse_sigmoid", "objective.keep_k": 0.11 * steps, **falling},
+        {"objective.keep_schedule": "inverse_sigmoid", "objective.keep_k": k, **falling},
         {"objective.keep_schedule": "constant", "objective.keep_true": 0.0},
     )
 
@@ -33,5 +48,5 @@ def get_config(variant: str = ""):
     config.evaluate.evaluators = ("likelihood", "transcription", "samples")
     config.evaluate.every_steps = 500
     config.log.tensorboard = False
-    config.sweep = tuple({**method, "seed": seed} for method in methods(STEPS) for seed in range(3))
+    config.sweep = tuple({**method, "seed": seed} for method in methods(STEPS, 170.0) for seed in range(3))
     return config

@@ -1,5 +1,6 @@
 """Scheduled sampling: what is fed, in every mode the same; what is never replaced; where it ends."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -35,28 +36,34 @@ def batch_of(spec, rows=8, seed=0):
     return jax.tree.map(jnp.asarray, ragged_batch(spec, rows, seed))
 
 
-def step_of(built, params, batch, key=KEY, step=0):
-    """((total, sums), gradient)."""
+def total_of(built, batch, key, step):
+    """own -> (total, (sums, inputs)): inputs are what the model is fed, caught on the way into it."""
 
     def total(own):
-        loss, extra = built.loss("generator", {"generator": own}, {}, batch, key, jnp.asarray(step))
-        return loss.total, {"loss": loss, **extra}
+        caught = []
+        apply = lambda params, inputs, *rest: caught.append(inputs) or built.model.apply(params, inputs, *rest)
+        spied = dataclasses.replace(built, model=built.model._replace(apply=apply))
+        loss, extra = spied.loss("generator", {"generator": own}, {}, batch, key, jnp.asarray(step))
+        return loss.total, ({"loss": loss, **extra}, caught[-1] if caught else None)
 
-    return jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+    return total
 
 
-def inputs_of(built, params, batch, key=KEY, step=0):
-    """What the model is fed, caught on the way into it."""
-    caught = []
-    apply = lambda params, inputs, *rest: caught.append(inputs) or built.model.apply(params, inputs, *rest)
-    # With dropout (of which this model has none) tokens are found first and then fed.
-    spied = type(built)(**{**vars(built), "model": built.model._replace(apply=apply), "dropout": 0.5})
+def run(built, params, batch, key=KEY, step=0):
+    """((total, (sums, inputs)), gradient)."""
+    return jax.jit(jax.value_and_grad(total_of(built, batch, key, step), has_aux=True))(params)
 
-    def fed(params, batch):
-        spied.loss("generator", {"generator": params}, {}, batch, key, jnp.asarray(step))
-        return caught[-1]
 
-    return np.asarray(jax.jit(fed)(params, batch))
+def step_of(built, params, batch):
+    """((total, sums), gradient)."""
+    (total, (sums, _)), gradient = run(built, params, batch)
+    return (total, sums), gradient
+
+
+def inputs_of(built, params, batch, key=KEY):
+    """Said to have dropout (these models have none), all modes find the tokens first and then feed them."""
+    total = total_of(dataclasses.replace(built, dropout=0.5), batch, key, 0)
+    return np.asarray(jax.jit(lambda params: total(params)[1][1])(params))
 
 
 both = pytest.mark.parametrize("model", ["lstm", "transformer"])
@@ -166,9 +173,10 @@ def test_exact_and_enough_passes_are_sequential_token_for_token(config, spec, mo
     modes = (("sequential", 0), ("exact", 0), ("exact", 5), ("passes:11", 0))
     for mode, window in modes if model == "transformer" else modes[::3]:
         built, params = objective(config, spec, mode=mode, window=window, draw=draw, keep_true=keep_true)
-        found[mode, window] = inputs_of(built, params, batch), *step_of(built, params, batch)
-    inputs, (total, _), gradient = found.pop(("sequential", 0))
-    for (mode, _), (other_inputs, (other_total, sums), other_gradient) in found.items():
+        found[mode, window] = run(built, params, batch)
+    (total, (_, inputs)), gradient = found.pop(("sequential", 0))
+    inputs = inputs_of(objective(config, spec, draw=draw, keep_true=keep_true)[0], params, batch)
+    for (mode, _), ((other_total, (sums, other_inputs)), other_gradient) in found.items():
         assert np.array_equal(other_inputs, inputs)
         assert float(other_total) == pytest.approx(float(total), rel=1e-5)
         assert_trees_close(other_gradient, gradient, rtol=1e-3, atol=1e-4)
