@@ -91,13 +91,14 @@ def get_config() -> ConfigDict:
     config.model.mlp_width = 0  # transformer: hidden width of SwiGLU; 0 = 8/3 of width, rounded up to a multiple of 32
     config.model.rope_base = 10_000.0  # transformer: longest wavelength of the rotary positions
     config.model.scan_layers = True  # transformer: one compiled layer, scanned; False unrolls (faster for few layers)
+    config.model.latent = 2  # mlp: numbers of noise that an example is made from
     config.model.mean = 0.0  # gaussian: where it starts, in every coordinate
     config.model.scale = 1.0  # gaussian: the standard deviation it starts with
     config.model.remat = "none"  # kept for the backward pass: 'none' = all, 'dots' = matmul outputs, 'full' = inputs
 
     config.objective = ConfigDict()
     config.objective.name = "likelihood"  # a file of gentrain/objectives
-    config.objective.real_prior = 0.5  # pi, the weight on the data: 0 is KL[P||Q], 1 is KL[Q||P] (divergence)
+    config.objective.real_prior = 0.5  # pi, the weight on the data: towards 0 KL[P||Q], towards 1 KL[Q||P]
     config.objective.label_smoothing = 0.0  # weight of the uniform law in the target
     config.objective.z_loss = 0.0  # weight of log(normaliser)^2, which keeps logits from drifting
     # scheduled_sampling: the probability of feeding the true token (1 = likelihood, 0 = always sampling), by step i,
@@ -122,6 +123,30 @@ def get_config() -> ConfigDict:
     config.objective.window = 0  # exact: positions a pass looks at; 0 = all (a window needs model 'transformer')
     config.objective.max_passes = 0  # exact: give up after so many, the rest being fed as it stands; 0 = never
 
+    # adversarial: what the generator descends, 'js' (the dial), 'reverse_kl', 'forward_kl', 'non_saturating' (the dial
+    # the wrong way round), 'hinge' or 'relativistic' (no dial)
+    config.objective.generator_loss = "js"
+    config.objective.critic_steps = 1  # moves of the critic a step, each on new samples of the generator
+    config.objective.prefixes = "all"  # of sequences: the critic learns on 'all' prefixes (where it has them) or 'last'
+    config.objective.r1 = 0.0  # weight of the critic's squared slope at real examples; moves D away from its optimum
+    config.objective.r2 = 0.0  # and at generated ones
+    # How sequences are differentiated: 'score' (unbiased), 'straight_through' or 'gumbel_softmax' (biased).
+    config.objective.estimator = "score"
+    config.objective.temperature = 1.0  # of the mixtures of straight_through and gumbel_softmax
+    # score: what a token is rewarded with, 'sequence' (the whole's reward), 'dense' (the same, less that of its prefix,
+    # from a critic of prefixes), 'discounted' (ScratchGAN: sum of discount^k (2 D - 1)) or 'rollouts' (SeqGAN)
+    config.objective.reward = "dense"
+    config.objective.discount = 0.9  # a token
+    config.objective.rollouts = 16  # sequences drawn after each prefix
+    config.objective.baseline = "leave_one_out"  # what rewards are compared with: 'moving_average', or 'none'
+    config.objective.baseline_decay = 0.9  # a step, of the moving average
+    config.objective.entropy_weight = 0.0  # adds so many times the generator's entropy (sequences) to its reward
+    config.objective.likelihood_weight = 0.0  # adds so many times -log Q(data) to the generator's loss, at step 0 …
+    config.objective.likelihood_final = 0.0  # … and at the last; a straight line between
+
+    config.critic = config.model.copy_and_resolve_references()  # the same keys, of the adversarial critic
+    config.critic.name = "lstm"  # 'mlp' (points, or whole sequences), or any sequence model, as a critic of prefixes
+
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"  # any optimiser of optax by its name; it gets those of the keys below that it takes
     config.optimizer.b1 = 0.9
@@ -131,6 +156,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 0.0  # on matrices only
     config.optimizer.clip_norm = 1.0  # global norm of the gradient above which it is scaled down
     config.optimizer.learning_rate = 1e-3  # peak
+    config.optimizer.critic_scale = 1.0  # the critic's learning rate by the generator's
     config.optimizer.schedule = "cosine"  # 'constant', 'linear', 'cosine' or 'rsqrt', after the warm-up
     config.optimizer.warmup_steps = 0  # linear from 0 to the peak
     config.optimizer.final_fraction = 0.1  # of the peak, where linear and cosine end
@@ -172,7 +198,7 @@ def get_config() -> ConfigDict:
     # Of Witten-Bell n-grams learned on train: the longest that 'baselines' compares with, and the one that 'exposure'
     # takes for the law of the data.
     config.evaluate.ngram_order = 0
-    config.evaluate.examples = 512  # samples of the model, and held-out rows beside them, that 'exposure' looks at
+    config.evaluate.examples = 512  # samples that 'exposure' (and as many held-out rows), 'frontier' and 'modes' draw
 
     config.sample = ConfigDict()
     config.sample.count = 16  # documents or images; where data have contexts, one for each of the split's first rows

@@ -5,6 +5,8 @@
         --config.init_from=runs/shakespeare_likelihood
 """
 
+from typing import Any
+
 from configs import base, shakespeare_likelihood
 
 
@@ -13,9 +15,9 @@ def get_config(variant: str = "lstm"):
         config = shakespeare_likelihood.get_config()
         config.data.batch_size = 16
         keep_true = [0.75, 0.25]
-        exact = {"objective.mode": "exact", "objective.draw": "gumbel"}
+        exact: dict[str, Any] = {"objective.mode": "exact", "objective.draw": "gumbel"}
         windows = tuple({**exact, "objective.window": window} for window in (0, 32, 16))
-        methods = ({}, *windows, {**exact, "objective.draw": "inverse_cdf"})
+        methods: tuple[dict[str, Any], ...] = ({}, *windows, {**exact, "objective.draw": "inverse_cdf"})
     else:
         config = base.get_config()
         config.data.name = "world:markov"

@@ -1,4 +1,15 @@
-"""Plays by characters with a Transformer: likelihood beside scheduled sampling in exact mode, at equal steps."""
+"""Plays by characters with a Transformer: likelihood beside scheduled sampling in exact mode, at equal steps.
+
+    python -m launch --config configs/shakespeare_scheduled_sampling.py
+
+After 1,600 steps (about 5 and 11 min on one CPU core), on the held-out plays:
+
+                                                nats/char   KL to an n-gram, nats: on data   on its own   gap
+    likelihood                                      1.616                            0.351        0.401  0.050
+    scheduled sampling, inv. sigmoid to 1/2         2.177                            0.900        1.005  0.105
+
+A fed row of 128 took 25 passes over 16 positions at keep_true = 1/2, none of them left unresolved.
+"""
 
 from configs import shakespeare_likelihood
 
@@ -6,7 +17,6 @@ STEPS = 1600
 METHODS = (
     {"objective.name": "likelihood"},
     {"objective.keep_schedule": "inverse_sigmoid", "objective.keep_k": 180.0, "objective.keep_true": 0.5},
-    {"objective.keep_schedule": "constant", "objective.keep_true": 0.0},
 )
 
 

@@ -1,4 +1,18 @@
-"""Text without a condition: surnames by likelihood, by scheduled sampling and by always sampling, at equal budgets."""
+"""Text without a condition: surnames by likelihood, by scheduled sampling and by always sampling, at equal budgets.
+
+    python -m launch --config configs/surnames_scheduled_sampling.py
+
+Means of two seeds (which differ in the third digit), about 1 min a run on one CPU core. The gap is how much further the
+model is from a 5-gram of the training names after its own letters than after the data's, in nats a letter:
+
+                                          nats/char    gap   sampled
+    likelihood                                2.101  0.031   bajodero mcdahleb grafnone muhomak
+    scheduled sampling, inv. sigmoid to 1/2   2.293  0.098   bagsalhi melbanea grees mueneee
+    scheduled sampling, 1/2 throughout        2.326  0.096   bagsalgi melbamea grees muepgee
+    always sampling                           2.701  0.073   baetagkn miibciha goher muengdc
+
+Exposure bias is what scheduled sampling was meant to cure, and here it makes it larger.
+"""
 
 from configs import quickstart
 

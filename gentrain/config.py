@@ -42,6 +42,11 @@ CHOICES = {
     "objective.feed": ("sample", "argmax", "soft_argmax", "gumbel_softmax"),
     "objective.draw": ("inverse_cdf", "gumbel"),
     "objective.label": ("true", "expert"),
+    "objective.generator_loss": ("js", "reverse_kl", "forward_kl", "non_saturating", "hinge", "relativistic"),
+    "objective.prefixes": ("all", "last"),
+    "objective.estimator": ("score", "straight_through", "gumbel_softmax"),
+    "objective.reward": ("sequence", "dense", "discounted", "rollouts"),
+    "objective.baseline": ("leave_one_out", "moving_average", "none"),
     "training.mode": ("jit", "shard_map"),
     "evaluate.split": ("train", "valid", "test"),
 }
@@ -55,18 +60,26 @@ POSITIVE = (
         "log.every_steps",
     ),
     *("evaluate.every_steps", "optimizer.learning_rate", "optimizer.eps", "model.rope_base"),
+    *("objective.critic_steps", "objective.temperature", "objective.rollouts", "model.latent"),
     *("objective.keep_k", "objective.soft_alpha", "evaluate.examples"),
     *("checkpoint.every_seconds", "sample.count", "evaluate.beam"),
 )
 FRACTIONS = (
-    *("data.valid_fraction", "data.test_fraction", "model.dropout", "objective.label_smoothing", "training.ema_decay"),
+    *(
+        "data.valid_fraction",
+        "data.test_fraction",
+        "model.dropout",
+        "critic.dropout",
+        "objective.label_smoothing",
+        "training.ema_decay",
+    ),
     *("optimizer.b1", "optimizer.b2", "optimizer.momentum"),
 )
-SIGNED = ("model.mean",)
+SIGNED = ("model.mean", "critic.mean")
 LARGEST = 2**31 - 1  # counters and seeds are 32-bit integers
 
 # What makes a run the run it is: a workdir whose run differs in one of these holds another experiment.
-IDENTITY = ("seed", "data", "world", "model", "objective", "optimizer.name")
+IDENTITY = ("seed", "data", "world", "model", "critic", "objective", "optimizer.name")
 NOT_IDENTITY = ("data.prefetch", "model.remat", "model.scan_layers", "model.compute_dtype")
 
 
@@ -180,6 +193,8 @@ def _validate_together(config: ConfigDict) -> None:
     _check(warm == 0 or warm >= 1e-3, "sample.temperature", warm, "0, which takes the likeliest, or at least 0.001")
     _check(config.objective.real_prior <= 1, "objective.real_prior", config.objective.real_prior, "in [0, 1]")
     _validate_scheduled_sampling(config)
+    if config.objective.name in ("adversarial", "cooperative"):
+        _validate_adversarial(config)
     _check(0 < config.sample.top_p <= 1, "sample.top_p", config.sample.top_p, "above 0 and at most 1")
     _check(
         config.optimizer.warmup_steps < config.steps,
@@ -247,6 +262,36 @@ def _validate_scheduled_sampling(config: ConfigDict) -> None:
             options.label,
             "'true' with soft feeding, label_smoothing or z_loss",
         )
+
+
+def _validate_adversarial(config: ConfigDict) -> None:
+    """The options of objectives 'adversarial' and 'cooperative' that exclude one another."""
+    options, pi, neural = config.objective, config.objective.real_prior, ("lstm", "transformer")
+    ends = "between 0 and 1: at the ends a critic sees one class alone; their limits are generator_loss='forward_kl'"
+    _check(0 < pi < 1, "objective.real_prior", pi, f"{ends} and 'reverse_kl'")
+    mixtures = options.estimator != "score" and config.model.name not in ("gaussian", "mlp")
+    readers = config.model.name in neural and config.critic.name in (*neural, "mlp")
+    _check(
+        not mixtures or readers,
+        "objective.estimator",
+        options.estimator,
+        "'score', or models that read mixtures of tokens: lstm or transformer",
+    )
+    scored = config.model.name not in ("gaussian", "mlp") and options.estimator == "score"
+    _check(
+        not scored or options.generator_loss not in ("hinge", "relativistic"),
+        "objective.generator_loss",
+        options.generator_loss,
+        "one with a reward of its own for estimator='score': js, reverse_kl, forward_kl or non_saturating",
+    )
+    _check(
+        scored or not options.entropy_weight,
+        "objective.entropy_weight",
+        options.entropy_weight,
+        "0: only estimator='score' of sequences knows the entropy",
+    )
+    tokens = scored and (options.r1 or options.r2)
+    _check(not tokens, "objective.r1, r2", (options.r1, options.r2), "0: tokens of estimator='score' have no slope")
 
 
 def resolved(config: ConfigDict) -> dict[str, Any]:

@@ -44,6 +44,20 @@ def curves(
     plt.close(figure)
 
 
+def scatter(points: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Points of the plane over the places where they should be: (height, width, 3) uint8."""
+    figure, axes = plt.subplots(figsize=(4, 4), dpi=100)
+    reach = 1.4 * np.abs(means).max()
+    axes.plot(*means.T, "+", color="C3", ms=12, mew=1)
+    axes.plot(*points.T, ".", color="C0", ms=2, alpha=0.4)
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    figure.tight_layout()
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba())[:, :, :3].copy()  # type: ignore[attr-defined]
+    plt.close(figure)
+    return drawn
+
+
 def image_grid(images: np.ndarray, path: Path, side: int = 64) -> None:
     """(n, height, width, channels) uint8 as one PNG grid, each image enlarged to about `side` pixels."""
     count, height, width, channels = images.shape

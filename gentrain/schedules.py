@@ -41,3 +41,8 @@ def keep_true(config: ConfigDict) -> Callable[[Any], jax.Array]:
         "inverse_sigmoid": lambda step: jax.nn.sigmoid(jnp.log(k) - step / k),
     }[config.keep_schedule]
     return lambda step: jnp.maximum(least, falling(jnp.asarray(step, jnp.float32)))
+
+
+def between(first: float, last: float, steps: int) -> Callable[[Any], jax.Array]:
+    """step -> a straight line from first to last over the run."""
+    return lambda step: first + (last - first) * jnp.clip(jnp.asarray(step, jnp.float32) / steps, 0.0, 1.0)

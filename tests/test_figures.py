@@ -8,7 +8,9 @@ import pytest
 from gentrain import plugins
 
 CLOSED = [
-    name for name in plugins.names("figures") if name not in ("gaussian_fit", "first_order_jump", "phase_transition")
+    name
+    for name in plugins.names("figures")
+    if name not in ("gaussian_fit", "first_order_jump", "phase_transition", "frontiers")
 ]
 
 
@@ -87,3 +89,16 @@ def test_no_temperature_beats_the_data_at_their_own_likelihood(drawn):
             one, best = (int(np.argmin(np.abs(np.asarray(numbers["alpha"]) - a))) for a in (1, found["best_alpha"]))
             assert found["nll_oracle"][best] < found["nll_oracle"][one]
             assert found["nll_test"][best] <= found["nll_test"][one] + 0.2
+
+
+def test_frontiers_compare_the_best_samples_at_the_same_coverage(tmp_path):
+    curve = lambda oracle, test: {
+        f"frontier/{name}@{t:g}": value
+        for t, *values in zip((0.5, 1.0, 1.5), oracle, test, strict=True)
+        for name, value in zip(("nll_oracle", "nll_test"), values, strict=True)
+    }
+    named = {"likelihood": curve((5, 6, 8), (7.3, 7, 8)), "adversarial": curve((3, 5.5, 7), (9, 7.4, 7.6))}
+    results = {name: {"config": {"objective.name": name}, "final": final} for name, final in named.items()}
+    numbers = plugins.load("figures", "frontiers").draw(results, tmp_path / "frontiers.png")
+    assert numbers["likelihood"]["best"] == 5 and numbers["adversarial"]["best"] == 5.5
+    assert (tmp_path / "frontiers.png").read_bytes()[:4] == b"\x89PNG"

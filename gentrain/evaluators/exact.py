@@ -1,7 +1,7 @@
 """How far a model is from a world that is known exactly: by enumeration where that can be done, else with standard
 errors."""
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -25,15 +25,18 @@ def build(config: ConfigDict, model, data: Data, mesh):
     reverse_kl = KL[Q||P], js@pi = JS_pi and njs@pi = JS_pi / (pi (1 - pi)), entropy of Q; of sequences also
     total_correlation of Q, marginal_t_v = Q(x_t = v) where they are few, max_marginal_error, max_error = max |Q(x) -
     P(x)| and exposure_gap, the token KL on Q's prefixes less that on P's; after scheduled sampling fixed_point_error =
-    max |Q(x) - Q*(x)|, Q* being where theory says that it ends; of points mean_i and sd, the root of a
-    coordinate's mean variance. All worlds, from world.held_out samples of each: nll_oracle = -E_Q log P, nll_test =
-    -E_P log Q and entropy_sampled = -E_Q log Q, by token (by example for points), each with its standard error (_se).
+    max |Q(x) - Q*(x)|, Q* being where theory says that it ends, and of independent positions on the dial
+    minimiser_error = max |Q(x) - Q*(x)| and excess_njs, Q* being the nearest of their kind; of points mean_i and sd,
+    the root of a coordinate's mean variance. All worlds, from world.held_out samples of each: nll_oracle = -E_Q log P,
+    nll_test = -E_P log Q and entropy_sampled = -E_Q log Q, by token (by example for points), each with its standard
+    error (_se).
     """
     del mesh
     world = worlds.of(config, "evaluator 'exact'")
     everywhere, length = support(world), world.length if isinstance(world, worlds.SequenceWorld) else 0
     log_prob = jax.jit(partial(models.log_prob, model))
     fixed = scheduled_sampling(config, world) if everywhere else None
+    best = minimiser(config, world) if everywhere else None
 
     def scores(params, examples) -> np.ndarray:
         chunk = max(LOGITS // (data.spec.length * max(data.spec.vocab, 1)), 1)
@@ -42,9 +45,9 @@ def build(config: ConfigDict, model, data: Data, mesh):
 
     @jax.jit
     def draw(params, key):
-        if isinstance(model, models.DensityModel):
-            return model.sample(params, key, config.world.held_out)
         keys = models.example_keys(key, jnp.arange(config.world.held_out))
+        if isinstance(model, models.DensityModel):
+            return model.sample(params, keys)
         return decode.sample(model, params, keys, length).tokens
 
     def sampled(params, key) -> dict[str, float]:
@@ -69,6 +72,8 @@ def build(config: ConfigDict, model, data: Data, mesh):
             more = of_sequences((world.vocab,) * world.length, everywhere, log_q)
             if fixed is not None:
                 more["fixed_point_error"] = np.abs(fixed.ravel() - np.exp(laws(everywhere, log_q)[1])).max()
+            if best is not None:
+                more |= beyond(best, config.objective.real_prior, everywhere, log_q)
         else:
             more = of_points(everywhere, log_q)
         return {name: float(value) for name, value in {**known(everywhere, log_q), **more}.items()}
@@ -90,6 +95,25 @@ def scheduled_sampling(config: ConfigDict, world: worlds.World) -> np.ndarray | 
     assert isinstance(world, worlds.SequenceWorld)
     last = float(schedules.keep_true(options)(config.steps))
     return worlds.scheduled_sampling_fixed_point(world, last, coin, options.label)
+
+
+def minimiser(config: ConfigDict, world: worlds.World) -> np.ndarray | None:
+    """The table of independent positions that is nearest in JS_pi; None for other objectives and families."""
+    options = config.objective
+    dial = options.name == "divergence" or (options.name == "adversarial" and options.generator_loss == "js")
+    if not dial or config.model.name != "factorised":
+        return None
+    assert isinstance(world, worlds.SequenceWorld)
+    marginals = worlds.js_minimiser(world, "factorised", options.real_prior)[0].parameters
+    return reduce(np.multiply.outer, marginals)
+
+
+def beyond(best: np.ndarray, real_prior: float, everywhere: Support, log_q: np.ndarray) -> dict[str, Any]:
+    """How far Q is from the minimiser of JS_pi in its family: in its probabilities, and in JS_pi / (pi (1 - pi))."""
+    log_p, log_q = laws(everywhere, log_q)
+    least = divergences.normalised_js_from_logits(log_p, np.log(best.ravel()), real_prior)
+    excess = divergences.normalised_js_from_logits(log_p, log_q, real_prior) - least
+    return {"minimiser_error": np.abs(best.ravel() - np.exp(log_q)).max(), "excess_njs": excess}
 
 
 def laws(everywhere: Support, log_q: np.ndarray) -> list[np.ndarray]:

@@ -48,16 +48,56 @@ class SequenceModel(NamedTuple):
     fold: Callable[[Params], Params] = lambda params: params
 
 
-class DensityModel(NamedTuple):
-    """A density of points in d dimensions, as pure functions over a nested dict of arrays.
+class Sampler(NamedTuple):
+    """A law of points or images that is known by its samples alone, as pure functions over a nested dict of arrays.
 
-    init(key) -> params; log_prob(params, points (n, d)) -> (n,) nats; sample(params, key, n) -> (n, d), differentiable
-    in params.
+    init(key) -> params; sample(params, keys (n,), context=None) -> examples (n, …) float32, each a function of its own
+    key, differentiable in params.
     """
 
     init: Callable[..., Params]
-    log_prob: Callable[..., Any]
     sample: Callable[..., Any]
+
+
+class DensityModel(NamedTuple):
+    """A sampler of points in d dimensions whose density is known: log_prob(params, points (n, d)) -> (n,) nats."""
+
+    init: Callable[..., Params]
+    sample: Callable[..., Any]
+    log_prob: Callable[..., Any]
+
+
+class Critic(NamedTuple):
+    """What tells real examples from generated ones, as an estimate of log P/Q.
+
+    init(key) -> params, at which the estimate is 0; apply(params, examples, context=None, keys=None) -> (n, prefixes):
+    of the whole example alone (prefixes = 1), or of each prefix of a sequence, after 1, 2, … tokens. keys (n,) switch
+    dropout on.
+    """
+
+    init: Callable[..., Params]
+    apply: Callable[..., Any]
+
+
+def prefix_critic(model: SequenceModel) -> Critic:
+    """Any sequence model as a critic of prefixes: its outputs are the terms of log P(x_<=t)/Q(x_<=t), a sum over t.
+
+    estimate_t = sum_{i<=t} f(x_<i)[x_i], f the model's logits: increments estimate log P(x_i|x_<i)/Q(x_i|x_<i) and
+    telescope by construction. Reads tokens (n, length) or weights (n, length, vocab + 1) that mix them.
+    """
+
+    def init(key):
+        params = model.init(key)
+        return params | {"output": jax.tree.map(jnp.zeros_like, params["output"])} if "output" in params else params
+
+    def apply(params, examples, context=None, keys=None):
+        weights = examples if examples.ndim == 3 else jax.nn.one_hot(examples, model.vocab + 1)
+        before = jnp.pad(weights[:, :-1], ((0, 0), (1, 0), (0, 0))).at[:, 0, model.vocab].set(1)
+        inputs = before if examples.ndim == 3 else shift_right(examples, model.vocab, None)
+        terms = model.apply(params, inputs, context, keys) * weights[:, :, : model.vocab]
+        return jnp.cumsum(jnp.sum(terms, axis=-1), axis=1)
+
+    return Critic(init, apply)
 
 
 def shift_right(tokens, vocab: int, end: int | None):

@@ -28,8 +28,8 @@ def build(config: ConfigDict, spec: Spec) -> DensityModel:
         normaliser = spec.length * (params["log_scale"] + 0.5 * math.log(2 * math.pi))
         return -0.5 * distance * jnp.exp(-2 * params["log_scale"]) - normaliser
 
-    def sample(params, key, count):
-        noise = jax.random.normal(key, (count, spec.length))
+    def sample(params, keys, context=None):
+        noise = jax.vmap(lambda key: jax.random.normal(key, (spec.length,)))(keys)
         return params["mean"][None, :] + jnp.exp(params["log_scale"]) * noise
 
-    return DensityModel(init, log_prob, sample)
+    return DensityModel(init, sample, log_prob)

@@ -1,0 +1,42 @@
+"""The dial learned from samples: independent bits against a learned critic land on the exact minimiser of JS_pi.
+
+    python -m launch --config configs/theory_adversarial.py          # a table as the critic
+    python -m launch --config configs/theory_adversarial.py:mlp      # a network
+
+P is a Markov chain of 6 bits, known by its samples alone. For pi = 0.1, 0.25, 0.5, 0.75 and 0.9 every probability ends
+within 0.003 of the minimiser's, the excess of JS_pi / (pi (1 - pi)) is below 1e-4 and the critic's bound within 0.001
+of JS_pi, with either critic; 1 min 26 s and 2 min 58 s on 2 CPU cores that were not idle.
+"""
+
+from configs import base
+
+PRIORS = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+def get_config(variant: str = ""):
+    config = base.get_config()
+    config.data.name = "world:markov"
+    config.data.batch_size = 512
+    config.world.vocab, config.world.length, config.world.concentration = 2, 6, 1.0
+    config.model.name = "factorised"
+    config.critic.name = variant or "tabular"
+    config.critic.layers = 2
+    config.objective.name = "adversarial"
+    config.objective.critic_steps = 4
+    config.steps = 3000
+    config.optimizer.name = "adam"
+    config.optimizer.b1 = 0.5
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.critic_scale = 5.0 if not variant else 0.3
+    config.optimizer.schedule = "linear"
+    config.optimizer.final_fraction = 0.0
+    config.optimizer.clip_norm = 0.0
+    config.training.ema_decay = 0.995
+    if variant:
+        config.objective.reward = "sequence"
+    config.log.every_steps = 250
+    config.log.tensorboard = False
+    config.evaluate.evaluators = ("exact",)
+    config.evaluate.every_steps = 1500
+    config.sweep = base.grid({"objective.real_prior": PRIORS})
+    return config

@@ -1,0 +1,54 @@
+"""Layers of ReLUs: a generator of points from noise, and a critic of points or of whole sequences."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from gentrain.data import Spec
+from gentrain.errors import ConfigError
+from gentrain.models import Critic, Params, Sampler
+
+
+def build(config: ConfigDict, spec: Spec) -> Sampler:
+    """x = W relu(... relu(W z + b)) + b, z ~ N(0, I) of model.latent numbers; a density it has none that is known."""
+    if spec.kind != "points":
+        raise ConfigError(f"model.name='mlp' generates points, and this data is {spec.kind}")
+    sizes = [config.latent, *[config.width] * config.layers, spec.length]
+
+    def sample(params, keys, context=None):
+        return forward(params, jax.vmap(lambda key: jax.random.normal(key, (config.latent,)))(keys))
+
+    return Sampler(lambda key: layers(key, sizes, 1.0), sample)
+
+
+def critic(config: ConfigDict, spec: Spec) -> Critic:
+    """One estimate of log P/Q for a whole point, or for a whole sequence by the one-hot code of its tokens."""
+    points = spec.kind == "points"
+    sizes = [spec.length if points else spec.length * spec.vocab, *[config.width] * config.layers, 1]
+
+    def apply(params, examples, context=None, keys=None):
+        if not points:
+            weights = examples[..., :-1] if examples.ndim == 3 else jax.nn.one_hot(examples, spec.vocab)
+            examples = weights.reshape(len(weights), -1)
+        return forward(params, examples)
+
+    return Critic(lambda key: layers(key, sizes, 0.0), apply)
+
+
+def layers(key: jax.Array, sizes: list[int], last: float) -> Params:
+    """Kernels of std sqrt(2 / fan_in) (He et al., 2015), the last one's times `last`, and biases of 0."""
+    found = {}
+    for number, (inputs, outputs) in enumerate(pairwise(sizes)):
+        gain = (2 / inputs) ** 0.5 if number < len(sizes) - 2 else last * inputs**-0.5
+        kernel = gain * jax.random.normal(jax.random.fold_in(key, number), (inputs, outputs))
+        found[f"layer_{number}"] = {"kernel": kernel, "bias": jnp.zeros(outputs)}
+    return found
+
+
+def forward(params: Params, x: jax.Array) -> jax.Array:
+    for number in range(len(params)):
+        x = jax.nn.relu(x) if number else x
+        x = x @ params[f"layer_{number}"]["kernel"] + params[f"layer_{number}"]["bias"][None, :]
+    return x

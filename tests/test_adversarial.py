@@ -1,0 +1,268 @@
+"""The dial with a learned critic: every estimator against the exact gradient in a world that is enumerated."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base, theory_adversarial
+from gentrain import config as rules
+from gentrain import models, plugins, sharding, train, worlds
+from gentrain.data import Spec
+from gentrain.divergences import kl_from_log, normalised_js_from_logits
+from gentrain.errors import ConfigError
+from gentrain.process import Stop
+
+VOCAB, LENGTH, ROWS, ROUNDS = 3, 3, 512, 60
+SPEC = Spec(VOCAB, LENGTH, None, "text", str)
+EVERY = np.indices((VOCAB,) * LENGTH).reshape(LENGTH, -1).T
+P = np.random.default_rng(0).dirichlet(np.full(VOCAB**LENGTH, 0.7)).reshape((VOCAB,) * LENGTH)
+
+
+def settings(**options):
+    config = base.get_config()
+    config.data.name, config.data.batch_size = "world:table", ROWS
+    config.model.name, config.critic.name, config.objective.name = "tabular", "tabular", "adversarial"
+    config.objective.update({"baseline": "none", **options})
+    return config
+
+
+def optimal(config):
+    """The objective, a random generator, and the critic whose every prefix has the true log-ratio."""
+    built = plugins.load("objectives", "adversarial").build(config, SPEC)
+    theta = jnp.asarray(np.random.default_rng(1).normal(0, 0.7, (13, VOCAB)), jnp.float32)
+    real = np.concatenate([law.reshape(-1, VOCAB) for law in worlds.conditionals(P)])
+    critic = {"table": jnp.log(jnp.asarray(real, jnp.float32)) - jax.nn.log_softmax(theta)}
+    return built, {"table": theta}, critic
+
+
+DIVERGENCES = {
+    "js": lambda log_q, pi: normalised_js_from_logits(np.log(P.ravel()), log_q, pi),
+    "reverse_kl": lambda log_q, pi: kl_from_log(log_q, np.log(P.ravel())),
+    "forward_kl": lambda log_q, pi: kl_from_log(np.log(P.ravel()), log_q),
+}
+
+
+def exact_gradient(built, params, name, pi):
+    def value(own):
+        log_q = models.log_prob(built.model, own, jnp.asarray(EVERY))
+        return DIVERGENCES[name](log_q, pi)
+
+    return np.asarray(jax.grad(value)(params)["table"])
+
+
+def estimates(config, rounds=ROUNDS):
+    """The generator's gradient at the optimal critic, round after round: (rounds, …), and the exact one."""
+    built, own, critic = optimal(config)
+    random = np.random.default_rng(2)
+    rows = random.choice(VOCAB**LENGTH, (ROWS,), p=P.ravel())
+    batch = {"tokens": jnp.asarray(EVERY[rows]), "mask": jnp.ones((ROWS, LENGTH), bool), "row": jnp.arange(ROWS)}
+
+    @jax.jit
+    def gradient(key):
+        def loss(own):
+            total, _ = built.loss("generator", {"generator": own, "critic": critic}, {"baseline": 0.9}, batch, key, 0)
+            return total.total / total.weight
+
+        return jax.grad(loss)(own)["table"]
+
+    found = np.stack([np.asarray(gradient(jax.random.key(i))) for i in range(rounds)])
+    return found, exact_gradient(built, own, config.objective.generator_loss, config.objective.real_prior)
+
+
+def off(found, exact):
+    """How many standard errors the mean is from the exact gradient: the root of their mean square."""
+    error = found.std(0, ddof=1) / np.sqrt(len(found))
+    return float(np.sqrt(np.mean(((found.mean(0) - exact) / np.maximum(error, 1e-9)) ** 2)))
+
+
+@pytest.mark.parametrize(("pi", "reward"), [(0.1, "dense"), (0.9, "sequence"), (0.3, "rollouts")])
+def test_the_score_function_is_unbiased_for_the_dial(pi, reward):
+    found, exact = estimates(settings(generator_loss="js", real_prior=pi, reward=reward, rollouts=4))
+    assert off(found, exact) < 2
+    wrong = optimal(settings(generator_loss="js", real_prior=1 - pi))
+    assert off(found, exact_gradient(*wrong[:2], "js", 1 - pi)) > 4
+
+
+@pytest.mark.parametrize("baseline", ["leave_one_out", "moving_average"])
+def test_a_baseline_adds_no_bias_and_takes_variance_away(baseline):
+    plain, _ = estimates(settings(generator_loss="js", real_prior=0.2, reward="sequence"))
+    found, exact = estimates(settings(generator_loss="js", real_prior=0.2, reward="sequence", baseline=baseline))
+    assert off(found, exact) < 2
+    assert found.var(0).sum() < 0.8 * plain.var(0).sum()
+
+
+@pytest.mark.parametrize("name", ["reverse_kl", "forward_kl"])
+def test_both_ends_have_estimators_of_their_own(name):
+    found, exact = estimates(settings(generator_loss=name, real_prior=0.3, reward="dense"))
+    assert off(found, exact) < 2.5  # weights of forward_kl are normalised: a bias of order 1/rows
+    other = "forward_kl" if name == "reverse_kl" else "reverse_kl"
+    assert off(found, exact_gradient(*optimal(settings())[:2], other, 0.3)) > 6
+
+
+def test_discounted_rewards_are_biased():
+    found, exact = estimates(settings(generator_loss="js", reward="discounted"))
+    assert off(found, exact) > 6
+
+
+@pytest.mark.parametrize("estimator", ["straight_through", "gumbel_softmax"])
+def test_gradients_through_mixtures_point_the_right_way_but_are_biased(estimator):
+    """Independent positions against a critic that is linear in every token's weights and right at all strings."""
+    config = settings(generator_loss="reverse_kl", estimator=estimator)
+    config.model.name = "factorised"
+    built = plugins.load("objectives", "adversarial").build(config, SPEC)
+    own = built.model.init(jax.random.key(1))
+    log_q = np.asarray(models.log_prob(built.model, own, jnp.asarray(EVERY)))
+    ratio = jnp.asarray((np.log(P.ravel()) - log_q).reshape((VOCAB,) * LENGTH), jnp.float32)
+
+    def apply(params, weights, context=None, keys=None):
+        return jnp.einsum("na,nb,nc,abc->n", *(weights[:, t, :VOCAB] for t in range(LENGTH)), ratio)[:, None]
+
+    built = type(built)(**{**vars(built), "critic": models.Critic(lambda key: {}, apply)})
+    batch = {"tokens": jnp.zeros((ROWS, LENGTH), jnp.int32), "mask": jnp.ones((ROWS, LENGTH), bool)}
+    batch["row"] = jnp.arange(ROWS)
+
+    @jax.jit
+    def gradient(key):
+        def loss(own):
+            total, _ = built.loss("generator", {"generator": own, "critic": {}}, {}, batch, key, 0)
+            return total.total / total.weight
+
+        return jax.grad(loss)(own)["table"]
+
+    found = np.stack([np.asarray(gradient(jax.random.key(i))) for i in range(ROUNDS)])
+    exact = exact_gradient(built, own, "reverse_kl", 0.5)
+    mean = found.mean(0)
+    assert off(found, exact) > 6
+    assert (mean * exact).sum() / np.linalg.norm(mean) / np.linalg.norm(exact) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "pi"), [("js", 0.2), ("js", 0.7), ("reverse_kl", 0.3), ("forward_kl", 0.3), ("non_saturating", 0.7)]
+)
+def test_points_are_differentiated_through(name, pi):
+    """One Gaussian for another, at the critic that knows their ratio: the mean gradient is the divergence's."""
+    config = settings(generator_loss=name, real_prior=pi)
+    config.data.name, config.model.name, config.critic.name = "world:gaussian", "gaussian", "mlp"
+    config.world.covariance, spec = ((1.0,),), Spec(0, 1, None, "points", str)
+    built = plugins.load("objectives", "adversarial").build(config, spec)
+    own = {"mean": jnp.asarray([0.4]), "log_scale": jnp.log(jnp.asarray(0.8))}
+    log_p = lambda x: -0.5 * jnp.square(x[:, 0]) - 0.5 * np.log(2 * np.pi)
+    apply = lambda params, x, context=None, keys=None: (log_p(x) - built.model.log_prob(own, x))[:, None]
+    built = type(built)(**{**vars(built), "critic": models.Critic(lambda key: {}, apply)})
+    batch = {"points": jnp.zeros((ROWS, 1)), "mask": jnp.ones(ROWS, bool), "row": jnp.arange(ROWS)}
+
+    @jax.jit
+    def gradient(key):
+        def loss(own):
+            total, _ = built.loss("generator", {"generator": own, "critic": {}}, {}, batch, key, 0)
+            return total.total / total.weight
+
+        return jnp.concatenate([x.ravel() for x in jax.tree.leaves(jax.grad(loss)(own))])
+
+    grid = jnp.linspace(-9, 9, 4001)[:, None]
+
+    def value(own):
+        log_q, log_real = (law + np.log(18 / 4000) for law in (built.model.log_prob(own, grid), log_p(grid)))
+        if name == "non_saturating":
+            log_m = jnp.logaddexp(np.log(pi) + log_real, np.log1p(-pi) + log_q)
+            return jnp.sum(jnp.exp(log_m) * (log_m - log_real)) / (1 - pi)
+        both = {"reverse_kl": (log_q, log_real), "forward_kl": (log_real, log_q)}
+        return kl_from_log(*both[name]) if name in both else normalised_js_from_logits(log_real, log_q, pi)
+
+    found = np.stack([np.asarray(gradient(jax.random.key(i))) for i in range(200)])
+    exact = np.concatenate([np.ravel(x) for x in jax.tree.leaves(jax.grad(value)(own))])
+    assert off(found, exact) < 2.5
+
+
+def test_the_entropy_bonus_is_the_gradient_of_the_entropy():
+    weight = 0.7
+    config = settings(generator_loss="reverse_kl", reward="dense", entropy_weight=weight)
+    found, exact = estimates(config)
+    built, own, _ = optimal(config)
+
+    def entropy(own):
+        log_q = models.log_prob(built.model, own, jnp.asarray(EVERY))
+        return -jnp.sum(jnp.exp(log_q) * log_q)
+
+    assert off(found, exact - weight * np.asarray(jax.grad(entropy)(own)["table"])) < 2
+    assert off(found, exact) > 4
+
+
+def test_the_critic_s_optimum_is_the_ratio_and_its_value_the_divergence():
+    pi = 0.3
+    config = settings(real_prior=pi)
+    built, own, critic = optimal(config)
+    q = np.exp(np.asarray(models.log_prob(built.model, own, jnp.asarray(EVERY))))
+
+    def population(critic):
+        """The loss of the critic over both laws, exactly: rows stand for strings, with their probabilities."""
+        logits = np.log(pi / (1 - pi)) + built.critic.apply(critic, jnp.asarray(EVERY))
+        real, fake = jax.nn.softplus(-logits), jax.nn.softplus(logits)
+        return jnp.sum(pi * P.ravel()[:, None] * real + (1 - pi) * q[:, None] * fake, axis=0)
+
+    slope = jax.grad(lambda critic: population(critic).sum())(critic)["table"]
+    assert np.abs(slope).max() < 1e-5
+    entropy = -pi * np.log(pi) - (1 - pi) * np.log(1 - pi)
+    js = pi * (1 - pi) * DIVERGENCES["js"](np.log(q), pi)
+    assert entropy - float(population(critic)[-1]) == pytest.approx(float(js), abs=1e-5)
+    assert np.abs(built.critic.apply(built.critic.init(jax.random.key(0)), jnp.asarray(EVERY))).max() == 0
+
+
+def test_the_reported_bound_and_calibration_are_those_of_the_laws():
+    pi, rounds = 0.3, 40
+    config = settings(real_prior=pi)
+    built, own, critic = optimal(config)
+    random, told = np.random.default_rng(5), []
+    loss = jax.jit(lambda batch, key: built.loss("critic", {"generator": own, "critic": critic}, {}, batch, key, 0)[1])
+    for number in range(rounds):
+        rows = random.choice(VOCAB**LENGTH, (ROWS,), p=P.ravel())
+        batch = {"tokens": jnp.asarray(EVERY[rows]), "mask": jnp.ones((ROWS, LENGTH), bool), "row": jnp.arange(ROWS)}
+        told.append({k: float(v.total / v.weight) for k, v in loss(batch, jax.random.key(number)).items()})
+    q = np.asarray(models.log_prob(built.model, own, jnp.asarray(EVERY)))
+    expected = {"bound": pi * (1 - pi) * float(DIVERGENCES["js"](q, pi)), "calibration": 0.0}
+    for name, value in expected.items():
+        values = np.array([each[name] for each in told])
+        assert abs(values.mean() - value) < 4.5 * values.std() / np.sqrt(rounds), name
+
+
+@pytest.mark.parametrize(("critic", "pi"), [("tabular", 0.1), pytest.param("mlp", 0.75, marks=pytest.mark.slow)])
+def test_a_run_lands_on_the_minimiser(tmp_path, monkeypatch, critic, pi):
+    monkeypatch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, devices=jax.devices()[:1]))
+    config = theory_adversarial.get_config("" if critic == "tabular" else critic)
+    config.sweep, config.objective.real_prior, config.world.length, config.world.seed = (), pi, 4, 3
+    config.steps = config.evaluate.every_steps = config.log.every_steps = 700
+    config.world.held_out, config.optimizer.learning_rate = 256, 0.02
+    train.train(config, tmp_path, Stop())
+    final = json.loads((tmp_path / "report.json").read_text())["final"]
+    assert final["exact/minimiser_error"] < 0.02 and final["exact/excess_njs"] < 1e-3
+    assert final["critic/bound"] == pytest.approx(final[f"exact/js@{pi:g}"], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"objective.real_prior": 1.0}, "reverse_kl"),
+        ({"objective.real_prior": 0.0}, "forward_kl"),
+        ({"objective.estimator": "straight_through"}, "lstm or transformer"),
+        ({"objective.generator_loss": "hinge"}, "reward of its own"),
+        ({"objective.generator_loss": "saturating"}, "non_saturating"),
+        ({"objective.r1": 0.1}, "no slope"),
+        ({"model.name": "mlp", "objective.entropy_weight": 0.1}, "knows the entropy"),
+    ],
+)
+def test_options_that_cannot_be_are_named(changes, words):
+    config = settings()
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(ConfigError, match=words):
+        rules.validate(config)
+
+
+def test_dense_rewards_need_a_critic_of_prefixes():
+    config = settings(reward="dense")
+    config.critic.name = "mlp"
+    with pytest.raises(ConfigError, match="critic of prefixes"):
+        plugins.load("objectives", "adversarial").build(config, SPEC)
