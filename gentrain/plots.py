@@ -1,8 +1,10 @@
 """Every picture that a run or a report draws."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,26 +21,29 @@ def curves(
 ) -> None:
     """Curves over steps, with horizontal lines to compare against; one PNG.
 
-    A long noisy curve is drawn faintly with its running mean over 2 % of its length on top.
+    A long noisy curve is drawn faintly with its running mean over 2 % of its length on top. Lines whose names differ in
+    their seed only are one colour and one entry of the legend.
     """
-    figure, axes = plt.subplots(figsize=(7, 4), dpi=110)
+    groups = {name: re.sub(r"(^|,)seed=\d+", "", name) or name for name in lines}
+    colors = {group: f"C{number % 10}" for number, group in enumerate(dict.fromkeys(groups.values()))}
+    aside = sum(map(len, colors)) > 120  # more than fits beside the curves
+    figure, axes = plt.subplots(figsize=(10, 4) if aside else (7, 4), dpi=110)
+    labelled: set[str] = set()
     for name, (steps, values) in lines.items():
-        window = max(len(values) // 50, 1)
-        (line,) = axes.plot(
-            steps, values, alpha=0.35 if window > 1 else 1, marker="o" if len(values) < 25 else None, ms=3
-        )
+        window, group = max(len(values) // 50, 1), groups[name]
+        style: dict[str, Any] = {"color": colors[group], "marker": "o" if len(values) < 25 else None, "ms": 3}
         if window > 1:
-            smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-            axes.plot(steps[window - 1 :], smooth, color=line.get_color())
-        line.set_label(None if window > 1 else name)
-        if window > 1:
-            axes.lines[-1].set_label(name)
-    for (name, level), style in zip((levels or {}).items(), ("--", ":", "-.") * 9, strict=False):
-        axes.axhline(level, ls=style, color="0.3", lw=1, label=f"{name} {level:.3g}")
+            axes.plot(steps, values, alpha=0.35, **style)
+            steps, values = steps[window - 1 :], np.convolve(values, np.ones(window) / window, mode="valid").tolist()
+        axes.plot(steps, values, label=None if group in labelled else group, **style)
+        labelled.add(group)
+    for (name, level), dashes in zip((levels or {}).items(), ("--", ":", "-.") * 9, strict=False):
+        axes.axhline(level, ls=dashes, color="0.3", lw=1, label=f"{name} {level:.3g}")
     axes.set(title=title, xlabel="step", ylabel=unit)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if aside else {}
+    axes.legend(frameon=False, fontsize=8, **beside)
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)

@@ -18,7 +18,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums } td.best { font-weight: 700; color: #0a6 }
+td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+td.best { font-weight: 700; color: #0a6 }
 pre { background: #f6f6f4; padding: .8rem 1rem; overflow-x: auto; white-space: pre-wrap } img { max-width: 100% }
 .wide { overflow-x: auto }
 .samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem }
@@ -129,9 +130,12 @@ def _errors(values: dict[str, Any]) -> str:
 
 LOWER_IS_BETTER = re.compile(r"/(nll\w*|\w+_kl|njs@.*|perplexity|\w+_per_\w+|\w+_error(_rate)?)(?<!_se)$")
 HIGHER_IS_BETTER = re.compile(r"/bleu$")
+# What a player minimises is its own affair: losses of different objectives are not to be compared.
 NOT_COMPARED = re.compile(
-    r"^(step|time|tokens_per_second|mfu|baseline/.*)$|/(grad_norm|learning_rate|skipped|length|js@.*|marginal_.*|.*_se)$"
+    r"^(step|time|tokens_per_second|mfu)$|^(baseline|generator|critic|mediator|frontier)/|"
+    r"/(length|js@.*|marginal_.*|.*_se)$"
 )
+SAME_IN_OTHER_UNITS = re.compile(r"/(perplexity|\w+_per_\w+)$")
 
 
 def compare(config: ConfigDict, workdir: Path, names: list[str]) -> Path:
@@ -159,7 +163,8 @@ def compare(config: ConfigDict, workdir: Path, names: list[str]) -> Path:
     for figure in config.figures:
         drawn.append(plotted / f"{figure}.png")
         figures[figure] = plugins.load("figures", figure).draw(results, drawn[-1])
-    for column in best:
+    asked, curves = len(drawn), [column for column in best if not SAME_IN_OTHER_UNITS.search(column)]
+    for column in curves:
         series = {name: _series(metrics.read_jsonl(workdir / name / "metrics.jsonl"), column) for name in names}
         if lines := {name: line for name, line in series.items() if len(line[0]) > 2}:
             drawn.append(plotted / f"{re.sub(r'[^a-z0-9]+', '_', column)}.png")
@@ -168,15 +173,15 @@ def compare(config: ConfigDict, workdir: Path, names: list[str]) -> Path:
     metrics.write_json(workdir / "report.json", summary)
     link = lambda name: f'<a href="{html.escape(name)}/report.html">{html.escape(name)}</a>'
     cells = {name: {k: _number(v) for k, v in found.items()} for name, found in final.items()}
-    table = _grid(cells, columns, best, link)
+    tables = f"<h2>Last values</h2>{_grid(cells, columns, best, link)}"
     if spread:
         cell = lambda mean, sd, n: f"{_number(mean)} ± {_number(sd)} ({n})"
         cells = {name: {k: cell(*v) for k, v in found.items()} for name, found in spread.items()}
         head = "<h2>Over seeds</h2><p>mean ± standard deviation (seeds)</p>"
-        table += head + _grid(cells, columns, best_mean, html.escape)
-    won = "".join(f"<li>{html.escape(f'{column}: {name}')}</li>" for column, name in best.items())
-    pictures = "".join(map(_picture, drawn))
-    body = f"<h2>Pictures</h2>{pictures}<h2>Last values</h2><ul>{won}</ul>{table}"
+        tables = head + _grid(cells, columns, best_mean, html.escape) + tables
+    won = "".join(f"<li>{html.escape(f'{column}: {name}')}</li>" for column, name in (best_mean or best).items())
+    figures_first, then = "".join(map(_picture, drawn[:asked])), "".join(map(_picture, drawn[asked:]))
+    body = f"{figures_first}<h2>Best at</h2><ul>{won}</ul>{tables}<h2>Curves</h2>{then}"
     return _page(workdir, f"{len(names)} variants", body)
 
 
