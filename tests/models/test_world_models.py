@@ -57,7 +57,7 @@ def test_a_gaussian_is_a_density_and_samples_itself(config):
     points = jnp.stack(jnp.meshgrid(axis, axis), -1).reshape(-1, 2)
     mass = jnp.exp(model.log_prob(params, points)).sum() * (axis[1] - axis[0]) ** 2
     assert float(mass) == pytest.approx(1, abs=1e-4)
-    drawn = np.asarray(model.sample(params, jax.random.key(1), 20_000))
+    drawn = np.asarray(model.sample(params, jax.random.split(jax.random.key(1), 20_000)))
     np.testing.assert_allclose(drawn.mean(0), 0.5, atol=5 * 0.3 / 141)
     np.testing.assert_allclose(drawn.std(0), 0.3, rtol=0.03)
 
