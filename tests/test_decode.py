@@ -165,13 +165,14 @@ def test_a_wider_beam_sees_past_a_tempting_first_token_and_keeps_an_early_end():
 @pytest.mark.parametrize(("name", "draw", "window"), [("lstm", "inverse_cdf", 0), ("transformer", "gumbel", 5)])
 def test_samples_in_parallel_are_samples(name, draw, window, config, spec):
     """By inverse CDF they are those of `sample` for the same keys; by either they are of the model's law."""
+    spec = spec._replace(context_vocab=5, context_shape=(3,))
     model = plugins.load("models", name).build(config.model, spec)
     random = np.random.default_rng(5)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     params = jax.tree.map(lambda x: jnp.asarray(random.normal(0, 0.7, x.shape), x.dtype), shapes)
     keys = example_keys(jax.random.key(8), jnp.arange(12))
-    law = partial(decode.filtered, temperature=0.8, top_k=5)
-    options = {"end": spec.end, "law": law}
+    law, context = partial(decode.filtered, temperature=0.8, top_k=5), jnp.arange(36).reshape(12, 3) % 5
+    options = {"end": spec.end, "law": law, "context": context}
     found = jax.jit(
         lambda keys: decode.sample_parallel(model, params, keys, spec.length, draw=draw, window=window, **options)
     )(keys)
@@ -181,9 +182,28 @@ def test_samples_in_parallel_are_samples(name, draw, window, config, spec):
         np.testing.assert_allclose(found.log_prob, expected.log_prob, atol=1e-4)
     choose = decode.chooser(draw, keys, spec.length)
     begins = jnp.broadcast_to(jnp.arange(spec.length)[None, :] == 0, found.tokens.shape)
-    chosen = jax.jit(lambda: decode.scanned(model, params, lambda logits, at: choose(law(logits), at), begins)[1])()
+    own = lambda logits, at: choose(law(logits), at)
+    chosen = jax.jit(lambda: decode.scanned(model, params, own, begins, context)[1])()
     assert np.array_equal(np.where(found.mask, chosen, 0), found.tokens)
     assert not found.mask.all() and len(np.unique(found.tokens, axis=0)) > 4
+    if window:  # one wrong token, the first of the second window, in a first guess that is right elsewhere
+        guess = chosen.at[:, window].set((chosen[:, window] + 1) % spec.vocab)
+        piecewise, over = model._replace(apply=None), lambda _, resolved: resolved >= spec.length
+        find = partial(decode.fixed_point, piecewise, params, own, begins, finished=over, context=context)
+        assert np.array_equal(jax.jit(lambda: find(guess, window=window))().tokens, chosen)
+
+
+def test_a_chain_takes_a_pass_for_each_link_and_no_row_stops_at_an_end_that_may_change():
+    logits = 50 * jnp.eye(6)[jnp.asarray([5, 2, 3, 4, 5, 0, 1])]  # truly 1 2 3 4 5; after a guess of zeros 1 5 5 5 5
+    keys, begins = example_keys(jax.random.key(0), jnp.arange(2)), jnp.zeros((2, 5), bool).at[:, 0].set(True)
+    choose, chain = decode.chooser("argmax", keys, 5), jnp.tile(jnp.arange(1, 6), (2, 1))
+    for guess, needed, passes in ((0 * chain, 5, 5), (0 * chain, 3, 3), (chain, 5, 1)):
+        over = lambda _, resolved, needed=needed: resolved >= needed
+        found = decode.fixed_point(bigram(logits), {}, choose, begins, guess, finished=over)
+        assert int(found.passes) == passes and (found.resolved == needed).all()
+        assert np.array_equal(found.tokens[:, :needed], chain[:, :needed])
+    drawn = decode.sample_parallel(bigram(logits), {}, keys, 5, end=5, draw="argmax")
+    assert np.array_equal(drawn.tokens, chain) and drawn.mask.all()
 
 
 def test_gumbel_draws_follow_the_law_and_change_less_often():
@@ -199,3 +219,5 @@ def test_gumbel_draws_follow_the_law_and_change_less_often():
         changes[name] = (drawn != np.asarray(choose(near))).mean()
     apart = 0.5 * np.abs(np.asarray(jax.nn.softmax(near), np.float64) - law).sum()
     assert apart * 0.9 < changes["gumbel"] < 2 * apart and changes["gumbel"] < changes["inverse_cdf"]
+    noise = np.asarray(decode.gumbel(keys[:2], jnp.asarray([[0, 1], [1, 0]]), 9))
+    assert len(np.unique(noise)) == 2 * 2 * 9 and np.array_equal(noise[1, 1], decode.gumbel(keys[1:2], at[:1], 9)[0, 0])

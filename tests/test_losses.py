@@ -22,6 +22,13 @@ def test_smoothed_nll_is_its_formula(seed):
     np.testing.assert_allclose(plain, nll, rtol=1e-5)
 
 
+def test_cross_entropy_is_its_formula():
+    random = np.random.default_rng(0)
+    law, q = random.dirichlet(np.ones(5), (2, 3, 4))
+    found = losses.cross_entropy(jnp.asarray(law, jnp.float32), jnp.asarray(np.log(q) + 3, jnp.float32))
+    np.testing.assert_allclose(found, -(law * np.log(q)).sum(-1), rtol=1e-5)
+
+
 def test_what_the_mask_hides_is_nowhere_not_even_in_the_gradient():
     values = jnp.asarray([[1.0, jnp.nan], [2.0, jnp.inf]])
     mask = jnp.asarray([[True, False], [True, False]])

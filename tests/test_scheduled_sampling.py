@@ -33,7 +33,8 @@ def objective(config, spec, **options):
 
 
 def batch_of(spec, rows=8, seed=0):
-    return jax.tree.map(jnp.asarray, ragged_batch(spec, rows, seed))
+    batch = jax.tree.map(jnp.asarray, ragged_batch(spec, rows, seed))
+    return batch | ({"context": batch["tokens"][:, :3] % 5} if spec.context_vocab else {})
 
 
 def total_of(built, batch, key, step):
@@ -100,12 +101,13 @@ def test_the_inverse_sigmoid_is_half_way_at_k_log_k(config):
 @both
 def test_with_the_truth_alone_it_is_likelihood(config, spec, model):
     config.model.name, config.model.dropout, config.objective.label_smoothing = model, 0.2, 0.1
-    batch = batch_of(spec)
-    built, params = objective(config, spec, keep_true=1.0)
+    config.objective.z_loss, batch = 0.1, batch_of(spec)
+    built, params = objective(config, spec, keep_true=0.5, keep_schedule="exponential", keep_k=1.0)
     likelihood = plugins.load("objectives", "likelihood").build(config, spec)
     (total, sums), gradient = step_of(built, params, batch)
     (other, other_sums), other_gradient = step_of(likelihood, params, batch)
     assert total == pytest.approx(float(other), rel=1e-6) and float(sums["replaced"].total) == 0
+    assert float(sums["keep_true"].total) == 1  # 1^step, and not the floor
     assert sums["loss"].weight == other_sums["loss"].weight
     assert_trees_close(gradient, other_gradient, rtol=1e-4, atol=1e-5)
 
@@ -120,6 +122,8 @@ def test_padding_beginnings_and_ends_are_never_replaced(config, spec):
     behind_padding = np.pad(padded[:, :-1], ((0, 0), (1, 0)))
     assert np.array_equal(found[behind_padding], true[behind_padding])
     assert (found != true).mean() > 0.2  # the rest is the model's
+    keep = built.kept(batch["tokens"], batch["mask"], batch["row"], KEY, 0.0)
+    assert np.array_equal(keep, padded | (np.asarray(batch["tokens"]) == spec.end))
 
 
 @pytest.mark.parametrize("coin", ["token", "sequence"])
@@ -127,7 +131,9 @@ def test_coins_fall_as_often_as_they_should(config, spec, coin):
     built, _ = objective(config, spec._replace(end=None), coin=coin)
     rows, length = 4000, 12
     tokens, mask = jnp.zeros((rows, length), jnp.int32), jnp.ones((rows, length), bool)
-    keep = np.asarray(built.kept(tokens, mask, jnp.arange(rows), KEY, 0.3))[:, :-1]
+    keep = np.asarray(built.kept(tokens, mask, jnp.arange(rows), KEY, 0.3))
+    assert keep[:, -1].all()  # is not fed at all
+    keep = keep[:, :-1]
     deviation = math.sqrt(0.21 / (keep.size if coin == "token" else rows))
     assert abs(keep.mean() - 0.3) < 4.5 * deviation
     assert (keep == keep[:, :1]).all() == (coin == "sequence")
@@ -168,6 +174,7 @@ def test_every_layout_feeds_the_same(config, spec, layout, mode):
     [("lstm", "inverse_cdf", 0.0), ("transformer", "inverse_cdf", 0.3), ("transformer", "gumbel", 0.0)],
 )
 def test_exact_and_enough_passes_are_sequential_token_for_token(config, spec, model, draw, keep_true):
+    spec = spec._replace(context_vocab=5, context_shape=(3,))
     config.model.name, batch = model, batch_of(spec)
     found = {}
     modes = (("sequential", 0), ("exact", 0), ("exact", 5), ("passes:11", 0))
@@ -190,7 +197,7 @@ def test_pass_k_settles_k_positions_at_least_and_one_follows_the_truth(config, s
     whole = inputs_of(*objective(config, spec, keep_true=0.2), batch)
     different = []
     for passes in (1, 2, 4):
-        found = inputs_of(*objective(config, spec, keep_true=0.2, mode=f"passes:{passes}"), batch)
+        found = inputs_of(*objective(config, spec, keep_true=0.2, mode=f"passes:{passes}", window=3), batch)
         assert np.array_equal(found[:, : passes + 1], whole[:, : passes + 1])
         different.append(int((found != whole).sum()))
     assert different[0] > 0
@@ -199,8 +206,9 @@ def test_pass_k_settles_k_positions_at_least_and_one_follows_the_truth(config, s
     positions = jnp.broadcast_to(jnp.arange(12)[None, :], (8, 12))
     after_truth = built.model.apply(params, models.shift_right(batch["tokens"], spec.vocab, None))
     drawn = np.asarray(decode.chooser("inverse_cdf", keys, 12)(after_truth, positions))[:, :-1]
-    fed = inputs_of(*objective(config, spec, keep_true=0.2, mode="passes:1"), batch)[:, 1:]
-    assert ((fed == drawn) | (fed == np.asarray(batch["tokens"])[:, :-1])).all()
+    fed = inputs_of(*objective(config, spec, keep_true=0.2, mode="passes:1", window=3), batch)[:, 1:]
+    keep = built.kept(batch["tokens"], batch["mask"], batch["row"], KEY, 0.2)[:, :-1]
+    assert np.array_equal(fed, np.where(keep, batch["tokens"][:, :-1], drawn))
 
 
 def test_an_exact_run_that_gives_up_says_how_much_is_unresolved(config, spec):
@@ -208,6 +216,21 @@ def test_an_exact_run_that_gives_up_says_how_much_is_unresolved(config, spec):
     built, params = objective(config, spec, mode="exact", keep_true=0.0, max_passes=2)
     (_, sums), _ = step_of(built, params, batch_of(spec))
     assert float(sums["passes"].total) == 2 and float(sums["unresolved"].total) > 0
+
+
+def test_passes_end_at_the_last_token_that_is_not_kept(config, spec):
+    built, params = objective(config, spec, mode="exact")
+    batch = batch_of(spec)
+    begins = models.shift_right(batch["tokens"], spec.vocab, spec.end) == spec.vocab
+    found = {}
+    for last in (0, 4):  # 0: all are kept
+        keep = jnp.broadcast_to(jnp.arange(spec.length)[None, :] != last - 1, begins.shape)
+        choose = built.chooser(batch["tokens"], keep, models.example_keys(KEY, batch["row"]))
+        find = lambda params, choose=choose, keep=keep: built.chosen(
+            params, choose, batch["tokens"], keep, begins, None
+        )[1]
+        found[last] = float(jax.jit(find)(params)["passes"].total)
+    assert found == {0: 0, 4: 1}
 
 
 def test_the_likeliest_token_is_fed_on_request(config, spec):
@@ -231,6 +254,22 @@ def test_a_sharp_mixture_is_the_token_that_it_is_nearly(config, spec):
         (total, _), _ = step_of(built, params, batch)
         (other_total, _), _ = step_of(*objective(config, spec, keep_true=0.3, **other), batch)
         assert float(total) == pytest.approx(float(other_total), rel=1e-3)
+
+
+@pytest.mark.parametrize("feed", ["soft_argmax", "gumbel_softmax"])
+def test_a_pass_mixes_what_follows_the_truth_by_its_formula(config, spec, feed):
+    spec = spec._replace(context_vocab=5, context_shape=(3,))
+    batch = batch_of(spec)
+    built, params = objective(config, spec, keep_true=0.3, feed=feed, soft_alpha=0.5, mode="passes:1")
+    true = models.shift_right(batch["tokens"], spec.vocab, spec.end)
+    keys = models.example_keys(jax.random.fold_in(KEY, 2**32 - 2), batch["row"])
+    noise = decode.gumbel(keys, jnp.tile(jnp.arange(12), (8, 1)), spec.vocab) if feed == "gumbel_softmax" else 0.0
+    powers = np.exp(0.5 * (built.model.apply(params, true, batch["context"]) + noise))
+    keep = np.asarray(built.kept(batch["tokens"], batch["mask"], batch["row"], KEY, 0.3))[..., None]
+    chosen = np.where(keep, np.eye(spec.vocab)[batch["tokens"]], powers / powers.sum(-1, keepdims=True))
+    expected = np.pad(chosen[:, :-1], ((0, 0), (1, 0), (0, 1)))
+    expected[np.asarray(true) == spec.vocab] = np.eye(spec.vocab + 1)[spec.vocab]
+    np.testing.assert_allclose(inputs_of(built, params, batch), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("model", "feed"), [("lstm", "gumbel_softmax"), ("transformer", "soft_argmax")])
@@ -288,18 +327,20 @@ def test_a_run_ends_at_the_fixed_point(tmp_path, monkeypatch, case):
     monkeypatch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, devices=jax.devices()[:1]))
     changes, arguments = ENDS[case]
     config = theory_scheduled_sampling.get_config()
-    config.sweep, config.model.name, config.steps, config.world.seed = (), "tabular", 400, 6
+    config.sweep, config.model.name, config.steps = (), "tabular", 400
     config.evaluate.every_steps = config.log.every_steps = config.steps
-    config.world.held_out, config.world.length, config.optimizer.learning_rate = 256, 3, 0.1
+    config.world.held_out, config.optimizer.learning_rate = 256, 0.1
+    # A world in which these ends are 0.04 apart and more; in most it is less than a run's noise.
+    config.world.vocab, config.world.length, config.world.concentration, config.world.seed = 2, 4, 0.1, 124
     config.update_from_flattened_dict({"objective.keep_true": 0.3, **changes})
     rules.validate(config)
     train.train(config, tmp_path, Stop())
     final = json.loads((tmp_path / "report.json").read_text())["final"]
-    assert final["exact/fixed_point_error"] < 0.02
+    assert final["exact/fixed_point_error"] < 0.015
     p = worlds.of(config, "a test").probabilities()
     expected = worlds.scheduled_sampling_fixed_point(p, 0.3, **arguments)
-    assert final["exact/max_error"] == pytest.approx(np.abs(expected - p).max(), abs=0.02)
-    assert (final["exact/max_error"] < 0.02) == (case == "expert")
+    assert final["exact/max_error"] == pytest.approx(np.abs(expected - p).max(), abs=0.015)
+    assert (final["exact/max_error"] < 0.015) == (case == "expert")
 
 
 def test_never_fed_the_truth_a_network_learns_the_product_of_marginals(tmp_path, monkeypatch):
@@ -349,6 +390,14 @@ def test_what_needs_another_model_or_world_is_named(config):
     config.objective.update({"feed": "sample", "label": "expert", "label_smoothing": 0.1})
     with pytest.raises(ConfigError, match="label_smoothing"):
         rules.validate(config)
+    config.objective.update({"label_smoothing": 0.0, "z_loss": 0.1})
+    with pytest.raises(ConfigError, match="z_loss"):
+        rules.validate(config)
+    config.model.name = "lstm"
+    config.objective.update({"z_loss": 0.0, "feed": "soft_argmax"})
+    with pytest.raises(ConfigError, match="soft feeding"):
+        rules.validate(config)
+    config.objective.feed = "sample"
     config.objective.label_smoothing, config.data.name = 0.0, "world:ring"
     config.model.name = "gaussian"
     rules.validate(config)

@@ -20,6 +20,7 @@ def measure(config, model, params):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_everything_about_a_random_table(config, seed):
     config.data.name, config.world.seed, config.world.held_out = "world:table", seed, 4000
+    config.objective.update({"name": "scheduled_sampling", "keep_true": 0.3})
     p = worlds.build("table", config.world).probabilities()
     q = np.random.default_rng(seed + 10).dirichlet(np.ones(81)).reshape((3,) * 4)
     logits = np.concatenate([np.log(law.reshape(-1, 3)) for law in worlds.conditionals(q)])
@@ -32,6 +33,7 @@ def test_everything_about_a_random_table(config, seed):
         "entropy": -(q * np.log(q)).sum(),
         "total_correlation": divergences.total_correlation(q),
         "max_error": np.abs(p - q).max(),
+        "fixed_point_error": np.abs(worlds.scheduled_sampling_fixed_point(p, 0.3) - q).max(),
     }
     for name, value in expected.items():
         assert found[f"exact/{name}"] == pytest.approx(float(value), rel=1e-4), name
@@ -44,6 +46,29 @@ def test_everything_about_a_random_table(config, seed):
         for t, (a, b) in enumerate(zip(worlds.conditionals(p), worlds.conditionals(q), strict=True))
     )
     assert found["exact/exposure_gap"] == pytest.approx(prefix_kls, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        ({"mode": "exact"}, {}),
+        ({"coin": "sequence"}, {"coin": "sequence"}),
+        ({"mode": "passes:1"}, {"coin": "parallel"}),
+        ({"label": "expert"}, {"label": "expert"}),
+        ({"mode": "passes:1", "coin": "sequence"}, None),
+        ({"mode": "passes:2"}, None),
+        ({"feed": "argmax"}, None),
+        ({"name": "likelihood"}, None),
+    ],
+)
+def test_a_fixed_point_is_that_of_the_run_or_unknown(config, options, arguments):
+    config.objective.update({"name": "scheduled_sampling", "keep_true": 0.5, **options})
+    world = worlds.build("table", config.world)
+    found = exact.scheduled_sampling(config, world)
+    if arguments is None:
+        assert found is None
+    else:
+        assert np.array_equal(found, worlds.scheduled_sampling_fixed_point(world, 0.5, **arguments))
 
 
 def test_a_gaussian_in_its_own_world_and_beside_it(config):

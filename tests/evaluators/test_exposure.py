@@ -26,19 +26,20 @@ def bigram(logits) -> SequenceModel:
 
 def text(config, count=600):
     """Documents of three letters and an end, where b is always followed by c in the data."""
-    random, documents = np.random.default_rng(0), []
-    for _ in range(count):
-        letters = []
-        for _ in range(random.integers(2, 8)):
-            letters.append(2 if letters and letters[-1] == 1 else int(random.integers(0, 2)))
-        documents.append([*letters, 3])
-    tokens = np.concatenate(documents)
-    offsets = np.concatenate([[0], np.cumsum([len(d) for d in documents])])
-    arrays = SimpleNamespace(tokens=tokens, offsets=offsets, labels=np.zeros(0), contexts=None, characters=len(tokens))
-    part = rows.lay_out(arrays, 12, "pad")
-    split = rows.Pass([part], config.data.batch_size, np.arange(config.data.batch_size), 12)
-    spec = data.Spec(4, 12, 3, "text", str)
-    return data.Data(spec, None, lambda name: split, {})
+    splits = {}
+    for seed, name in enumerate(("train", "valid")):
+        random, documents = np.random.default_rng(seed), []
+        for _ in range(count):
+            letters = []
+            for _ in range(random.integers(2, 8)):
+                letters.append(2 if letters and letters[-1] == 1 else int(random.integers(0, 2)))
+            documents.append([*letters, 3])
+        tokens = np.concatenate(documents)
+        offsets = np.concatenate([[0], np.cumsum([len(d) for d in documents])])
+        plain = {"labels": np.zeros(0), "contexts": None, "characters": len(tokens)}
+        part = rows.lay_out(SimpleNamespace(tokens=tokens, offsets=offsets, **plain), 12, "pad")
+        splits[name] = rows.Pass([part], config.data.batch_size, np.arange(config.data.batch_size), 12)
+    return data.Data(data.Spec(4, 12, 3, "text", str), None, splits.__getitem__, {})
 
 
 def measured(config, logits, found, devices=1):
@@ -73,9 +74,22 @@ def test_a_model_that_errs_where_only_it_goes_has_one(config):
     logits[2] = np.log([0.01, 0.01, 0.97, 0.01])  # ... and c by c
     told = measured(config, logits, found)
     assert told["exposure/gap"] > 0.2 and told["exposure/ratio"] > 1.2
+    laws, own = np.exp(reference(found)), np.exp(logits)
+    apart = (laws * np.log(laws / own)).sum(-1)  # by the token before
+    batches = [found.split("valid").batch(number) for number in range(16)]
+    tokens, mask = (np.concatenate([batch[name] for batch in batches]) for name in ("tokens", "mask"))
+    before = np.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=4)
+    assert told["exposure/on_data"] == pytest.approx(apart[before[mask]].mean(), rel=1e-4)
+    visits, here = np.zeros(5), np.eye(5)[4]
+    for _ in range(12):
+        visits, here = visits + here, np.append((here @ own)[:3], [0, 0])
+    assert told["exposure/on_model"] == pytest.approx(apart @ visits / visits.sum(), rel=0.05)
     assert told["exposure/gap"] == pytest.approx(told["exposure/on_model"] - told["exposure/on_data"])
+    assert told["exposure/ratio"] == pytest.approx(told["exposure/on_model"] / told["exposure/on_data"])
     eight = measured(config, logits, found, devices=8)
     assert all(eight[name] == pytest.approx(value, rel=1e-6) for name, value in told.items())
+    config.evaluate.examples = 16
+    assert measured(config, logits, found)["exposure/on_model"] != pytest.approx(told["exposure/on_model"], rel=1e-3)
 
 
 def test_what_it_needs_is_named(config):
