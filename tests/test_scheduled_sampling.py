@@ -330,7 +330,7 @@ def test_a_run_ends_at_the_fixed_point(tmp_path, monkeypatch, case):
     config.sweep, config.model.name, config.steps = (), "tabular", 400
     config.evaluate.every_steps = config.log.every_steps = config.steps
     config.world.held_out, config.optimizer.learning_rate = 256, 0.1
-    # A world in which these ends are 0.04 apart and more; in most it is less than a run's noise.
+    # A world in which these ends are 0.04 apart and more; in most they are nearer than any tolerance.
     config.world.vocab, config.world.length, config.world.concentration, config.world.seed = 2, 4, 0.1, 124
     config.update_from_flattened_dict({"objective.keep_true": 0.3, **changes})
     rules.validate(config)
