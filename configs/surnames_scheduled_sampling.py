@@ -2,8 +2,9 @@
 
     python -m launch --config configs/surnames_scheduled_sampling.py
 
-Means of two seeds (which differ in the third digit), about 1 min a run on one CPU core. The gap is how much further the
-model is from a 5-gram of the training names after its own letters than after the data's, in nats a letter:
+Means of two seeds, which differ in the third digit; 13 min for the 8 runs on 2 CPU cores that had other work. The gap
+is how much further the model is from a 5-gram of the training names after its own letters than after the data's, in
+nats a letter:
 
                                           nats/char    gap   sampled
     likelihood                                2.101  0.031   bajodero mcdahleb grafnone muhomak
