@@ -156,7 +156,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 0.0  # on matrices only
     config.optimizer.clip_norm = 1.0  # global norm of the gradient above which it is scaled down
     config.optimizer.learning_rate = 1e-3  # peak
-    config.optimizer.critic_scale = 1.0  # the critic's learning rate by the generator's
+    config.optimizer.critic_scale = 1.0  # learning rate of the critic or mediator by the generator's
     config.optimizer.schedule = "cosine"  # 'constant', 'linear', 'cosine' or 'rsqrt', after the warm-up
     config.optimizer.warmup_steps = 0  # linear from 0 to the peak
     config.optimizer.final_fraction = 0.1  # of the peak, where linear and cosine end

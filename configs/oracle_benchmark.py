@@ -1,7 +1,9 @@
 """SeqGAN's oracle benchmark: likelihood, scheduled sampling, the dial and cooperation, over temperatures.
 
-python -m launch --config configs/oracle_benchmark.py             # scaled: 100 symbols, 10 tokens
-python -m launch --config configs/oracle_benchmark.py:full        # 5,000 symbols, 20 tokens
+    python -m launch --config configs/oracle_benchmark.py             # scaled: 100 symbols, 10 tokens
+    python -m launch --config configs/oracle_benchmark.py:full        # 5,000 symbols, 20 tokens
+
+It has not been run to the end yet: it has no numbers.
 """
 
 from configs import base
@@ -23,7 +25,7 @@ def get_config(variant: str = ""):
     config.world.examples = 10_000
     config.world.held_out = 2_000
     config.data.batch_size = 64
-    config.model.width = config.critic.width = 32
+    config.model.width = 32
     config.critic.width = 64
     config.steps = 3000
     config.optimizer.name = "adam"

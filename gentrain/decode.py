@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from gentrain.models import SequenceModel
+from gentrain.models import SequenceModel, begun, fed, first
 
 
 class Samples(NamedTuple):
@@ -80,19 +80,9 @@ def chooser(name: str, keys: Array, length: int) -> Callable[[Array, Array], Arr
     return lambda logits, positions: draw(logits, jnp.take_along_axis(uniform, positions, axis=1))
 
 
-def fed(chosen, begins: Bool[Array, "batch length"], vocab: int):
-    """The inputs of a model: what was chosen at the position before, and BOS (= vocab) where a sequence begins.
-
-    chosen: tokens (batch, length) int, or weights (batch, length, vocab + 1) that mix tokens.
-    """
-    before = jnp.pad(chosen[:, :-1], ((0, 0), (1, 0), *((0, 0),) * (chosen.ndim - 2)))
-    return _begun(before, begins, vocab)
-
-
-def _begun(before, begins, vocab: int):
-    if before.ndim == begins.ndim:
-        return jnp.where(begins, vocab, before)
-    return jnp.where(begins[..., None], jax.nn.one_hot(vocab, vocab + 1)[None, None, :], before)
+def until(ends: Bool[Array, "batch length"]) -> Bool[Array, "batch length"]:
+    """True up to and including the first end of each row."""
+    return jnp.cumsum(ends, axis=1) - ends == 0
 
 
 def scanned(model: SequenceModel, params, choose: Callable, begins: Bool[Array, "batch length"], context=None):
@@ -107,7 +97,7 @@ def scanned(model: SequenceModel, params, choose: Callable, begins: Bool[Array, 
     def advance(carry, now):
         cache, before = carry
         position, begin = now
-        cache, logits = model.step(params, cache, _begun(before, begin[:, None], model.vocab)[:, 0])
+        cache, logits = model.step(params, cache, begun(before, begin[:, None], model.vocab)[:, 0])
         chosen = choose(logits[:, None, :], jnp.broadcast_to(position, (batch, 1)))
         return (cache, chosen), (logits, chosen[:, 0])
 
@@ -231,7 +221,7 @@ def sample_parallel(
     """
     batch = keys.shape[0]
     own = chooser(draw, keys, length)
-    begins = jnp.broadcast_to(jnp.arange(length)[None, :] == 0, (batch, length))
+    begins = first(batch, length)
     ends = lambda tokens: jnp.zeros_like(begins) if end is None else tokens == end
     found = fixed_point(
         model,
@@ -247,7 +237,7 @@ def sample_parallel(
     )
     logits = law(model.apply(params, fed(found.tokens, begins, model.vocab), context))
     log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), found.tokens[..., None], axis=-1)[..., 0]
-    mask = jnp.cumsum(ends(found.tokens), axis=1) - ends(found.tokens) == 0
+    mask = until(ends(found.tokens))
     return Samples(jnp.where(mask, found.tokens, 0), mask, jnp.where(mask, log_prob, 0.0))
 
 

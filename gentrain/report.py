@@ -164,8 +164,9 @@ def compare(config: ConfigDict, workdir: Path, names: list[str]) -> Path:
         drawn.append(plotted / f"{figure}.png")
         figures[figure] = plugins.load("figures", figure).draw(results, drawn[-1])
     asked, curves = len(drawn), [column for column in best if not SAME_IN_OTHER_UNITS.search(column)]
+    records = {name: metrics.read_jsonl(workdir / name / "metrics.jsonl") for name in names if curves}
     for column in curves:
-        series = {name: _series(metrics.read_jsonl(workdir / name / "metrics.jsonl"), column) for name in names}
+        series = {name: _series(lines, column) for name, lines in records.items()}
         if lines := {name: line for name, line in series.items() if len(line[0]) > 2}:
             drawn.append(plotted / f"{re.sub(r'[^a-z0-9]+', '_', column)}.png")
             plots.curves(lines, drawn[-1], title=column, unit="")

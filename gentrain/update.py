@@ -122,7 +122,7 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
         weight = sums["loss"].weight
         grads = jax.tree.map(lambda g: g / jnp.where(weight > 0, weight, 1).astype(g.dtype), grads)
         own, opt_state, rate = state.params[player], state.opt_state[player], learning_rate(state.step)
-        rate = rate * config.optimizer.critic_scale if player == "critic" else rate
+        rate = rate * config.optimizer.critic_scale if player != "generator" else rate
         updates, new_opt_state = tx.update(grads, opt_state, own)
         updates = jax.tree.map(lambda u: (rate * u).astype(u.dtype), updates)
         norm, skipped = optax.tree.norm(grads), state.skipped[player]

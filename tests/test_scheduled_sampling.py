@@ -178,7 +178,7 @@ def test_exact_and_enough_passes_are_sequential_token_for_token(config, spec, mo
     config.model.name, batch = model, batch_of(spec)
     found = {}
     modes = (("sequential", 0), ("exact", 0), ("exact", 5), ("passes:11", 0))
-    for mode, window in modes if model == "transformer" else modes[::3]:
+    for mode, window in modes if model == "transformer" else (*modes[:2], *modes[3:]):
         built, params = objective(config, spec, mode=mode, window=window, draw=draw, keep_true=keep_true)
         found[mode, window] = run(built, params, batch)
     (total, (_, inputs)), gradient = found.pop(("sequential", 0))

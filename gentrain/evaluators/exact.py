@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from gentrain import decode, divergences, models, schedules, worlds
 from gentrain.data import Data
+from gentrain.errors import ConfigError
 from gentrain.worlds.support import Support, support
 
 PRIORS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # where normalised JS is told, besides its ends
@@ -87,14 +88,18 @@ def build(config: ConfigDict, model, data: Data, mesh):
 
 
 def scheduled_sampling(config: ConfigDict, world: worlds.World) -> np.ndarray | None:
-    """Where the run ends by theory; None for other objectives, and where none is known in closed form."""
+    """Where the run ends by theory; None for other objectives, where none is known in closed form, and in worlds of
+    too many prefixes for its recursion."""
     options, coin = config.objective, "parallel" if config.objective.mode == "passes:1" else config.objective.coin
     known = options.mode in ("sequential", "exact") or (options.mode, options.coin) == ("passes:1", "token")
     if options.name != "scheduled_sampling" or options.feed != "sample" or not known:
         return None
     assert isinstance(world, worlds.SequenceWorld)
     last = float(schedules.keep_true(options)(config.steps))
-    return worlds.scheduled_sampling_fixed_point(world, last, coin, options.label)
+    try:
+        return worlds.scheduled_sampling_fixed_point(world, last, coin, options.label)
+    except ConfigError:
+        return None
 
 
 def minimiser(config: ConfigDict, world: worlds.World) -> np.ndarray | None:

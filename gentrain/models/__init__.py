@@ -92,8 +92,7 @@ def prefix_critic(model: SequenceModel) -> Critic:
 
     def apply(params, examples, context=None, keys=None):
         weights = examples if examples.ndim == 3 else jax.nn.one_hot(examples, model.vocab + 1)
-        before = jnp.pad(weights[:, :-1], ((0, 0), (1, 0), (0, 0))).at[:, 0, model.vocab].set(1)
-        inputs = before if examples.ndim == 3 else shift_right(examples, model.vocab, None)
+        inputs = fed(examples, first(*examples.shape[:2]), model.vocab)
         terms = model.apply(params, inputs, context, keys) * weights[:, :, : model.vocab]
         return jnp.cumsum(jnp.sum(terms, axis=-1), axis=1)
 
@@ -108,6 +107,27 @@ def shift_right(tokens, vocab: int, end: int | None):
     """
     inputs = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=vocab)
     return inputs if end is None else jnp.where(inputs == end, vocab, inputs)
+
+
+def first(batch: int, length: int):
+    """Where rows of one sequence each begin: (batch, length) bool."""
+    return jnp.broadcast_to(jnp.arange(length)[None, :] == 0, (batch, length))
+
+
+def fed(chosen, begins, vocab: int):
+    """The inputs of a model: what was chosen at the position before, and BOS (= vocab) where a sequence begins.
+
+    chosen: tokens (batch, length) int, or weights (batch, length, vocab + 1) that mix tokens; begins (batch, length).
+    """
+    before = jnp.pad(chosen[:, :-1], ((0, 0), (1, 0), *((0, 0),) * (chosen.ndim - 2)))
+    return begun(before, begins, vocab)
+
+
+def begun(before, begins, vocab: int):
+    """What came before each position, tokens or weights, with BOS in its place where a sequence begins."""
+    if before.ndim == begins.ndim:
+        return jnp.where(begins, vocab, before)
+    return jnp.where(begins[..., None], jax.nn.one_hot(vocab, vocab + 1)[None, None, :], before)
 
 
 def example_keys(key, row):

@@ -14,6 +14,7 @@ from gentrain.errors import ConfigError
 from gentrain.losses import critic_nll, generator_loss, masked_sum, token_nll
 from gentrain.metrics import Sum
 
+NEVER = -1  # no token ends a sequence
 FAKES, ROLLOUTS = 2**32 - 1, 2**32 - 2  # apart from the keys of dropout, which are of rows
 
 
@@ -58,8 +59,9 @@ class Adversarial:
         if player == "critic":
             return self.critic_loss(params, batch, key)
         total, extra = self.generator_loss(params, carry, batch, key)
-        weight = schedules.between(self.options.likelihood_weight, self.options.likelihood_final, self.steps)(step)
-        if self.options.likelihood_weight or self.options.likelihood_final:
+        first, final = self.options.likelihood_weight, self.options.likelihood_final
+        if first or final:
+            weight = schedules.between(first, final, self.steps)(step)
             nll = self.nll(params["generator"], batch, models.example_keys(key, batch["row"]))
             extra["nll"] = Sum(nll.sum(), jnp.sum(batch["mask"]).astype(jnp.float32))
             total = Sum(total.total + weight * extra["nll"].total, total.weight)
@@ -70,7 +72,7 @@ class Adversarial:
     def critic_loss(self, params, batch, key):
         options, pi = self.options, self.options.real_prior
         fake = jax.lax.stop_gradient(self.fakes(params["generator"], batch, jax.random.fold_in(key, FAKES)))
-        real = Examples(batch["points"], batch["mask"][:, None]) if "points" in batch else self.tokens(batch)
+        real = reals(batch)
         keys = models.example_keys(key, batch["row"])
         each_real, each_fake = (self.logits(params["critic"], each, batch, keys) for each in (real, fake))
         whole_real, whole_fake = last(each_real, real.mask), last(each_fake, fake.mask)
@@ -113,9 +115,6 @@ class Adversarial:
 
     # --- Generator --------------------------------------------------------------------------------------------------
 
-    def tokens(self, batch):
-        return Examples(batch["tokens"], batch["mask"])
-
     def fakes(self, params, batch, key) -> Examples:
         """As many examples of the generator as the batch has rows, from keys of those rows."""
         keys, context = models.example_keys(key, batch["row"]), batch.get("context")
@@ -126,7 +125,7 @@ class Adversarial:
         if self.options.estimator == "score":
             drawn = decode.sample(self.model, params, keys, length, end=self.end, context=context)
             return Examples(drawn.tokens, drawn.mask)
-        begins = jnp.broadcast_to(jnp.arange(length)[None, :] == 0, batch["tokens"].shape)
+        begins = models.first(*batch["tokens"].shape)
         hard = self.options.estimator == "straight_through"
 
         def choose(logits, positions):
@@ -137,9 +136,9 @@ class Adversarial:
             return jnp.pad(soft, ((0, 0), (0, 0), (0, 1)))
 
         weights = decode.scanned(self.model, params, choose, begins, context)[1]
-        ended = jnp.cumsum(jnp.argmax(weights, axis=-1) == (-1 if self.end is None else self.end), axis=1)
-        mask = jnp.pad(ended[:, :-1], ((0, 0), (1, 0))) == 0
-        return Examples(weights, mask)
+        return Examples(
+            weights, decode.until(jnp.argmax(weights, axis=-1) == (NEVER if self.end is None else self.end))
+        )
 
     def generator_loss(self, params, carry, batch, key):
         options = self.options
@@ -149,7 +148,7 @@ class Adversarial:
         logits = last(self.logits(params["critic"], fakes, batch), fakes.mask)
         real = None
         if options.generator_loss == "relativistic":
-            own = Examples(batch["points"], batch["mask"][:, None]) if "points" in batch else self.tokens(batch)
+            own = reals(batch)
             real = last(self.logits(params["critic"], own, batch), own.mask)
         cost = costs(options.generator_loss, logits, options.real_prior, real)
         there = batch["mask"].reshape(len(logits), -1)[:, 0]
@@ -216,13 +215,12 @@ class Adversarial:
 
         def after(t):
             own = decode.chooser("inverse_cdf", jax.vmap(jax.random.fold_in, (0, None))(keys, t), length)
-            begins = jnp.broadcast_to(jnp.arange(length)[None, :] == 0, fixed.shape)
+            begins = models.first(*fixed.shape)
             choose = lambda logits, positions: jnp.where(
                 positions <= t, jnp.take_along_axis(fixed, positions, axis=1), own(logits, positions)
             )
             tokens = decode.scanned(model, params["generator"], choose, begins, context)[1]
-            ends = jnp.zeros_like(begins) if self.end is None else tokens == self.end
-            mask = jnp.cumsum(ends, axis=1) - ends == 0
+            mask = decode.until(tokens == (NEVER if self.end is None else self.end))
             drawn = Examples(jnp.where(mask, tokens, 0), mask)
             logits = self.logits(params["critic"], drawn, batch | ({"context": context} if context is not None else {}))
             return reward(last(logits, mask)).reshape(rows, count).mean(1)
@@ -245,6 +243,10 @@ class Adversarial:
         decay = self.options.baseline_decay
         mean = reward.total / jnp.maximum(reward.weight, 1)
         return {"baseline": decay * carry["baseline"] + (1 - decay) * mean}
+
+
+def reals(batch) -> Examples:
+    return Examples(batch.get("points", batch.get("tokens")), batch["mask"].reshape(len(batch["row"]), -1))
 
 
 def last(logits, mask):

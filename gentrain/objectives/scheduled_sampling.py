@@ -54,10 +54,10 @@ class ScheduledSampling:
         context = batch.get("context")
         if self.options.mode == "sequential" and self.model.extend is None and not self.dropout:
             logits, chosen = decode.scanned(self.model, own, choose, begins, context)
-            inputs = decode.fed(chosen, begins, self.model.vocab)
+            inputs = models.fed(chosen, begins, self.model.vocab)
         else:
             chosen, found = self.chosen(own, choose, tokens, keep, begins, context)
-            inputs, extra = decode.fed(chosen, begins, self.model.vocab), extra | found
+            inputs, extra = models.fed(chosen, begins, self.model.vocab), extra | found
             logits = self.model.apply(own, inputs, context, models.example_keys(key, batch["row"]))
         return masked_sum(self.scored(logits, tokens, inputs), mask), extra
 
@@ -99,7 +99,7 @@ class ScheduledSampling:
         if options.feed in ("soft_argmax", "gumbel_softmax"):
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, :], tokens.shape)
             again = lambda mixed: choose(
-                model.apply(params, decode.fed(mixed, begins, model.vocab), context), positions
+                model.apply(params, models.fed(mixed, begins, model.vocab), context), positions
             )
             true = jax.nn.one_hot(tokens, model.vocab + 1)
             return jax.lax.scan(lambda mixed, _: (again(mixed), None), true, length=rounds)[0], {}

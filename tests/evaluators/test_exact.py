@@ -71,6 +71,14 @@ def test_a_fixed_point_is_that_of_the_run_or_unknown(config, options, arguments)
         assert np.array_equal(found, worlds.scheduled_sampling_fixed_point(world, 0.5, **arguments))
 
 
+def test_a_world_of_too_many_prefixes_for_the_recursion_has_no_known_end(config):
+    config.objective.name, config.world.vocab, config.world.length = "scheduled_sampling", 10, 5
+    world = worlds.build("table", config.world)
+    with pytest.raises(ConfigError, match="too many"):
+        worlds.scheduled_sampling_fixed_point(world, 0.5)
+    assert exact.scheduled_sampling(config, world) is None
+
+
 def test_a_gaussian_in_its_own_world_and_beside_it(config):
     config.data.name, config.world.covariance, config.world.held_out = (
         "world:gaussian",
