@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from gentrain.models import SequenceModel, begun, fed, first
+from gentrain import models
+from gentrain.data import Spec
+from gentrain.models import Sampler, SequenceModel, begun, fed, first
 
 
 class Samples(NamedTuple):
@@ -201,6 +203,13 @@ def sample(
     )
     _, drawn = jax.lax.scan(advance, start, jnp.arange(length))
     return Samples(*(jnp.swapaxes(field, 0, 1) for field in drawn))
+
+
+def pictures(model: SequenceModel | Sampler, params, keys: Array, spec: Spec, context=None) -> Float[Array, "n h w c"]:
+    """One image for each key, in [-1, 1], from a model of either kind: pixel by pixel, or all of it at once."""
+    if isinstance(model, SequenceModel):
+        return models.pictures(sample(model, params, keys, spec.length, context=context).tokens, spec)
+    return model.sample(params, keys, context)
 
 
 def sample_parallel(

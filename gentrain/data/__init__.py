@@ -31,6 +31,7 @@ class Spec(NamedTuple):
     without its end -> str for text, uint8 (height, width, channels) for images. context_vocab: 0, or the number of
     symbols of batch['context'], of which each row has context_shape: (1,) a class label, (n,) symbols, (height, width,
     channels) a picture (256 values). decode_context: one row's context -> str, or uint8 (height, width, channels).
+    shape: (height, width, channels) of images, () of the rest.
     """
 
     vocab: int
@@ -41,6 +42,7 @@ class Spec(NamedTuple):
     context_vocab: int = 0
     context_shape: tuple[int, ...] = (1,)
     decode_context: Callable[[np.ndarray], Any] = str
+    shape: tuple[int, ...] = ()
 
 
 class Source(Protocol):
@@ -284,7 +286,7 @@ def images(names: list[str], raw: list[Corpus], data: Any, workdir: Path | None)
         values = np.minimum(np.asarray(tokens), vocab - 1) * (255 / (vocab - 1))
         return np.round(values).astype(np.uint8).reshape(shape)
 
-    return corpora, Spec(vocab, math.prod(shape), None, "image", decode)
+    return corpora, Spec(vocab, math.prod(shape), None, "image", decode, shape=shape)
 
 
 def quantise(raw: Corpus, levels: int) -> Corpus:

@@ -1,6 +1,7 @@
 """Models: pure functions from parameters to outputs. The only rooms that know Flax; one file each, found by its name.
 
-A model file has `build(config.model, spec) -> SequenceModel`.
+A model file has `build(config.model, spec) -> SequenceModel`, Sampler or DensityModel; one that can also judge has
+`critic(config.critic, spec) -> Critic`.
 """
 
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from gentrain.data import Spec
 
 Params = Any  # nested dict of arrays
 Cache = Any  # pytree of arrays, first dimension = batch
@@ -51,8 +54,8 @@ class SequenceModel(NamedTuple):
 class Sampler(NamedTuple):
     """A law of points or images that is known by its samples alone, as pure functions over a nested dict of arrays.
 
-    init(key) -> params; sample(params, keys (n,), context=None) -> examples (n, …) float32, each a function of its own
-    key, differentiable in params.
+    init(key) -> params; sample(params, keys (n,), context=None) -> examples float32, each a function of its own key (and
+    row of context), differentiable in params: points (n, d), or pictures (n, height, width, channels) in [-1, 1].
     """
 
     init: Callable[..., Params]
@@ -71,8 +74,8 @@ class Critic(NamedTuple):
     """What tells real examples from generated ones, as an estimate of log P/Q.
 
     init(key) -> params, at which the estimate is 0; apply(params, examples, context=None, keys=None) -> (n, prefixes):
-    of the whole example alone (prefixes = 1), or of each prefix of a sequence, after 1, 2, … tokens. keys (n,) switch
-    dropout on.
+    of the whole example alone (prefixes = 1), or of each prefix of a sequence, after 1, 2, … tokens. Examples are those
+    of a Sampler, or tokens (n, length), or weights of them. keys (n,) switch dropout on.
     """
 
     init: Callable[..., Params]
@@ -133,6 +136,11 @@ def begun(before, begins, vocab: int):
 def example_keys(key, row):
     """A key for each example, which depends on its row in the global batch alone: (batch,) int -> (batch,) keys."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, row)
+
+
+def pictures(tokens, spec: Spec):
+    """Images as numbers in [-1, 1]: tokens (n, length) of 0..vocab-1 -> (n, height, width, channels) float32."""
+    return (2 * tokens.astype(jnp.float32) / (spec.vocab - 1) - 1).reshape(-1, *spec.shape)
 
 
 def log_prob(model: SequenceModel | DensityModel, params: Params, examples):
