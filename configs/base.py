@@ -99,7 +99,9 @@ def get_config() -> ConfigDict:
     config.objective = ConfigDict()
     config.objective.name = "likelihood"  # a file of gentrain/objectives
     config.objective.real_prior = 0.5  # pi, the weight on the data: towards 0 KL[P||Q], towards 1 KL[Q||P]
-    config.objective.label_smoothing = 0.0  # weight of the uniform law in the target
+    # Weight of the uniform law in the target; adversarial: of "generated" in the target of real examples, which moves D
+    # away from its optimum.
+    config.objective.label_smoothing = 0.0
     config.objective.z_loss = 0.0  # weight of log(normaliser)^2, which keeps logits from drifting
     # scheduled_sampling: the probability of feeding the true token (1 = likelihood, 0 = always sampling), by step i,
     # k being keep_k: 'constant', 'linear' k - keep_slope*i, 'exponential' k^i, 'inverse_sigmoid' k / (k + exp(i/k))
@@ -128,8 +130,16 @@ def get_config() -> ConfigDict:
     config.objective.generator_loss = "js"
     config.objective.critic_steps = 1  # moves of the critic a step, each on new samples of the generator
     config.objective.prefixes = "all"  # of sequences: the critic learns on 'all' prefixes (where it has them) or 'last'
-    config.objective.r1 = 0.0  # weight of the critic's squared slope at real examples; moves D away from its optimum
+    # What the critic sees of a batch: all its data and as many samples, with 'weights' pi and 1 - pi, or 'counts': data
+    # in pi of its rows and samples in the rest.
+    config.objective.allocation = "weights"
+    # All of these move D away from its optimum, and so the generator from the divergence that it is said to descend:
+    config.objective.r1 = 0.0  # adds r1 / 2 of the critic's mean squared slope at real examples
     config.objective.r2 = 0.0  # and at generated ones
+    config.objective.spectral_norm = False  # divides the critic's matrices by their largest singular value
+    # What pictures, data and samples alike, go through before the critic: 'flip', 'shift', 'cutout', 'brightness',
+    # 'contrast' (gentrain/augment.py); for small data.
+    config.objective.augment = ()
     # How sequences are differentiated: 'score' (unbiased), 'straight_through' or 'gumbel_softmax' (biased).
     config.objective.estimator = "score"
     config.objective.temperature = 1.0  # of the mixtures of straight_through and gumbel_softmax

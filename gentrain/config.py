@@ -44,6 +44,7 @@ CHOICES = {
     "objective.label": ("true", "expert"),
     "objective.generator_loss": ("js", "reverse_kl", "forward_kl", "non_saturating", "hinge", "relativistic"),
     "objective.prefixes": ("all", "last"),
+    "objective.allocation": ("weights", "counts"),
     "objective.estimator": ("score", "straight_through", "gumbel_softmax"),
     "objective.reward": ("sequence", "dense", "discounted", "rollouts"),
     "objective.baseline": ("leave_one_out", "moving_average", "none"),
@@ -290,6 +291,12 @@ def _validate_adversarial(config: ConfigDict) -> None:
         options.entropy_weight,
         "0: only estimator='score' of sequences knows the entropy",
     )
+    paired = options.generator_loss == "relativistic" and options.allocation == "counts"
+    _check(
+        not paired, "objective.allocation", "counts", "'weights' with generator_loss='relativistic', which has pairs"
+    )
+    matrices = config.critic.name not in ("tabular", "factorised", "gaussian")
+    _check(matrices or not options.spectral_norm, "objective.spectral_norm", True, "a critic with matrices, as mlp")
     tokens = scored and (options.r1 or options.r2)
     _check(not tokens, "objective.r1, r2", (options.r1, options.r2), "0: tokens of estimator='score' have no slope")
 

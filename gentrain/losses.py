@@ -52,7 +52,10 @@ def cross_entropy(
 
 
 def critic_nll(
-    real_logits: Float[Array, "real ..."], fake_logits: Float[Array, "fake ..."], real_prior: float | Float[Array, ""]
+    real_logits: Float[Array, "real ..."],
+    fake_logits: Float[Array, "fake ..."],
+    real_prior: float | Float[Array, ""],
+    label_smoothing: float = 0.0,
 ) -> tuple[Float[Array, "real ..."], Float[Array, "fake ..."]]:
     """Negative log-likelihood of "real or fake?", weighted so that its mean over the two batches, taken together, is
 
@@ -60,12 +63,15 @@ def critic_nll(
 
     The weights are pi n / n_real and (1 - pi) n / n_fake, n = n_real + n_fake: 2 pi and 2 (1 - pi) for equal halves, 1
     for batches in the ratio of the prior. The optimal critic has logit log(pi / (1 - pi)) + log P/Q, where the mean is
-    H2(pi) - JS_pi[P||Q], H2 the entropy of the prior (Huszár, 2015; Mohamed and Lakshminarayanan, 2016).
+    H2(pi) - JS_pi[P||Q], H2 the entropy of the prior (Huszár, 2015; Mohamed and Lakshminarayanan, 2016). With label
+    smoothing s the target of real examples is 1 - s (Salimans et al., 2016), and the optimum
+    D = (1 - s) pi P / (pi P + (1 - pi) Q).
     """
     n_real, n_fake = real_logits.shape[0], fake_logits.shape[0]
     n = n_real + n_fake
     real_weight, fake_weight = real_prior * n / max(n_real, 1), (1 - real_prior) * n / max(n_fake, 1)
-    return real_weight * jax.nn.softplus(-real_logits), fake_weight * jax.nn.softplus(fake_logits)
+    real = jax.nn.softplus(-real_logits) + label_smoothing * real_logits  # softplus(l) = softplus(-l) + l
+    return real_weight * real, fake_weight * jax.nn.softplus(fake_logits)
 
 
 def generator_loss(logits: Float[Array, "..."], name: str, real_prior: float | Float[Array, ""]) -> Float[Array, "..."]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain import data, metrics, plots, plugins, process, report, sharding
+from gentrain import data, health, metrics, plots, plugins, process, report, sharding
 from gentrain import program as programs
 from gentrain.checkpoint import Checkpoints, restore_params
 from gentrain.config import check_same_run, resolved
@@ -188,7 +188,7 @@ def loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.St
     batches = data.prefetch(make, first, config.steps, config.data.prefetch)
     out.progress(first, config.steps)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(run.program.state.params["generator"]))
-    meter, step = metrics.Meter(f"{run.program.objective.players[-1]}/loss", parameters), first
+    meter, alarms, step = metrics.Meter(f"{run.program.objective.players[-1]}/loss", parameters), health.Alarms(), first
     with closing(batches), stop.deferred():
         while True:
             stopping, last, logged = stop.at(step), step >= config.steps, step % config.log.every_steps == 0
@@ -217,8 +217,11 @@ def loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.St
             out.advance()
             if step % config.log.every_steps == 0 or step == config.steps:
                 values = meter.read()
-                out.scalars(step, values)
+                raised, lines = alarms.read(values)
+                out.scalars(step, values | raised)
                 out.log(step, headline(run, values))
+                for line in lines:
+                    out.say(f"step {step:,}: {line}")
                 out.status("training", step)
                 check_finite(run, state, step)
                 meter.reset()

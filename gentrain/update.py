@@ -151,7 +151,7 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
         good = jnp.all(
             jnp.stack([moves[f"{player}/skipped"].total == 0 for player in dict.fromkeys(objective.players)])
         )
-        remembered = objective.remember(state.carry, moves)
+        remembered = objective.remember(state.carry, moves, state.params)
         decay = training.ema_decay
         average = lambda e, p: (decay * e + (1 - decay) * p).astype(e.dtype)
         ema = jax.tree.map(average, state.ema, state.params) if state.ema else {}

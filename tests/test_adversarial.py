@@ -64,7 +64,9 @@ def estimates(config, rounds=ROUNDS):
     @jax.jit
     def gradient(key):
         def loss(own):
-            total, _ = built.loss("generator", {"generator": own, "critic": critic}, {"baseline": 0.9}, batch, key, 0)
+            total, _ = built.loss(
+                "generator", {"generator": own, "critic": critic}, {"baseline": 0.9, "spectral": {}}, batch, key, 0
+            )
             return total.total / total.weight
 
         return jax.grad(loss)(own)["table"]
@@ -128,7 +130,7 @@ def test_gradients_through_mixtures_point_the_right_way_but_are_biased(estimator
     @jax.jit
     def gradient(key):
         def loss(own):
-            total, _ = built.loss("generator", {"generator": own, "critic": {}}, {}, batch, key, 0)
+            total, _ = built.loss("generator", {"generator": own, "critic": {}}, {"spectral": {}}, batch, key, 0)
             return total.total / total.weight
 
         return jax.grad(loss)(own)["table"]
@@ -158,7 +160,7 @@ def test_points_are_differentiated_through(name, pi):
     @jax.jit
     def gradient(key):
         def loss(own):
-            total, _ = built.loss("generator", {"generator": own, "critic": {}}, {}, batch, key, 0)
+            total, _ = built.loss("generator", {"generator": own, "critic": {}}, {"spectral": {}}, batch, key, 0)
             return total.total / total.weight
 
         return jnp.concatenate([x.ravel() for x in jax.tree.leaves(jax.grad(loss)(own))])
@@ -217,7 +219,11 @@ def test_the_reported_bound_and_calibration_are_those_of_the_laws():
     config = settings(real_prior=pi)
     built, own, critic = optimal(config)
     random, told = np.random.default_rng(5), []
-    loss = jax.jit(lambda batch, key: built.loss("critic", {"generator": own, "critic": critic}, {}, batch, key, 0)[1])
+    loss = jax.jit(
+        lambda batch, key: built.loss("critic", {"generator": own, "critic": critic}, {"spectral": {}}, batch, key, 0)[
+            1
+        ]
+    )
     for number in range(rounds):
         rows = random.choice(VOCAB**LENGTH, (ROWS,), p=P.ravel())
         batch = {"tokens": jnp.asarray(EVERY[rows]), "mask": jnp.ones((ROWS, LENGTH), bool), "row": jnp.arange(ROWS)}

@@ -106,7 +106,7 @@ class Duel:
         rows = jnp.asarray(batch["tokens"].shape[0], jnp.float32)
         return Sum(error * rows, rows), {"error": Sum(error * rows, rows)}
 
-    def remember(self, carry, metrics):
+    def remember(self, carry, metrics, params):
         return {"seen": carry["seen"] + metrics["generator/error"].weight}
 
 
@@ -182,7 +182,7 @@ class Drawer(Duel):
         drawn, tokens = jax.random.uniform(key), jnp.sum(batch["tokens"] > 0).astype(jnp.float32)
         return Sum(tokens * drawn * params[player]["kernel"], tokens), {"drawn": Sum(drawn, 1.0)}
 
-    def remember(self, carry, metrics):
+    def remember(self, carry, metrics, params):
         return carry
 
 

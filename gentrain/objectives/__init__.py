@@ -33,6 +33,7 @@ class Objective(Protocol):
         """
         ...
 
-    def remember(self, carry: Carry, metrics: dict[str, Sum]) -> Carry:
-        """The carry after a step, from sums over the whole batch; a moving-average baseline, for instance."""
+    def remember(self, carry: Carry, metrics: dict[str, Sum], params: dict[str, Params]) -> Carry:
+        """The carry after a step, from sums over the whole batch and the new parameters; a moving-average baseline, for
+        instance."""
         ...

@@ -8,19 +8,20 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain import decode, models, plugins, schedules
+from gentrain import decode, health, models, plugins, schedules, spectral
+from gentrain.augment import augment
 from gentrain.data import Spec
 from gentrain.errors import ConfigError
 from gentrain.losses import critic_nll, generator_loss, masked_sum, token_nll
 from gentrain.metrics import Sum
 
 NEVER = -1  # no token ends a sequence
-FAKES, ROLLOUTS = 2**32 - 1, 2**32 - 2  # apart from the keys of dropout, which are of rows
+FAKES, ROLLOUTS, SEEN_REAL, SEEN_FAKE = (2**32 - i for i in range(1, 5))  # apart from dropout's keys, of rows
 
 
 class Examples(NamedTuple):
-    """values: points (n, d), tokens (n, length) int, or weights (n, length, vocab + 1) that mix them; mask (n, length):
-    what is there, (n, 1) of points."""
+    """values: points (n, d), pictures (n, height, width, channels), tokens (n, length) int, or weights (n, length,
+    vocab + 1) that mix them; mask (n, length): what is there, (n, 1) of points and pictures."""
 
     values: jax.Array
     mask: jax.Array
@@ -32,20 +33,26 @@ class Adversarial:
     divergence that the critic's logit l = log(pi / (1 - pi)) + log P/Q makes known.
 
     Critic: pi E_P softplus(-l) + (1 - pi) E_Q softplus(l), over every prefix of sequences where it has them. It is
-    H2(pi) - JS_pi[P||Q] at its optimum, so H2(pi) less it (`bound`) is a lower bound on JS_pi.
+    H2(pi) - JS_pi[P||Q] at its optimum, so H2(pi) less it (`bound`) is a lower bound on JS_pi. `calibration` is
+    E_{M_pi} D - pi, 0 at the optimum, and `auc` the probability that a real example has a larger logit than a generated
+    one. Spectral normalisation, label smoothing (of the real class: its optimum has (1 - s) pi P / M_pi in place of
+    pi P / M_pi), dropout, r1, r2 and augmentation all move D from that optimum, and the generator from JS_pi with it.
     Generator, by objective.generator_loss (losses.generator_loss): 'js' JS_pi / (pi (1 - pi)), the dial; 'reverse_kl'
     KL[Q||P] and 'forward_kl' KL[P||Q] (weights normalised over the batch) for every pi; 'non_saturating'
     KL[M_pi||P] / (1 - pi), which turns the dial the wrong way. 'hinge' and 'relativistic' have critics of their own,
     with no class prior to turn.
 
-    Points are differentiated through. Sequences have three estimators: 'score', -E A_t grad log Q(x_t | x_<t) with the
-    rewards of objective.reward and a baseline; 'straight_through' and 'gumbel_softmax', through mixtures of tokens,
-    biased. Huszár (2015); Goodfellow et al. (2014); Mohamed and Lakshminarayanan (2016).
+    Points and pictures are differentiated through. Sequences have three estimators: 'score', -E A_t grad log
+    Q(x_t | x_<t) with the rewards of objective.reward and a baseline; 'straight_through' and 'gumbel_softmax', through
+    mixtures of tokens, biased. With a critic of prefixes, w_t = sigmoid(l_t) is the probability that a prefix is real,
+    and the 'dense' rewards of 'js', log((1 - w_{t-1}) / (1 - w_t)) / pi, are those of the chain rule JS_pi[P||Q] =
+    sum_t E_{M_pi} JS_{w_{t-1}}[P(. | x_<t)||Q(. | x_<t)], summed to the end: unbiased for the whole sequence's JS_pi.
+    Huszár (2015); Goodfellow et al. (2014); Mohamed and Lakshminarayanan (2016).
     """
 
     model: Any  # models.SequenceModel, Sampler or DensityModel
     critic: models.Critic
-    end: int | None
+    spec: Spec
     options: ConfigDict  # config.objective
     steps: int
     players: tuple[str, ...]
@@ -53,9 +60,12 @@ class Adversarial:
 
     def init(self, key, batch):
         params = {"critic": self.critic.init(jax.random.fold_in(key, 1)), "generator": self.model.init(key)}
-        return params, {"baseline": jnp.zeros(())}
+        key = jax.random.fold_in(key, 2)
+        vectors = spectral.start(params["critic"], key) if self.options.spectral_norm else {}
+        return params, {"baseline": jnp.zeros(()), "spectral": vectors}
 
     def loss(self, player, params, carry, batch, key, step):
+        params = params | {"critic": spectral.normalised(params["critic"], carry["spectral"])}
         if player == "critic":
             return self.critic_loss(params, batch, key)
         total, extra = self.generator_loss(params, carry, batch, key)
@@ -71,36 +81,58 @@ class Adversarial:
 
     def critic_loss(self, params, batch, key):
         options, pi = self.options, self.options.real_prior
-        fake = jax.lax.stop_gradient(self.fakes(params["generator"], batch, jax.random.fold_in(key, FAKES)))
-        real = reals(batch)
-        keys = models.example_keys(key, batch["row"])
-        each_real, each_fake = (self.logits(params["critic"], each, batch, keys) for each in (real, fake))
+        of_real, of_fake = self.classes(batch)
+        fake = jax.lax.stop_gradient(self.fakes(params["generator"], of_fake, jax.random.fold_in(key, FAKES)))
+        real, fake = self.seen(self.reals(of_real), of_real, key, SEEN_REAL), self.seen(fake, of_fake, key, SEEN_FAKE)
+        keys = lambda part: models.example_keys(key, part["row"])
+        each_real = self.logits(params["critic"], real, of_real, keys(of_real))
+        each_fake = self.logits(params["critic"], fake, of_fake, keys(of_fake))
         whole_real, whole_fake = last(each_real, real.mask), last(each_fake, fake.mask)
-        there = real.mask[:, 0]  # rows that only fill up a batch are in neither class
+        counted = there(of_real), there(of_fake)
         if options.generator_loss == "hinge":
-            losses, counted = hinge(whole_real, whole_fake, pi), (there, there)
+            losses = hinge(whole_real, whole_fake, pi)
         elif options.generator_loss == "relativistic":
-            losses, counted = (jax.nn.softplus(whole_fake - whole_real), jnp.zeros_like(whole_real)), (there, there)
+            losses = 2 * jax.nn.softplus(whole_fake - whole_real), jnp.zeros_like(whole_real)
         elif options.prefixes == "all" and each_real.shape[1] > 1:
-            losses, counted = critic_nll(each_real, each_fake, pi), (real.mask, fake.mask & there[:, None])
+            losses = critic_nll(each_real, each_fake, pi, options.label_smoothing)
+            counted = real.mask, fake.mask & counted[1][:, None]
         else:
-            losses, counted = critic_nll(whole_real, whole_fake, pi), (there, there)
+            losses = critic_nll(whole_real, whole_fake, pi, options.label_smoothing)
         parts = [masked_sum(values, mask) for values, mask in zip(losses, counted, strict=True)]
         total = Sum(parts[0].total + parts[1].total, parts[0].weight + parts[1].weight)
-        likely_real, likely_fake = jax.nn.sigmoid(whole_real), jax.nn.sigmoid(whole_fake)
-        nll = pi * jax.nn.softplus(-whole_real) + (1 - pi) * jax.nn.softplus(whole_fake)
-        extra = {
-            "bound": masked_sum(entropy(pi) - nll, there),
-            "calibration": masked_sum(pi * likely_real + (1 - pi) * likely_fake - pi, there),
-            "real_probability": masked_sum(likely_real, there),
-            "fake_probability": masked_sum(likely_fake, there),
-        }
-        for name, weight, each in (("r1", options.r1, real), ("r2", options.r2, fake)):
+        extra = judged(whole_real, whole_fake, there(of_real), there(of_fake), pi)
+        if options.generator_loss in ("hinge", "relativistic"):
+            extra = {"auc": extra["auc"]}  # their logits are not log-ratios
+        sides = ("r1", options.r1, real, of_real), ("r2", options.r2, fake, of_fake)
+        for name, weight, each, part in sides:
             if weight:
-                penalty = jnp.sum(jnp.square(self.slopes(params["critic"], each, batch, keys)), axis=-1)
-                extra[name] = masked_sum(penalty, there)
-                total = Sum(total.total + weight * extra[name].total, total.weight)
+                penalty = jnp.sum(jnp.square(self.slopes(params["critic"], each, part, keys(part))), axis=-1)
+                extra[name] = masked_sum(penalty, there(part))
+                share = (len(whole_real) + len(whole_fake)) / (2 * len(penalty))
+                total = Sum(total.total + share * weight * extra[name].total, total.weight)
         return total, extra
+
+    def classes(self, batch):
+        """The rows whose data the critic sees, and those whose samples: all of both, or real_prior of them and the
+        rest."""
+        if self.options.allocation == "weights":
+            return batch, batch
+        rows = len(batch["row"])
+        count = min(max(round(rows * self.options.real_prior), 1), rows - 1)
+        return jax.tree.map(lambda x: x[:count], batch), jax.tree.map(lambda x: x[count:], batch)
+
+    def seen(self, examples: Examples, batch, key, number) -> Examples:
+        """What the critic sees of pictures: each changed at random, data and samples alike."""
+        if not self.options.augment:
+            return examples
+        keys = models.example_keys(jax.random.fold_in(key, number), batch["row"])
+        return Examples(augment(self.options.augment, examples.values, keys), examples.mask)
+
+    def reals(self, batch) -> Examples:
+        if isinstance(self.model, models.SequenceModel):
+            return Examples(batch["tokens"], batch["mask"])
+        values = models.pictures(batch["tokens"], self.spec) if self.spec.shape else batch["points"]
+        return Examples(values, there(batch)[:, None])
 
     def logits(self, critic, examples: Examples, batch, keys=None):
         """l = log(pi / (1 - pi)) + the critic's estimate of log P/Q: (n, prefixes)."""
@@ -123,7 +155,7 @@ class Adversarial:
             return Examples(values, jnp.ones((len(values), 1), bool))
         length = batch["tokens"].shape[1]
         if self.options.estimator == "score":
-            drawn = decode.sample(self.model, params, keys, length, end=self.end, context=context)
+            drawn = decode.sample(self.model, params, keys, length, end=self.spec.end, context=context)
             return Examples(drawn.tokens, drawn.mask)
         begins = models.first(*batch["tokens"].shape)
         hard = self.options.estimator == "straight_through"
@@ -137,7 +169,7 @@ class Adversarial:
 
         weights = decode.scanned(self.model, params, choose, begins, context)[1]
         return Examples(
-            weights, decode.until(jnp.argmax(weights, axis=-1) == (NEVER if self.end is None else self.end))
+            weights, decode.until(jnp.argmax(weights, axis=-1) == (NEVER if self.spec.end is None else self.spec.end))
         )
 
     def generator_loss(self, params, carry, batch, key):
@@ -145,14 +177,14 @@ class Adversarial:
         fakes = self.fakes(params["generator"], batch, jax.random.fold_in(key, FAKES))
         if isinstance(self.model, models.SequenceModel) and options.estimator == "score":
             return self.score(params, carry, fakes, batch, key)
-        logits = last(self.logits(params["critic"], fakes, batch), fakes.mask)
-        real = None
+        real, fake = self.reals(batch), self.seen(fakes, batch, key, SEEN_FAKE)
+        logits, compared = last(self.logits(params["critic"], fake, batch), fake.mask), None
         if options.generator_loss == "relativistic":
-            own = reals(batch)
-            real = last(self.logits(params["critic"], own, batch), own.mask)
-        cost = costs(options.generator_loss, logits, options.real_prior, real)
-        there = batch["mask"].reshape(len(logits), -1)[:, 0]
-        return masked_sum(cost, there), {"logit": masked_sum(logits, there)}
+            real = self.seen(real, batch, key, SEEN_REAL)
+            compared = last(self.logits(params["critic"], real, batch), real.mask)
+        cost = costs(options.generator_loss, logits, options.real_prior, compared)
+        signs = {} if fakes.values.ndim == 3 else health.compare(self.reals(batch).values, fakes.values)
+        return masked_sum(cost, there(batch)), {"logit": masked_sum(logits, there(batch)), **signs}
 
     def score(self, params, carry, fakes: Examples, batch, key):
         """The score-function surrogate: -sum_t A_t log Q(x_t | x_<t) of each sequence."""
@@ -167,16 +199,17 @@ class Adversarial:
         if options.entropy_weight:
             surprise = jnp.flip(jnp.cumsum(jnp.flip(jax.lax.stop_gradient(nll), 1), axis=1), 1)
             advantage = advantage + options.entropy_weight * surprise
-        there, rows = batch["mask"][:, :1], len(nll)
-        advantage = jnp.where(fakes.mask & there, advantage, 0)
+        alive, rows = fakes.mask & there(batch)[:, None], len(nll)
+        advantage = jnp.where(alive, advantage, 0)
         if options.baseline == "leave_one_out":
             others = (advantage.sum(0, keepdims=True) - advantage) / max(rows - 1, 1)
             advantage = jnp.where(fakes.mask, advantage - others, 0)
         elif options.baseline == "moving_average":
             advantage = jnp.where(fakes.mask, advantage - carry["baseline"], 0)
-        total = jnp.sum(jnp.where(there, jax.lax.stop_gradient(advantage) * nll, 0))
-        extra = {"reward": masked_sum(reward, there[:, 0]), "entropy": masked_sum(nll, fakes.mask & there)}
-        return Sum(total, jnp.sum(there).astype(jnp.float32)), extra
+        surrogate = jnp.sum(jnp.where(alive, jax.lax.stop_gradient(advantage) * nll, 0), axis=1)
+        extra = {"reward": masked_sum(reward, there(batch)), "entropy": masked_sum(nll, alive)}
+        extra |= health.compare(self.reals(batch).values, fakes.values)
+        return masked_sum(surrogate, there(batch)), extra
 
     def advantages(self, params, fakes: Examples, batch, key):
         """The reward that is still to come at each token, before any baseline: (n, length), and of each whole: (n,)."""
@@ -220,7 +253,7 @@ class Adversarial:
                 positions <= t, jnp.take_along_axis(fixed, positions, axis=1), own(logits, positions)
             )
             tokens = decode.scanned(model, params["generator"], choose, begins, context)[1]
-            mask = decode.until(tokens == (NEVER if self.end is None else self.end))
+            mask = decode.until(tokens == (NEVER if self.spec.end is None else self.spec.end))
             drawn = Examples(jnp.where(mask, tokens, 0), mask)
             logits = self.logits(params["critic"], drawn, batch | ({"context": context} if context is not None else {}))
             return reward(last(logits, mask)).reshape(rows, count).mean(1)
@@ -231,22 +264,24 @@ class Adversarial:
         """-log Q of the data, nats a token or point, 0 under the mask."""
         if "points" in batch:
             return jnp.where(batch["mask"], -self.model.log_prob(params, batch["points"]), 0)
-        inputs = models.shift_right(batch["tokens"], self.model.vocab, self.end)
+        inputs = models.shift_right(batch["tokens"], self.model.vocab, self.spec.end)
         nll = token_nll(self.model.apply(params, inputs, batch.get("context"), keys), batch["tokens"])[0]
         return jnp.where(batch["mask"], nll, 0)
 
-    def remember(self, carry, metrics):
-        """The moving average of rewards."""
+    def remember(self, carry, metrics, params):
+        """The moving average of rewards, and the vectors of spectral normalisation, a round for each critic step."""
+        vectors = spectral.refreshed(params["critic"], carry["spectral"], self.options.critic_steps)
         if "generator/reward" not in metrics:
-            return carry
+            return carry | {"spectral": vectors}
         reward = metrics["generator/reward"]
         decay = self.options.baseline_decay
         mean = reward.total / jnp.maximum(reward.weight, 1)
-        return {"baseline": decay * carry["baseline"] + (1 - decay) * mean}
+        return {"baseline": decay * carry["baseline"] + (1 - decay) * mean, "spectral": vectors}
 
 
-def reals(batch) -> Examples:
-    return Examples(batch.get("points", batch.get("tokens")), batch["mask"].reshape(len(batch["row"]), -1))
+def there(batch):
+    """(n,) bool: rows that only fill up a batch are in neither class."""
+    return batch["mask"].reshape(len(batch["row"]), -1)[:, 0]
 
 
 def last(logits, mask):
@@ -260,6 +295,29 @@ def last(logits, mask):
 def entropy(pi: float) -> float:
     """H2(pi), nats."""
     return -pi * math.log(pi) - (1 - pi) * math.log(1 - pi)
+
+
+def judged(real, fake, real_there, fake_there, pi: float) -> dict[str, Sum]:
+    """How well a critic knows its classes, from its logits on whole examples of both."""
+    n = len(real) + len(fake)
+    weights = pi * n / len(real), (1 - pi) * n / len(fake)
+    rows = jnp.sum(real_there) + jnp.sum(fake_there)
+
+    def over_classes(ours, theirs):  # the mean is pi E_P ours + (1 - pi) E_Q theirs
+        parts = masked_sum(weights[0] * ours, real_there), masked_sum(weights[1] * theirs, fake_there)
+        return Sum(parts[0].total + parts[1].total, rows.astype(jnp.float32))
+
+    nll = over_classes(jax.nn.softplus(-real), jax.nn.softplus(fake))
+    likely_real, likely_fake = jax.nn.sigmoid(real), jax.nn.sigmoid(fake)
+    likely = over_classes(likely_real, likely_fake)
+    ordered = (real[:, None] > fake[None, :]) + 0.5 * (real[:, None] == fake[None, :])
+    return {
+        "bound": Sum(entropy(pi) * nll.weight - nll.total, nll.weight),
+        "calibration": Sum(likely.total - pi * likely.weight, likely.weight),
+        "real_probability": masked_sum(likely_real, real_there),
+        "fake_probability": masked_sum(likely_fake, fake_there),
+        "auc": masked_sum(ordered, real_there[:, None] & fake_there[None, :]),
+    }
 
 
 def hinge(real, fake, pi: float):
@@ -290,8 +348,10 @@ def build(config: ConfigDict, spec: Spec) -> Adversarial:
             f"objective.reward={options.reward!r} needs a critic of prefixes, and critic.name={config.critic.name!r}"
             " sees whole sequences: take lstm, transformer or tabular, or reward='sequence'"
         )
+    if sequences and options.augment:
+        raise ConfigError(f"objective.augment changes pictures, and model.name={config.model.name!r} makes sequences")
     if not hasattr(model, "log_prob") and not sequences and (options.likelihood_weight or options.likelihood_final):
         raise ConfigError(f"objective.likelihood_weight needs a density, and model.name={config.model.name!r} has none")
     alone = options.generator_loss != "forward_kl" and not (sequences and options.baseline == "leave_one_out")
     players = ("critic",) * options.critic_steps + ("generator",)
-    return Adversarial(model, critic, spec.end, options, config.steps, players, alone)
+    return Adversarial(model, critic, spec, options, config.steps, players, alone)

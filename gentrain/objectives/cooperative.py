@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain import decode, models, plugins
+from gentrain import decode, health, models, plugins
 from gentrain.data import Spec
 from gentrain.errors import ConfigError
 from gentrain.losses import masked_sum, token_nll
@@ -61,9 +61,10 @@ class Cooperative:
         apart = jnp.sum(jnp.exp(log_q) * (log_q - log_m), axis=-1)
         entropy = -jnp.sum(jnp.exp(log_q) * log_q, axis=-1)
         alive = drawn.mask & there
-        return masked_sum(apart, alive), {"entropy": masked_sum(entropy, alive)}
+        signs = health.compare(batch["tokens"], drawn.tokens)
+        return masked_sum(apart, alive), {"entropy": masked_sum(entropy, alive), **signs}
 
-    def remember(self, carry, metrics):
+    def remember(self, carry, metrics, params):
         return carry
 
 

@@ -39,7 +39,7 @@ class Divergence:
         one = jnp.ones(())
         return Sum(value, one), {"divergence": Sum(value, one)}
 
-    def remember(self, carry, metrics):
+    def remember(self, carry, metrics, params):
         return carry
 
 

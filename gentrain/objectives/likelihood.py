@@ -36,7 +36,7 @@ class Likelihood:
         loss, nll = smoothed_nll(logits, batch["tokens"], self.label_smoothing, self.z_loss)
         return masked_sum(loss, batch["mask"]), {"nll": masked_sum(nll, batch["mask"])}
 
-    def remember(self, carry, metrics):
+    def remember(self, carry, metrics, params):
         return carry
 
 

@@ -129,7 +129,7 @@ class ScheduledSampling:
             return cross_entropy(self.expert(inputs), logits)
         return smoothed_nll(logits, tokens, self.options.label_smoothing, self.options.z_loss)[0]
 
-    def remember(self, carry, metrics):
+    def remember(self, carry, metrics, params):
         return carry
 
 

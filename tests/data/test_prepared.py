@@ -110,7 +110,9 @@ def test_a_text_set_is_read_without_tensorflow(toys, tmp_path):
 def test_an_image_set_is_read_without_tensorflow(toys):
     toys.data.name, toys.data.conditional, toys.data.valid_fraction = "tfds:toy_image", True, 0.2
     found = data.build(toys, None)
-    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(256, 18, None, "image", None, 2, shape=(2, 3, 3))
+    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(
+        256, 18, None, "image", None, 2, shape=(2, 3, 3)
+    )
     assert [len(found.split(split).documents[1]) - 1 for split in corpus.SPLITS] == [16, 4, 4]
     batch = found.train.batch(0)
     np.testing.assert_array_equal(batch["tokens"][:, 0] % 2, batch["context"][:, 0])

@@ -230,7 +230,9 @@ def test_a_package_that_cannot_be_fetched_says_what_to_run(cache, monkeypatch):
 def test_digits(config):
     config.data.name, config.data.batch_size, config.data.conditional = "digits", 16, True
     found = data.build(config, None)
-    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(17, 64, None, "image", None, 10, shape=(8, 8, 1))
+    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(
+        17, 64, None, "image", None, 10, shape=(8, 8, 1)
+    )
     assert sum(len(found.split(split).documents[1]) - 1 for split in corpus.SPLITS) == 1797
     batch = found.train.batch(0)
     assert batch["mask"].all()
@@ -276,7 +278,9 @@ def test_mnist5k(config, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "package", lambda pin: tmp_path)
     config.data.name, config.data.conditional = "mnist5k", True
     found = data.build(config, None)
-    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(256, 784, None, "image", None, 10, shape=(28, 28, 1))
+    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(
+        256, 784, None, "image", None, 10, shape=(28, 28, 1)
+    )
     assert found.spec.decode_context(np.array([3])) == "3"
     seen = {split: pictures_of(found, split) for split in corpus.SPLITS}
     assert sum(map(len, seen.values())) == 200
@@ -307,7 +311,9 @@ def clothes(config, tmp_path, monkeypatch):
 
 def test_fashion_that_is_installed(clothes):
     found = data.build(clothes, None)
-    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(256, 784, None, "image", None, 10, shape=(28, 28, 1))
+    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(
+        256, 784, None, "image", None, 10, shape=(28, 28, 1)
+    )
     seen = {split: pictures_of(found, split) for split in corpus.SPLITS}
     assert [[int(image[0, 0]) for _, image in seen[split]] for split in corpus.SPLITS] == [
         [0, 1, 2, 3, 4, 5],
@@ -381,7 +387,9 @@ def folder(config, tmp_path):
 def test_an_image_folder(folder):
     folder.data.conditional = True
     found = data.build(folder, None)
-    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(256, 6, None, "image", None, 2, shape=(2, 3, 1))
+    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(
+        256, 6, None, "image", None, 2, shape=(2, 3, 1)
+    )
     assert [found.spec.decode_context(np.array([label])) for label in (0, 1)] == ["ant", "cat"]
     values = {}
     for split in ("train", "valid"):
