@@ -14,13 +14,13 @@ def get_config(variant: str = "ring"):
     config.model.name = config.critic.name = "mlp"
     config.model.width = config.critic.width = 128
     config.model.layers = config.critic.layers = 3
-    config.model.latent = 8
+    config.model.latent = 2
     config.objective.name = "adversarial"
-    config.objective.r1 = config.objective.r2 = 0.003
+    config.objective.r1 = config.objective.r2 = 0.02
     config.steps = 6000
     config.optimizer.name = "adam"
     config.optimizer.b1 = 0.0
-    config.optimizer.learning_rate = 2e-3
+    config.optimizer.learning_rate = 3e-3
     config.optimizer.schedule = "linear"
     config.optimizer.final_fraction = 0.0
     config.optimizer.clip_norm = 0.0
@@ -30,5 +30,5 @@ def get_config(variant: str = "ring"):
     config.evaluate.evaluators = ("modes",)
     config.evaluate.examples = 2500
     config.evaluate.every_steps = 1500
-    config.sweep = base.grid({"objective.real_prior": (0.1, 0.5, 0.9)})
+    config.sweep = base.grid({"objective.real_prior": (0.1, 0.5, 0.9), "seed": range(5)})
     return config
