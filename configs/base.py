@@ -79,8 +79,10 @@ def get_config() -> ConfigDict:
     config.world.held_out = 10_000  # examples of valid and of test
 
     config.model = ConfigDict()
-    config.model.name = "lstm"  # 'lstm', 'transformer'; in worlds also 'tabular', 'factorised', 'gaussian'
-    config.model.width = 128  # of embeddings, hidden states and the residual stream
+    # 'lstm', 'transformer'; in worlds also 'tabular', 'factorised', 'gaussian', 'mlp'; images all at once: 'dcgan',
+    # 'resnet', 'r3gan'
+    config.model.name = "lstm"
+    config.model.width = 128  # of embeddings, hidden states and the residual stream; channels at full resolution
     config.model.layers = 1
     config.model.dropout = 0.0  # probability of zeroing an activation in training
     config.model.tie_embeddings = False  # output matrix = input embeddings, transposed
@@ -91,7 +93,7 @@ def get_config() -> ConfigDict:
     config.model.mlp_width = 0  # transformer: hidden width of SwiGLU; 0 = 8/3 of width, rounded up to a multiple of 32
     config.model.rope_base = 10_000.0  # transformer: longest wavelength of the rotary positions
     config.model.scan_layers = True  # transformer: one compiled layer, scanned; False unrolls (faster for few layers)
-    config.model.latent = 2  # mlp: numbers of noise that an example is made from
+    config.model.latent = 2  # mlp and makers of images: numbers of noise that an example is made from
     config.model.mean = 0.0  # gaussian: where it starts, in every coordinate
     config.model.scale = 1.0  # gaussian: the standard deviation it starts with
     config.model.remat = "none"  # kept for the backward pass: 'none' = all, 'dots' = matmul outputs, 'full' = inputs
@@ -130,13 +132,16 @@ def get_config() -> ConfigDict:
     config.objective.generator_loss = "js"
     config.objective.critic_steps = 1  # moves of the critic a step, each on new samples of the generator
     config.objective.prefixes = "all"  # of sequences: the critic learns on 'all' prefixes (where it has them) or 'last'
+    # Sequences against a critic of prefixes: it learns the law of the data alone, and the log-probability that the
+    # generator itself gives to a token is subtracted.
+    config.objective.known_density = False
     # What the critic sees of a batch: all its data and as many samples, with 'weights' pi and 1 - pi, or 'counts': data
     # in pi of its rows and samples in the rest.
     config.objective.allocation = "weights"
     # All of these move D away from its optimum, and so the generator from the divergence that it is said to descend:
     config.objective.r1 = 0.0  # adds r1 / 2 of the critic's mean squared slope at real examples
     config.objective.r2 = 0.0  # and at generated ones
-    config.objective.spectral_norm = False  # divides the critic's matrices by their largest singular value
+    config.objective.spectral_norm = False  # divides the critic's matrices by their largest singular value, if above 1
     # What pictures, data and samples alike, go through before the critic: 'flip', 'shift', 'cutout', 'brightness',
     # 'contrast' (gentrain/augment.py); for small data.
     config.objective.augment = ()
@@ -155,7 +160,8 @@ def get_config() -> ConfigDict:
     config.objective.likelihood_final = 0.0  # … and at the last; a straight line between
 
     config.critic = config.model.copy_and_resolve_references()  # the same keys, of the adversarial critic
-    config.critic.name = "lstm"  # 'mlp' (points, or whole sequences), or any sequence model, as a critic of prefixes
+    # 'mlp' (points, or whole sequences), the makers of images, or any sequence model, as a critic of prefixes
+    config.critic.name = "lstm"
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"  # any optimiser of optax by its name; it gets those of the keys below that it takes
@@ -208,7 +214,9 @@ def get_config() -> ConfigDict:
     # Of Witten-Bell n-grams learned on train: the longest that 'baselines' compares with, and the one that 'exposure'
     # takes for the law of the data.
     config.evaluate.ngram_order = 0
-    config.evaluate.examples = 512  # samples that 'exposure' (and as many held-out rows), 'frontier' and 'modes' draw
+    config.evaluate.examples = (
+        512  # samples that 'exposure' and 'fidelity' (and as many held-out ones), 'frontier' and 'modes' draw
+    )
 
     config.sample = ConfigDict()
     config.sample.count = 16  # documents or images; where data have contexts, one for each of the split's first rows

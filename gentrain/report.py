@@ -128,12 +128,12 @@ def _errors(values: dict[str, Any]) -> str:
     return ""
 
 
-LOWER_IS_BETTER = re.compile(r"/(nll\w*|\w+_kl|njs@.*|perplexity|\w+_per_\w+|\w+_error(_rate)?)(?<!_se)$")
-HIGHER_IS_BETTER = re.compile(r"/bleu$")
+LOWER_IS_BETTER = re.compile(r"/(nll\w*|\w+_kl|njs@.*|perplexity|\w+_per_\w+|\w+_error(_rate)?|frechet)(?<!_se)$")
+HIGHER_IS_BETTER = re.compile(r"/(bleu|precision|recall|coverage)$")
 # What a player minimises is its own affair: losses of different objectives are not to be compared.
 NOT_COMPARED = re.compile(
     r"^(step|time|tokens_per_second|mfu)$|^(baseline|generator|critic|mediator|frontier)/|"
-    r"/(length|js@.*|marginal_.*|.*_se)$"
+    r"/(length|accuracy|frechet_floor|js@.*|marginal_.*|.*_se)$"
 )
 SAME_IN_OTHER_UNITS = re.compile(r"/(perplexity|\w+_per_\w+)$")
 

@@ -1,4 +1,4 @@
-"""Spectral normalisation: every matrix of a network divided by its largest singular value (Miyato et al., 2018)."""
+"""Spectral normalisation: no matrix of a network stretches a vector (Miyato et al., 2018)."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from gentrain.sharding import path_name
 
 Params = Any  # nested dict of arrays
-FLOOR = 1e-3  # a matrix of zeros, as the last of a critic at first, is left as it is
 
 
 def start(params: Params, key: jax.Array) -> dict[str, jax.Array]:
@@ -22,7 +21,10 @@ def start(params: Params, key: jax.Array) -> dict[str, jax.Array]:
 
 
 def normalised(params: Params, vectors: dict[str, jax.Array]) -> Params:
-    """W / s, s = v' W u an estimate of the largest singular value with v = W u / |W u|, no gradient through u and v."""
+    """W / max(1, s), s = v' W u an estimate of the largest singular value, v = W u / |W u|; u and v have no gradient.
+
+    The same bound of 1 as W / s, which has no value at a matrix of zeros, where the last of a critic starts.
+    """
 
     def divided(path, leaf):
         if (u := vectors.get(path_name(path))) is None:
@@ -30,7 +32,7 @@ def normalised(params: Params, vectors: dict[str, jax.Array]) -> Params:
         kernel = matrices(leaf)
         v = jax.lax.stop_gradient(left(kernel, u))
         size = jnp.einsum("si,sio,so->s", v, kernel, u)
-        return (kernel / jnp.maximum(size, FLOOR)[:, None, None]).reshape(leaf.shape).astype(leaf.dtype)
+        return (kernel / jnp.maximum(size, 1)[:, None, None]).reshape(leaf.shape).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(divided, params)
 

@@ -22,7 +22,7 @@ LEVELS = {
     **dict.fromkeys(["plugins"], 1),
     **dict.fromkeys(["config", "plots"], 2),
     **dict.fromkeys(["metrics"], 3),
-    **dict.fromkeys(["losses", "divergences", "ngrams", "schedules", "sharding", "health", "augment"], 4),
+    **dict.fromkeys(["losses", "divergences", "fidelity", "ngrams", "schedules", "sharding", "health", "augment"], 4),
     **dict.fromkeys(["worlds", "spectral"], 5),
     **dict.fromkeys(["data"], 6),
     **dict.fromkeys(["models"], 6.5),

@@ -10,13 +10,14 @@ from gentrain import decode, sharding
 from gentrain.data import Data
 from gentrain.errors import ConfigError
 from gentrain.metrics import Images, Texts
-from gentrain.models import SequenceModel, example_keys
+from gentrain.models import Sampler, SequenceModel, example_keys
 
 
-def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
+def build(config: ConfigDict, model: SequenceModel | Sampler, data: Data, mesh):
     """Draws sample.count documents or images at sample.temperature, sample.top_k and sample.top_p; where the data have
     contexts, to those of the first rows of the split, at most one for each row, and text is shown beside them. Also
-    measured: samples/length, mean tokens a sample, and samples/entropy, nats/token of the law drawn from."""
+    measured: samples/length, mean tokens a sample, and samples/entropy, nats/token of the law drawn from. A model that
+    draws images whole has neither these numbers nor those dials."""
     options, spec, size = config.sample, data.spec, config.data.batch_size
     if spec.kind == "points":
         raise ConfigError("evaluator 'samples' shows text and images; for points use 'exact'")
@@ -27,6 +28,8 @@ def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
         batch = {name: rows[: options.count] for name, rows in batch.items()}  # what is not shown is not drawn
         keys = example_keys(key, batch["row"])
         context = batch.get("context")
+        if not isinstance(model, SequenceModel):
+            return decode.pictures(model, params, keys, spec, context), batch
         return decode.sample(model, params, keys, spec.length, end=spec.end, context=context, law=law), batch
 
     def asked():
@@ -51,6 +54,8 @@ def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
         drawn, batch = jax.tree.map(lambda *parts: np.concatenate(parts), *pairs)
         real = np.flatnonzero(batch["mask"].any(-1))[: options.count]  # not the filler of a split's last batch
         drawn, batch = jax.tree.map(lambda rows: rows[real], (drawn, batch))
+        if not isinstance(model, SequenceModel):
+            return {"samples": Images(np.round((drawn + 1) * 127.5).astype(np.uint8))}
         decoded = [closed(*row) for row in zip(drawn.tokens, drawn.mask, strict=True)]
         if spec.context_vocab and spec.kind == "text":
             references = [closed(*row) for row in zip(batch["tokens"], batch["mask"], strict=True)]

@@ -54,8 +54,8 @@ class SequenceModel(NamedTuple):
 class Sampler(NamedTuple):
     """A law of points or images that is known by its samples alone, as pure functions over a nested dict of arrays.
 
-    init(key) -> params; sample(params, keys (n,), context=None) -> examples float32, each a function of its own key (and
-    row of context), differentiable in params: points (n, d), or pictures (n, height, width, channels) in [-1, 1].
+    init(key) -> params; sample(params, keys (n,), context=None) -> examples float32, each a function of its own key and
+    row of context, differentiable in params: points (n, d), or pictures (n, height, width, channels) in [-1, 1].
     """
 
     init: Callable[..., Params]
@@ -82,11 +82,12 @@ class Critic(NamedTuple):
     apply: Callable[..., Any]
 
 
-def prefix_critic(model: SequenceModel) -> Critic:
+def prefix_critic(model: SequenceModel, normalised: bool = False) -> Critic:
     """Any sequence model as a critic of prefixes: its outputs are the terms of log P(x_<=t)/Q(x_<=t), a sum over t.
 
     estimate_t = sum_{i<=t} f(x_<i)[x_i], f the model's logits: increments estimate log P(x_i|x_<i)/Q(x_i|x_<i) and
-    telescope by construction. Reads tokens (n, length) or weights (n, length, vocab + 1) that mix them.
+    telescope by construction. Reads tokens (n, length) or weights (n, length, vocab + 1) that mix them. Normalised, f
+    is log-probabilities, and the estimate that of log P(x_<=t).
     """
 
     def init(key):
@@ -96,8 +97,9 @@ def prefix_critic(model: SequenceModel) -> Critic:
     def apply(params, examples, context=None, keys=None):
         weights = examples if examples.ndim == 3 else jax.nn.one_hot(examples, model.vocab + 1)
         inputs = fed(examples, first(*examples.shape[:2]), model.vocab)
-        terms = model.apply(params, inputs, context, keys) * weights[:, :, : model.vocab]
-        return jnp.cumsum(jnp.sum(terms, axis=-1), axis=1)
+        terms = model.apply(params, inputs, context, keys)
+        terms = jax.nn.log_softmax(terms, axis=-1) if normalised else terms
+        return jnp.cumsum(jnp.sum(terms * weights[:, :, : model.vocab], axis=-1), axis=1)
 
     return Critic(init, apply)
 

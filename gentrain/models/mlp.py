@@ -38,7 +38,7 @@ def critic(config: ConfigDict, spec: Spec) -> Critic:
 
 
 def layers(key: jax.Array, sizes: list[int], last: float) -> Params:
-    """Kernels of std sqrt(2 / fan_in) (He et al., 2015), the last one's times `last`; biases of std 1, the last one's 0.
+    """Kernels of std sqrt(2 / fan_in) (He et al., 2015), the last's times `last`; biases of std 1, the last's 0.
 
     Without the biases every kink would lie on a ray from the origin, which a critic of narrow modes all over the plane
     takes thousands of steps to mend.

@@ -47,6 +47,8 @@ class Adversarial:
     mixtures of tokens, biased. With a critic of prefixes, w_t = sigmoid(l_t) is the probability that a prefix is real,
     and the 'dense' rewards of 'js', log((1 - w_{t-1}) / (1 - w_t)) / pi, are those of the chain rule JS_pi[P||Q] =
     sum_t E_{M_pi} JS_{w_{t-1}}[P(. | x_<t)||Q(. | x_<t)], summed to the end: unbiased for the whole sequence's JS_pi.
+    With objective.known_density the critic of prefixes is a language model R, and log R/Q its estimate: what a sequence
+    model knows of itself the critic need not learn, and its optimum R = P does not move as the generator does.
     Huszár (2015); Goodfellow et al. (2014); Mohamed and Lakshminarayanan (2016).
     """
 
@@ -72,7 +74,8 @@ class Adversarial:
         first, final = self.options.likelihood_weight, self.options.likelihood_final
         if first or final:
             weight = schedules.between(first, final, self.steps)(step)
-            nll = self.nll(params["generator"], batch, models.example_keys(key, batch["row"]))
+            keys = models.example_keys(key, batch["row"])
+            nll = self.nll(params["generator"], self.reals(batch), batch.get("context"), keys)
             extra["nll"] = Sum(nll.sum(), jnp.sum(batch["mask"]).astype(jnp.float32))
             total = Sum(total.total + weight * extra["nll"].total, total.weight)
         return total, extra
@@ -85,8 +88,8 @@ class Adversarial:
         fake = jax.lax.stop_gradient(self.fakes(params["generator"], of_fake, jax.random.fold_in(key, FAKES)))
         real, fake = self.seen(self.reals(of_real), of_real, key, SEEN_REAL), self.seen(fake, of_fake, key, SEEN_FAKE)
         keys = lambda part: models.example_keys(key, part["row"])
-        each_real = self.logits(params["critic"], real, of_real, keys(of_real))
-        each_fake = self.logits(params["critic"], fake, of_fake, keys(of_fake))
+        each_real = self.logits(params, real, of_real, keys(of_real))
+        each_fake = self.logits(params, fake, of_fake, keys(of_fake))
         whole_real, whole_fake = last(each_real, real.mask), last(each_fake, fake.mask)
         counted = there(of_real), there(of_fake)
         if options.generator_loss == "hinge":
@@ -106,7 +109,7 @@ class Adversarial:
         sides = ("r1", options.r1, real, of_real), ("r2", options.r2, fake, of_fake)
         for name, weight, each, part in sides:
             if weight:
-                penalty = jnp.sum(jnp.square(self.slopes(params["critic"], each, part, keys(part))), axis=-1)
+                penalty = jnp.sum(jnp.square(self.slopes(params, each, part, keys(part))), axis=-1)
                 extra[name] = masked_sum(penalty, there(part))
                 share = (len(whole_real) + len(whole_fake)) / (2 * len(penalty))
                 total = Sum(total.total + share * weight * extra[name].total, total.weight)
@@ -134,15 +137,19 @@ class Adversarial:
         values = models.pictures(batch["tokens"], self.spec) if self.spec.shape else batch["points"]
         return Examples(values, there(batch)[:, None])
 
-    def logits(self, critic, examples: Examples, batch, keys=None):
+    def logits(self, params, examples: Examples, batch, keys=None):
         """l = log(pi / (1 - pi)) + the critic's estimate of log P/Q: (n, prefixes)."""
         pi = self.options.real_prior
         offset = 0.0 if self.options.generator_loss in ("hinge", "relativistic") else math.log(pi / (1 - pi))
-        return offset + self.critic.apply(critic, examples.values, batch.get("context"), keys)
+        estimate = self.critic.apply(params["critic"], examples.values, batch.get("context"), keys)
+        if self.options.known_density:
+            own = jax.lax.stop_gradient(params["generator"])
+            estimate = estimate - jnp.cumsum(-self.nll(own, examples, batch.get("context")), axis=1)
+        return offset + estimate
 
-    def slopes(self, critic, examples: Examples, batch, keys):
+    def slopes(self, params, examples: Examples, batch, keys):
         """The gradient of each whole example's logit in the example: (n, …) flattened."""
-        of = lambda values: last(self.logits(critic, Examples(values, examples.mask), batch, keys), examples.mask).sum()
+        of = lambda values: last(self.logits(params, Examples(values, examples.mask), batch, keys), examples.mask).sum()
         return jax.grad(of)(examples.values).reshape(len(examples.values), -1)
 
     # --- Generator --------------------------------------------------------------------------------------------------
@@ -178,24 +185,20 @@ class Adversarial:
         if isinstance(self.model, models.SequenceModel) and options.estimator == "score":
             return self.score(params, carry, fakes, batch, key)
         real, fake = self.reals(batch), self.seen(fakes, batch, key, SEEN_FAKE)
-        logits, compared = last(self.logits(params["critic"], fake, batch), fake.mask), None
+        logits, compared = last(self.logits(params, fake, batch), fake.mask), None
         if options.generator_loss == "relativistic":
             real = self.seen(real, batch, key, SEEN_REAL)
-            compared = last(self.logits(params["critic"], real, batch), real.mask)
+            compared = last(self.logits(params, real, batch), real.mask)
         cost = costs(options.generator_loss, logits, options.real_prior, compared)
         signs = {} if fakes.values.ndim == 3 else health.compare(self.reals(batch).values, fakes.values)
         return masked_sum(cost, there(batch)), {"logit": masked_sum(logits, there(batch)), **signs}
 
     def score(self, params, carry, fakes: Examples, batch, key):
         """The score-function surrogate: -sum_t A_t log Q(x_t | x_<t) of each sequence."""
-        options, model, own = self.options, self.model, params["generator"]
-        assert isinstance(model, models.SequenceModel)
+        options, own = self.options, params["generator"]
         fakes = jax.lax.stop_gradient(fakes)
         advantage, reward = self.advantages(params, fakes, batch, key)
-        inputs = models.shift_right(fakes.values, model.vocab, None)
-        keys = models.example_keys(key, batch["row"])
-        nll = token_nll(model.apply(own, inputs, batch.get("context"), keys), fakes.values)[0]
-        nll = jnp.where(fakes.mask, nll, 0)
+        nll = self.nll(own, fakes, batch.get("context"), models.example_keys(key, batch["row"]))
         if options.entropy_weight:
             surprise = jnp.flip(jnp.cumsum(jnp.flip(jax.lax.stop_gradient(nll), 1), axis=1), 1)
             advantage = advantage + options.entropy_weight * surprise
@@ -214,7 +217,7 @@ class Adversarial:
     def advantages(self, params, fakes: Examples, batch, key):
         """The reward that is still to come at each token, before any baseline: (n, length), and of each whole: (n,)."""
         options = self.options
-        logits = self.logits(params["critic"], fakes, batch)
+        logits = self.logits(params, fakes, batch)
         whole = last(logits, fakes.mask)
         reward = lambda logits: -costs(options.generator_loss, logits, options.real_prior)
         total = reward(whole)
@@ -255,18 +258,18 @@ class Adversarial:
             tokens = decode.scanned(model, params["generator"], choose, begins, context)[1]
             mask = decode.until(tokens == (NEVER if self.spec.end is None else self.spec.end))
             drawn = Examples(jnp.where(mask, tokens, 0), mask)
-            logits = self.logits(params["critic"], drawn, batch | ({"context": context} if context is not None else {}))
+            logits = self.logits(params, drawn, batch | ({"context": context} if context is not None else {}))
             return reward(last(logits, mask)).reshape(rows, count).mean(1)
 
         return jax.lax.map(after, jnp.arange(length)).T
 
-    def nll(self, params, batch, keys):
-        """-log Q of the data, nats a token or point, 0 under the mask."""
-        if "points" in batch:
-            return jnp.where(batch["mask"], -self.model.log_prob(params, batch["points"]), 0)
-        inputs = models.shift_right(batch["tokens"], self.model.vocab, self.spec.end)
-        nll = token_nll(self.model.apply(params, inputs, batch.get("context"), keys), batch["tokens"])[0]
-        return jnp.where(batch["mask"], nll, 0)
+    def nll(self, params, examples: Examples, context, keys=None):
+        """-log Q, nats a token or point, 0 under the mask: (n, length)."""
+        if not isinstance(self.model, models.SequenceModel):
+            return jnp.where(examples.mask, -self.model.log_prob(params, examples.values)[:, None], 0)
+        inputs = models.shift_right(examples.values, self.model.vocab, self.spec.end)
+        nll = token_nll(self.model.apply(params, inputs, context, keys), examples.values)[0]
+        return jnp.where(examples.mask, nll, 0)
 
     def remember(self, carry, metrics, params):
         """The moving average of rewards, and the vectors of spectral normalisation, a round for each critic step."""
@@ -341,8 +344,14 @@ def build(config: ConfigDict, spec: Spec) -> Adversarial:
     model = plugins.load("models", config.model.name).build(config.model, spec)
     room = plugins.load("models", config.critic.name)
     own = hasattr(room, "critic")
-    critic = room.critic(config.critic, spec) if own else models.prefix_critic(room.build(config.critic, spec))
+    judge = lambda: models.prefix_critic(room.build(config.critic, spec), normalised=options.known_density)
+    critic = room.critic(config.critic, spec) if own else judge()
     sequences = isinstance(model, models.SequenceModel)
+    if options.known_density and (own or not sequences or options.estimator != "score"):
+        raise ConfigError(
+            "objective.known_density subtracts the generator's log-probability of each token: it needs model.name and"
+            f" critic.name of sequences and estimator='score', not {config.model.name!r} and {config.critic.name!r}"
+        )
     if sequences and options.reward in ("dense", "discounted") and own:
         raise ConfigError(
             f"objective.reward={options.reward!r} needs a critic of prefixes, and critic.name={config.critic.name!r}"

@@ -1,0 +1,132 @@
+"""What the models of images share: resolutions, layers, labels at both ends, the way out of Flax."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from gentrain.data import Spec
+from gentrain.errors import ConfigError
+from gentrain.models import Critic, Params, Sampler
+from gentrain.models.layers import keep_mask, unit_variance
+
+after_relu = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015
+
+
+def scales(shape: tuple[int, ...], width: int) -> list[tuple[int, int, int]]:
+    """(height, width, channels) of every resolution of an image, the finest first.
+
+    Both sides are halved while they are even and the shorter is above 7. Channels start at `width` and double, up to
+    8 times as many.
+    """
+    (height, across), channels = shape[:2], width
+    found = [(height, across, channels)]
+    while height % 2 == across % 2 == 0 and min(height, across) > 7:
+        height, across, channels = height // 2, across // 2, min(2 * channels, 8 * width)
+        found.append((height, across, channels))
+    return found
+
+
+def dtypes(config: ConfigDict) -> Any:
+    return {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
+
+
+def conv(config: ConfigDict, features: int, size: int = 3, stride: int = 1, **options: Any) -> nn.Conv:
+    """A convolution of zero padding whose kernel is drawn for inputs that come from a ReLU, unless options say more."""
+    options = {"kernel_init": after_relu} | dtypes(config) | options
+    return nn.Conv(features, (size, size), (stride, stride), **options)
+
+
+def norm(config: ConfigDict, x: Array) -> Array:
+    """Group normalisation, 4 groups (Wu & He 2018): statistics of each image alone."""
+    return nn.GroupNorm(math.gcd(4, x.shape[-1]), **dtypes(config))(x)
+
+
+class Generator(nn.Module):
+    """tanh(body(z, label)): (n, latent), labels (n, 1) int or None -> images (n, height, width, channels) float32.
+
+    A label is a vector of as many numbers as z, put beside it.
+    """
+
+    body: nn.Module  # (n, numbers) -> (n, height, width, channels)
+    config: ConfigDict
+    classes: int
+
+    @nn.compact
+    def __call__(self, z: Array, context: Array | None) -> Array:
+        if self.classes:
+            table: Any = {"embedding_init": nn.initializers.normal(1.0), "param_dtype": self.config.param_dtype}
+            rows = nn.Embed(self.classes, z.shape[-1], name="label", **table)(labels(context, self.classes))
+            z = jnp.concatenate([z, rows.astype(z.dtype)], axis=-1)
+        return jnp.tanh(self.body(z.astype(self.config.compute_dtype)).astype(jnp.float32))
+
+
+class Judge(nn.Module):
+    """<w, features> + b, and + <v_label, features> with labels (Miyato & Koyama 2018); 0 at the start.
+
+    Images (n, height, width, channels), labels (n, 1) int or None, keys (n,) or None -> (n, 1) float32.
+    """
+
+    body: nn.Module  # images -> features (n, numbers)
+    config: ConfigDict
+    classes: int
+
+    @nn.compact
+    def __call__(self, images: Array, context: Array | None, keys: Array | None) -> Array:
+        features = self.body(images.astype(self.config.compute_dtype)).astype(jnp.float32)
+        if keys is not None and self.config.dropout:
+            features *= keep_mask(keys, 0, self.config.dropout, features.shape[1:], features.dtype)
+        zero: Any = {"kernel_init": nn.initializers.zeros, "param_dtype": self.config.param_dtype}
+        estimate = nn.Dense(1, name="output", **zero)(features)
+        if self.classes:
+            # A matrix and not a table of rows, so that what bounds the other kernels' norms bounds this one's.
+            one_hot = jax.nn.one_hot(labels(context, self.classes), self.classes)
+            rows = nn.Dense(features.shape[-1], use_bias=False, name="label", **zero)(one_hot)
+            estimate += jnp.sum(rows * features, axis=-1, keepdims=True)
+        return estimate
+
+
+def labels(context: Array | None, classes: int) -> Array:
+    if context is None:
+        raise ValueError(f"this model has a context of {classes} labels, but none was given")
+    return context[:, 0]
+
+
+def sampler(body: nn.Module, config: ConfigDict, spec: Spec) -> Sampler:
+    """The pure functions of a generator, z ~ N(0, I) of config.latent numbers; conditional where data have labels."""
+    if spec.kind != "image":
+        raise ConfigError(f"model.name={config.name!r} makes images, and this data is {spec.kind}")
+    module = Generator(body, config, spec.context_vocab)
+
+    def init(key: Array) -> Params:
+        return module.init(key, jnp.zeros((1, config.latent)), jnp.zeros((1, 1), jnp.int32))["params"]
+
+    def sample(params: Params, keys: Array, context: Array | None = None) -> Any:
+        z = jax.vmap(lambda key: jax.random.normal(key, (config.latent,)))(keys)
+        return module.apply({"params": params}, z, context)
+
+    return Sampler(init, sample)
+
+
+def judge(body: nn.Module, config: ConfigDict, spec: Spec) -> Critic:
+    """The pure functions of a critic of whole images; conditional where data have labels."""
+    if spec.kind != "image":
+        raise ConfigError(f"critic.name={config.name!r} judges images, and this data is {spec.kind}")
+    module = Judge(body, config, spec.context_vocab)
+
+    def init(key: Array) -> Params:
+        return module.init(key, jnp.zeros((1, *spec.shape)), jnp.zeros((1, 1), jnp.int32), None)["params"]
+
+    def apply(params: Params, examples: Array, context: Array | None = None, keys: Array | None = None) -> Any:
+        return module.apply({"params": params}, examples, context, keys)
+
+    return Critic(init, apply)
+
+
+def start(config: ConfigDict, z: Array, shape: tuple[int, int, int]) -> Array:
+    """A linear map of z (n, numbers) to the coarsest resolution: (n, *shape)."""
+    return nn.Dense(math.prod(shape), kernel_init=unit_variance, **dtypes(config))(z).reshape(-1, *shape)

@@ -1,0 +1,94 @@
+"""The residual networks of SN-GAN (Miyato et al. 2018), with as many blocks a resolution as `layers`.
+
+Group normalisation is where the generator has batch normalisation, so that an image is a function of its own key. The
+bound on the norms of the critic's kernels belongs to the objective.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from gentrain.data import Spec
+from gentrain.models import Critic, Sampler, images
+from gentrain.models.layers import unit_variance
+
+
+def build(config: ConfigDict, spec: Spec) -> Sampler:
+    return images.sampler(Generator(config, spec.shape), config, spec)
+
+
+def critic(config: ConfigDict, spec: Spec) -> Critic:
+    return images.judge(Features(config), config, spec)
+
+
+class Up(nn.Module):
+    """x' + conv(relu(norm(conv(relu(norm(x))')))), where ' doubles the resolution in the first block at one."""
+
+    channels: int
+    double: bool
+    config: ConfigDict
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        conv = lambda size, **options: images.conv(self.config, self.channels, size, use_bias=False, **options)
+        resampled = lambda x: jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2) if self.double else x
+        y = conv(3)(resampled(nn.relu(images.norm(self.config, x))))
+        y = conv(3)(nn.relu(images.norm(self.config, y)))
+        # A 1x1 convolution and a copy commute: the cheaper order.
+        return resampled(x if x.shape[-1] == self.channels else conv(1, kernel_init=unit_variance)(x)) + y
+
+
+class Down(nn.Module):
+    """(x + conv(relu(conv(relu(x)))))', where ' halves the resolution in the last block at one; an image has no ReLU
+    before it."""
+
+    channels: int
+    halve: bool
+    first: bool
+    config: ConfigDict
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        conv = lambda size, **options: images.conv(self.config, self.channels, size, **options)
+        y = conv(3, kernel_init=unit_variance)(x) if self.first else conv(3)(nn.relu(x))
+        y = conv(3)(nn.relu(y))
+        shortcut = halved(x) if self.halve else x  # a 1x1 convolution and a mean commute
+        if x.shape[-1] != self.channels:
+            shortcut = conv(1, kernel_init=unit_variance)(shortcut)
+        return shortcut + (halved(y) if self.halve else y)
+
+
+def halved(x: Array) -> Array:
+    """Means of 2x2 pixels."""
+    n, height, width, channels = x.shape
+    return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+
+
+class Generator(nn.Module):
+    config: ConfigDict
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        *finer, coarsest = images.scales(self.shape, self.config.width)
+        x = images.start(self.config, z, coarsest)
+        for _, _, channels in reversed(finer):
+            for block in range(self.config.layers):
+                x = Up(channels, block == 0, self.config)(x)
+        return images.conv(self.config, self.shape[-1])(nn.relu(images.norm(self.config, x)))
+
+
+class Features(nn.Module):
+    """Images (n, height, width, channels) -> sums over all pixels of the coarsest resolution (n, channels)."""
+
+    config: ConfigDict
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        found = images.scales(x.shape[1:], self.config.width)
+        for level, (_, _, channels) in enumerate(found):
+            for block in range(self.config.layers):
+                last = block == self.config.layers - 1
+                x = Down(channels, last and level < len(found) - 1, level == block == 0, self.config)(x)
+        return nn.relu(x).sum(axis=(1, 2))

@@ -1,0 +1,210 @@
+"""The fidelity evaluator on scikit-learn's digits: generators whose answers are known, and what is kept and asked."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import base
+from gentrain import data, fidelity, models, report, sharding
+from gentrain.errors import ConfigError
+from gentrain.evaluators import fidelity as evaluator
+from gentrain.evaluators import samples
+from gentrain.metrics import Images
+from gentrain.models.classifier import classifier
+from tests.evaluators.test_generators import unigram
+from tests.helpers import assert_trees_close
+
+
+def digits(**changed):
+    config = base.get_config()
+    config.data.name, config.data.batch_size, config.evaluate.examples = "digits", 64, 10_000
+    config.update_from_flattened_dict(changed)
+    return config
+
+
+def build(config, model):
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size)
+    return evaluator.build(config, model, data.build(config, None), mesh)
+
+
+def measured(config, model, params=None):
+    return build(config, model)({"generator": params}, jax.random.key(0))
+
+
+def copies() -> models.Sampler:
+    """Draws from the pictures that are its parameters."""
+
+    def sample(params, keys, context=None):
+        return params[jax.vmap(lambda key: jax.random.randint(key, (), 0, len(params)))(keys)]
+
+    return models.Sampler(lambda key: None, sample)
+
+
+def answers() -> models.Sampler:
+    """Says params[class]."""
+    return models.Sampler(lambda key: None, lambda params, keys, context=None: params[context[:, 0]])
+
+
+def noise(shape=(8, 8, 1)) -> models.Sampler:
+    one = lambda key: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+    return models.Sampler(lambda key: None, lambda params, keys, context=None: jax.vmap(one)(keys))
+
+
+def pictures(config, split, count=10_000):
+    labelled, _ = evaluator.with_labels(config)
+    part = labelled.split(split)
+    return evaluator.some(labelled, part, min(count, evaluator.images(part, labelled)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fits(tmp_path_factory):
+    """How often a classifier was trained: with fewer steps, in a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        counted, fit, quick = [], evaluator.fit, jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", False)  # convolutions take 40 times as long without
+        patch.setenv("GENTRAIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(evaluator, "MOST", 150)
+        patch.setattr(evaluator, "fit", lambda *given: counted.append(given) or fit(*given))
+        yield counted
+        jax.config.update("jax_disable_most_optimizations", quick)
+
+
+@pytest.fixture
+def untrained(monkeypatch, tmp_path):
+    """The same, where classifiers are not trained at all."""
+    counted = []
+    monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path / "cache"))
+    fit = lambda network, labelled: counted.append(labelled) or jax.jit(network.init)(jax.random.key(0))
+    monkeypatch.setattr(evaluator, "fit", fit)
+    return counted
+
+
+def test_real_digits_are_good_noise_and_one_digit_are_not(fits):
+    config = digits()
+    real, _ = pictures(config, "test")
+    evaluate = build(config, copies())
+    good, bad = evaluate({"generator": real}, jax.random.key(1)), measured(config, noise())
+    one = evaluate({"generator": real[:1]}, jax.random.key(1))
+    for name, bound in (("precision", 0.8), ("recall", 0.7), ("density", 0.7), ("coverage", 0.75)):
+        assert good[f"fidelity/{name}"] > bound and bad[f"fidelity/{name}"] < 0.1
+    assert good["fidelity/frechet"] < 3 * good["fidelity/frechet_floor"] < bad["fidelity/frechet"]
+    assert good["fidelity/classes_kl"] < 0.3
+    assert one["fidelity/recall"] == 0 and one["fidelity/precision"] == 1 and one["fidelity/coverage"] < 0.1
+    assert one["fidelity/classes_kl"] == pytest.approx(np.log(10), abs=0.5)
+    assert one["fidelity/frechet"] > 3 * one["fidelity/frechet_floor"]
+    for found in (good, bad, one):
+        assert found["fidelity/accuracy"] == good["fidelity/accuracy"] > 0.85
+        assert found["fidelity/frechet_floor"] == good["fidelity/frechet_floor"] > 0
+    assert len(fits) == 1  # for two evaluators, and three evaluations
+    copied = measured(config, copies(), pictures(config, "valid")[0])
+    assert copied["fidelity/precision"] == 1 and copied["fidelity/recall"] > good["fidelity/recall"]
+
+
+def test_a_model_with_contexts_gets_the_classes_of_the_real_images():
+    config = digits(**{"data.conditional": True})
+    images, labels = pictures(config, "train")
+    typical = np.stack([images[labels == label].mean(0) for label in range(10)])
+    told = measured(config, answers(), typical)
+    assert told["fidelity/classes_kl"] < 0.1
+    assert measured(config, answers(), typical[:1].repeat(10, 0))["fidelity/classes_kl"] > 1.5
+
+
+def test_draws_do_not_depend_on_the_batch_they_are_in():
+    one, other = (measured(digits(**{"data.batch_size": size}), noise()) for size in (16, 64))
+    assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_the_classifier_is_kept_for_those_who_see_the_same_images(untrained):
+    def obtained(**changed):
+        labelled, key = evaluator.with_labels(digits(**changed))
+        return evaluator.trained(classifier(labelled.spec), labelled, key)
+
+    one = obtained()
+    assert_trees_close(one, obtained(seed=5, steps=7, **{"data.batch_size": 32, "evaluate.split": "test"}))
+    assert len(untrained) == 1
+    assert_trees_close(one, jax.jit(classifier(untrained[0].spec).init)(jax.random.key(0)), atol=1e-6)
+    obtained(**{"data.levels": 2})
+    assert len(untrained) == 2
+    first = untrained[0].train.batch(3)
+    again, _ = evaluator.with_labels(digits(seed=9, steps=3, **{"data.batch_size": 16}))
+    assert all(np.array_equal(first[name], again.train.batch(3)[name]) for name in first)
+
+
+def test_as_many_are_drawn_as_there_are_real_images(untrained, monkeypatch):
+    sizes, measure = [], fidelity.frechet
+    keep = lambda real, fake: sizes.append((real.shape, fake.shape)) or measure(real, fake)
+    monkeypatch.setattr(fidelity, "frechet", keep)
+    held_out = len(pictures(digits(), "valid")[0])
+    for asked, count in ((50, 50), (10_000, held_out)):
+        measured(digits(**{"evaluate.examples": asked}), noise())
+        assert sizes == [((count, 64), (count, 64))] * 2  # the floor's, and the generator's
+        sizes.clear()
+
+
+def test_images_are_also_drawn_pixel_by_pixel(untrained):
+    config = digits(**{"data.levels": 2, "evaluate.examples": 40})
+    told = measured(config, unigram([0.5, 0.5]))
+    kinds = {
+        "lower": {"frechet", "classes_kl"},
+        "higher": {"precision", "recall", "coverage"},
+        "neither": {"density"},
+        "not compared": {"accuracy", "frechet_floor"},
+    }
+    assert set(told) == {f"fidelity/{name}" for names in kinds.values() for name in names}
+    for kind, names in kinds.items():
+        for name in names:
+            better = [bool(way.search(f"fidelity/{name}")) for way in (report.LOWER_IS_BETTER, report.HIGHER_IS_BETTER)]
+            assert better == [kind == "lower", kind == "higher"]
+            assert bool(report.NOT_COMPARED.search(f"fidelity/{name}")) == (kind == "not compared")
+
+
+def saved(root, classes, each):
+    """A folder of pictures, one colour a class."""
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            Image.new("L", (4, 4), 50 * number).save(root / name / f"{i:03}.png")
+    return f"images:{root}"
+
+
+def test_of_a_split_sorted_by_class_all_classes_are_taken(untrained, tmp_path):
+    where = saved(tmp_path / "sorted", "abc", 60)
+    images, labels = pictures(digits(**{"data.name": where}), "train", 40)
+    assert set(labels.tolist()) == {0, 1, 2} and images.shape == (40, 4, 4, 1)
+    np.testing.assert_allclose(images[:, 0, 0, 0], 100 * labels / 255 - 1, atol=1e-6)  # each with its own class
+    assert len(np.unique(pictures(digits(), "train", 300)[0], axis=0)) == 300  # and none twice
+
+
+def test_what_it_cannot_measure_is_refused_before_the_run(untrained, tmp_path):
+    for name in (saved(tmp_path / "loose", [""], 60), saved(tmp_path / "single", "a", 60)):
+        with pytest.raises(ConfigError, match=r"'fidelity' learns its features from class labels, and images:.* none"):
+            build(digits(**{"data.name": name}), noise())
+    with pytest.raises(ConfigError, match="'fidelity' is for images, and this data is points"):
+        build(digits(**{"data.name": "world:ring"}), noise())
+    with pytest.raises(ConfigError, match="needs more than 5 images, not 5"):
+        build(digits(**{"evaluate.examples": 5}), noise())
+    assert not untrained
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_samples_that_are_drawn_whole_are_shown(conditional):
+    count = 300 if conditional else 20
+    config = digits(**{"data.conditional": conditional, "sample.count": count})
+    found = data.build(config, None)
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size)
+    grey = jnp.linspace(-1, 1, 10)[:, None, None, None] * jnp.ones((8, 8, 1))[None]
+    model = answers() if conditional else copies()
+    shown = samples.build(config, model, found, mesh)({"generator": grey}, jax.random.key(0))
+    assert set(shown) == {"samples"} and isinstance(shown["samples"], Images)
+    images, levels = shown["samples"].images, np.round(np.arange(10) * 255 / 9)
+    assert images.shape[1:] == (8, 8, 1) and images.dtype == np.uint8
+    if conditional:  # one for each row of the split, if there are fewer
+        split = found.split("valid")
+        batches = [split.batch(i) for i in range(split.batches)]
+        classes = np.concatenate([batch["context"][batch["mask"].any(-1), 0] for batch in batches])
+        assert images[:, 3, 3, 0].tolist() == levels[classes].tolist() and len(classes) < count
+    else:
+        assert set(images.ravel().tolist()) <= set(levels.tolist()) and len(np.unique(images)) > 4
+        assert len(images) == count
