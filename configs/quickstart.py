@@ -1,21 +1,35 @@
-"""A character LSTM on American surnames, by maximum likelihood: the first thing to run.
+"""How (not) to train a generative model, in miniature: one LSTM on American surnames, by five objectives.
 
-python -m launch --config configs/quickstart.py
+    python -m launch --config configs/quickstart.py
+
+Likelihood, scheduled sampling, and the adversarial dial at three places, all from scratch and for as many steps; one
+report says which was best at what.
 """
 
-from configs import base
+from configs import surnames_likelihood
+
+METHODS = (
+    {"objective.name": "likelihood"},
+    {"objective.name": "scheduled_sampling"},
+    *({"objective.name": "adversarial", "objective.real_prior": prior} for prior in (0.1, 0.5, 0.9)),
+)
 
 
 def get_config(variant: str = ""):
-    config = base.get_config()
-    config.steps = 3000
-    config.data.name = "surnames"
-    config.data.batch_size = 128
-    config.data.length = 16
-    config.model.width = 128
-    config.optimizer.learning_rate = 5e-3
-    config.optimizer.warmup_steps = 100
-    config.evaluate.evaluators = ("likelihood", "samples", "baselines")
-    config.evaluate.ngram_order = 6
-    config.evaluate.every_steps = 500
+    config = surnames_likelihood.get_config()
+    config.steps = 1000
+    config.model.width = config.critic.width = 64
+    config.objective.known_density = True
+    config.objective.keep_schedule, config.objective.keep_k = "inverse_sigmoid", 110.0
+    config.optimizer.name = "adam"
+    config.optimizer.b1 = 0.5
+    config.optimizer.learning_rate = 1e-2
+    config.optimizer.warmup_steps = 20
+    config.evaluate.evaluators = ("likelihood", "samples", "exposure")
+    config.evaluate.ngram_order = 5
+    config.evaluate.examples = 2048
+    config.evaluate.every_steps = 250
+    config.log.every_steps = 125
+    config.figures = ("forward_reverse",)
+    config.sweep = METHODS
     return config

@@ -15,7 +15,7 @@ nats a letter:
 Exposure bias is what scheduled sampling was meant to cure, and here it makes it larger.
 """
 
-from configs import quickstart
+from configs import surnames_likelihood
 
 METHODS = (
     {"objective.name": "likelihood"},
@@ -26,7 +26,7 @@ METHODS = (
 
 
 def get_config(variant: str = ""):
-    config = quickstart.get_config()
+    config = surnames_likelihood.get_config()
     config.objective.name = "scheduled_sampling"
     config.evaluate.evaluators = ("likelihood", "samples", "exposure")
     config.evaluate.ngram_order = 5

@@ -21,5 +21,6 @@ def get_config(variant: str = ""):
     config.steps = 4000
     config.optimizer.learning_rate = 0.005
     config.optimizer.critic_scale = 1.0
+    config.figures = ("gaussian_dial",)
     config.sweep = base.grid({"objective.real_prior": PRIORS})
     return config

@@ -65,10 +65,15 @@ def _samples(folder: Path) -> str:
     """The first, a middle and the last of the samples, side by side."""
     files = sorted(folder.iterdir()) if folder.exists() else []
     chosen = sorted({0, len(files) // 2, len(files) - 1} & set(range(len(files))))
+    return _beside({f"step {int(files[i].stem):,}": files[i] for i in chosen})
+
+
+def _beside(files: dict[str, Path]) -> str:
+    """Samples side by side, each below its title."""
     shown = []
-    for file in (files[i] for i in chosen):
+    for title, file in files.items():
         body = _picture(file) if file.suffix == ".png" else f"<pre>{html.escape(file.read_text())}</pre>"
-        shown.append(f"<div><b>step {int(file.stem):,}</b>{body}</div>")
+        shown.append(f"<div><b>{html.escape(title)}</b>{body}</div>")
     return f'<div class="samples">{"".join(shown)}</div>'
 
 
@@ -182,7 +187,9 @@ def compare(config: ConfigDict, workdir: Path, names: list[str]) -> Path:
         tables = head + _grid(cells, columns, best_mean, html.escape) + tables
     won = "".join(f"<li>{html.escape(f'{column}: {name}')}</li>" for column, name in (best_mean or best).items())
     figures_first, then = "".join(map(_picture, drawn[:asked])), "".join(map(_picture, drawn[asked:]))
-    body = f"{figures_first}<h2>Best at</h2><ul>{won}</ul>{tables}<h2>Curves</h2>{then}"
+    last = {name: sorted((workdir / name / "samples").glob("*.*"))[-1:] for name in names}
+    seen = _beside({name: files[0] for name, files in last.items() if files})
+    body = f"{figures_first}<h2>Best at</h2><ul>{won}</ul>{tables}<h2>Samples</h2>{seen}<h2>Curves</h2>{then}"
     return _page(workdir, f"{len(names)} variants", body)
 
 

@@ -10,7 +10,7 @@ from gentrain import plugins
 CLOSED = [
     name
     for name in plugins.names("figures")
-    if name not in ("gaussian_fit", "first_order_jump", "phase_transition", "frontiers")
+    if name not in ("gaussian_fit", "first_order_jump", "phase_transition", "frontiers", "forward_reverse")
 ]
 
 
@@ -102,3 +102,22 @@ def test_frontiers_compare_the_best_samples_at_the_same_coverage(tmp_path):
     numbers = plugins.load("figures", "frontiers").draw(results, tmp_path / "frontiers.png")
     assert numbers["likelihood"]["best"] == 5 and numbers["adversarial"]["best"] == 5.5
     assert (tmp_path / "frontiers.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_learned_variances_stand_beside_the_closed_form(tmp_path, drawn):
+    alone = drawn["gaussian_dial"][0]
+    assert all(a > b for a, b in itertools.pairwise(alone["variance"]))  # from the data's mean to their narrow side
+    config = {"data.name": "world:gaussian", "world.covariance": [[1.0, 0.0], [0.0, 1.0]], "objective.real_prior": 0.3}
+    results = {"one": {"config": config, "final": {"exact/sd": 0.9}}}
+    numbers = plugins.load("figures", "gaussian_dial").draw(results, tmp_path / "dial.png")
+    assert numbers["0.3"] == {"learned": pytest.approx(0.81), "exact": pytest.approx(1.0, abs=1e-6)}
+    assert numbers["variance"] == pytest.approx([1.0] * len(numbers["variance"]), abs=1e-6)
+
+
+def test_forward_and_reverse_are_taken_from_where_they_are_known_best(tmp_path):
+    run = lambda name, **final: {"config": {"objective.name": name, "objective.real_prior": 0.5}, "final": final}
+    known = {"exact/forward_kl": 1.0, "exact/reverse_kl": 2.0, "exposure/forward_kl": 3.0, "exposure/reverse_kl": 4.0}
+    guessed = {name: value for name, value in known.items() if name.startswith("exposure")}
+    results = {"a": run("likelihood", **known), "b": run("adversarial", **guessed), "c": run("likelihood")}
+    numbers = plugins.load("figures", "forward_reverse").draw(results, tmp_path / "both.png")
+    assert numbers == {"a": {"forward_kl": 1.0, "reverse_kl": 2.0}, "b": {"forward_kl": 3.0, "reverse_kl": 4.0}}

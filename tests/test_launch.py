@@ -21,7 +21,12 @@ from launch.dry_run import memory
 from tests.helpers import ROOT, assert_trees_close, environment, launch
 
 SMALL = [
-    *("--config=configs/quickstart.py", "--config.steps=6", "--config.model.width=16", "--config.data.batch_size=16"),
+    *(
+        "--config=configs/surnames_likelihood.py",
+        "--config.steps=6",
+        "--config.model.width=16",
+        "--config.data.batch_size=16",
+    ),
     *("--config.evaluate.batches=2", "--config.evaluate.every_steps=3", "--config.evaluate.ngram_order=2"),
     *("--config.optimizer.warmup_steps=2", "--config.log.every_steps=1", "--config.checkpoint.every_steps=3"),
 ]
@@ -357,7 +362,7 @@ def test_a_run_that_diverged_is_not_saved(run_config, tmp_path):
 def test_prepare_encodes_what_the_run_will_read(tmp_path):
     (tmp_path / "text.txt").write_text("\n".join(f"line {number} of some text" for number in range(200)))
     arguments = [
-        "--config=configs/quickstart.py",
+        "--config=configs/surnames_likelihood.py",
         f"--config.data.name=text:{tmp_path}/text.txt",
         "--config.data.unit=line",
     ]

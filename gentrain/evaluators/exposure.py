@@ -16,7 +16,9 @@ from gentrain.models import SequenceModel, example_keys, shift_right
 def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
     """exposure/on_data and exposure/on_model: the mean of KL[R(. | prefix) || Q(. | prefix)], nats/token, over prefixes
     of held-out rows and over those that the model Q draws itself; exposure/gap, on_model less on_data, and
-    exposure/ratio, on_model by on_data: 0 and 1 where there is no exposure bias (EB-C of He et al., 2021).
+    exposure/ratio, on_model by on_data: 0 and 1 where there is no exposure bias (EB-C of He et al., 2021). And
+    exposure/reverse_kl, the mean of KL[Q(. | prefix) || R(. | prefix)] over Q's own prefixes, which is KL[Q||R] a
+    token, as on_data (also told as exposure/forward_kl) estimates KL[P||Q].
 
     R stands for the law of the data: the Witten-Bell n-gram of order evaluate.ngram_order, learned on train, so what is
     measured includes its own faults, on both kinds of prefixes. Each of evaluate.examples rows counts as a document.
@@ -49,9 +51,11 @@ def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
         tokens, masks, log_q = (np.concatenate(part) for part in zip(*jax.device_get(found), strict=True))
         asked = tokens[masks], np.concatenate([[0], np.cumsum(masks.sum(-1))])
         law = ngrams.laws(data.split("train").documents, asked, spec.vocab, order)
-        apart = divergences.kl_from_log(np.log(law), log_q[masks].astype(np.float64))
+        log_r, log_q = np.log(law), log_q[masks].astype(np.float64)
+        apart, backwards = divergences.kl_from_log(log_r, log_q), divergences.kl_from_log(log_q, log_r)
         real = int(masks[: needed * config.data.batch_size].sum())
         told = {"on_data": apart[:real].mean(), "on_model": apart[real:].mean()}
+        told |= {"forward_kl": told["on_data"], "reverse_kl": backwards[real:].mean()}
         told |= {"gap": told["on_model"] - told["on_data"], "ratio": told["on_model"] / told["on_data"]}
         return {f"exposure/{name}": float(value) for name, value in told.items()}
 

@@ -85,6 +85,7 @@ def test_a_model_that_errs_where_only_it_goes_has_one(config):
         visits, here = visits + here, np.append((here @ own)[:3], [0, 0])
     assert told["exposure/on_model"] == pytest.approx(apart @ visits / visits.sum(), rel=0.05)
     assert told["exposure/gap"] == pytest.approx(told["exposure/on_model"] - told["exposure/on_data"])
+    assert told["exposure/forward_kl"] == told["exposure/on_data"]
     assert told["exposure/ratio"] == pytest.approx(told["exposure/on_model"] / told["exposure/on_data"])
     eight = measured(config, logits, found, devices=8)
     assert all(eight[name] == pytest.approx(value, rel=1e-6) for name, value in told.items())
