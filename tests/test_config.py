@@ -44,7 +44,7 @@ def mistake(capsys, *arguments) -> str:
         ("--config.mesh.data=3", ["batch_size=128", "multiple of 3"]),
         ("--config.mesh.fsdp=0", ["mesh", "positive"]),
         ("--config.mesh.fsdp=-1", ["mesh", "at most one -1"]),
-        ("--config.optimizer.warmup_steps=1000", ["warmup_steps=3000", "fewer than steps=3000"]),
+        ("--config.optimizer.warmup_steps=1000", ["warmup_steps=1000", "fewer than steps=1000"]),
         ("--config.optimizer.warmup_steps=-1", ["warmup_steps=-1", "0 or more"]),
         ("--config.data.layout=tight", ["tight", "pad, pack"]),
         ("--config.evaluate.evaluators=('bleu',)", ["bleu", "likelihood"]),
