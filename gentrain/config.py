@@ -270,7 +270,8 @@ def _validate_adversarial(config: ConfigDict) -> None:
     options, pi, neural = config.objective, config.objective.real_prior, ("lstm", "transformer")
     ends = "between 0 and 1: at the ends a critic sees one class alone; their limits are generator_loss='forward_kl'"
     _check(0 < pi < 1, "objective.real_prior", pi, f"{ends} and 'reverse_kl'")
-    mixtures = options.estimator != "score" and config.model.name not in ("gaussian", "mlp")
+    sequences = config.model.name in (*neural, "tabular", "factorised")
+    mixtures = options.estimator != "score" and sequences
     readers = config.model.name in neural and config.critic.name in (*neural, "mlp")
     _check(
         not mixtures or readers,
@@ -278,7 +279,7 @@ def _validate_adversarial(config: ConfigDict) -> None:
         options.estimator,
         "'score', or models that read mixtures of tokens: lstm or transformer",
     )
-    scored = config.model.name not in ("gaussian", "mlp") and options.estimator == "score"
+    scored = sequences and options.estimator == "score"
     _check(
         not scored or options.generator_loss not in ("hinge", "relativistic"),
         "objective.generator_loss",

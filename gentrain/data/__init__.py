@@ -181,7 +181,8 @@ def shapes(spec: Spec, rows: int) -> dict[str, tuple[tuple[int, ...], type]]:
 
 
 def expected_spec(config: Any) -> Spec | None:
-    """The spec of text that is not there yet, where the config alone tells vocabulary and context, else None."""
+    """The spec of data that are not there yet, where it is known all the same, else None: of text whose vocabulary and
+    context the config tells, and of a TFDS image set whose code says what it will hold."""
     data = config.data
     words = {"bytes": 256, "words": data.vocab_size, "sentencepiece": data.vocab_size or tokenizers.PIECES}
     symbols = words.get(data.tokenizer, 0)
@@ -190,7 +191,18 @@ def expected_spec(config: Any) -> Spec | None:
         names, side = [source[0] for source in data.sources] or [data.name], data.image_size
         symbols = symbols if side and all(name.startswith("tfds:") for name in names) else 0
         spec = spec._replace(context_vocab=256, context_shape=(side, side, 3))
-    return spec if symbols else None
+    return spec if symbols else expected_images(data)
+
+
+def expected_images(data: Any) -> Spec | None:
+    from gentrain.data import prepared  # brings TFDS with it
+
+    found = prepared.announced(data.name.removeprefix("tfds:")) if data.name.startswith("tfds:") else None
+    if found is None:
+        return None
+    shape = (data.image_size, data.image_size, found.shape[2]) if data.image_size else found.shape
+    vocab, classes = data.levels or 256, found.classes if data.conditional else 0
+    return Spec(vocab, math.prod(shape), None, "image", str, context_vocab=classes, shape=shape)
 
 
 def check(data: Any) -> None:

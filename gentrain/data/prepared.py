@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,6 +81,26 @@ def prepare(where: str) -> Path:
             ) from error
         raise DataError(f"cannot prepare tfds:{where} into {home()}: {type(error).__name__}: {reason}") from error
     return find(where)
+
+
+class Announced(NamedTuple):
+    shape: tuple[int, int, int]  # of its images: height, width, channels
+    classes: int
+
+
+def announced(where: str) -> Announced | None:
+    """What the code of a TFDS set says of its images, before they are prepared; None of other sets, and of images of
+    any size."""
+    import tensorflow_datasets as tfds
+
+    try:
+        features = dict(tfds.builder(where.partition(":")[0], data_dir=home()).info.features)
+    except Exception:  # it is not known, or its code needs TensorFlow
+        return None
+    shape, label = getattr(features.get("image"), "shape", None), features.get("label")
+    if not shape or None in shape:
+        return None
+    return Announced(tuple(shape), label.num_classes if isinstance(label, tfds.features.ClassLabel) else 0)
 
 
 def names(folder: Path) -> list[str]:

@@ -12,20 +12,21 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     """Forward KL, large for a model that misses data, to the right; reverse KL, large for one whose samples are not
     like the data, upwards. Runs of objective 'adversarial' are joined along the dial. Returned: both, by variant."""
     figure, axes = plt.subplots(figsize=(6, 4.5), dpi=130)
-    numbers, dial = {}, []
+    numbers: dict[str, Any] = {}
+    dial: list[tuple[float, float, float]] = []
     for name, found in results.items():
         final, config = found["final"], found["config"]
         known = [place for place in PLACES if f"{place}/reverse_kl" in final]
         if not known:
             continue
-        point = final[f"{known[0]}/forward_kl"], final[f"{known[0]}/reverse_kl"]
-        numbers[name] = {"forward_kl": point[0], "reverse_kl": point[1]}
-        axes.plot(*point, "o", label=name)
+        forward, reverse = (final[f"{known[0]}/{way}_kl"] for way in ("forward", "reverse"))
+        numbers[name] = {"forward_kl": forward, "reverse_kl": reverse}
+        axes.plot(forward, reverse, "o", label=name)
         if config["objective.name"] == "adversarial":
-            dial.append((config["objective.real_prior"], *point))
+            dial.append((config["objective.real_prior"], forward, reverse))
     axes.plot(*list(zip(*sorted(dial), strict=True))[1:], "-", color="0.7", zorder=0)
-    for prior, *point in dial:
-        axes.annotate(f"$\\pi$ = {prior:g}", point, fontsize=7, xytext=(4, 4), textcoords="offset points")
+    for prior, forward, reverse in dial:
+        axes.annotate(f"$\\pi$ = {prior:g}", (forward, reverse), fontsize=7, xytext=(4, 4), textcoords="offset points")
     axes.set(xlabel="KL[P||Q], nats", ylabel="KL[Q||P], nats", title="coverage against quality: less is better in both")
     axes.legend(frameon=False, fontsize=7)
     figure.tight_layout()

@@ -222,6 +222,20 @@ def test_the_spec_of_captions_is_known_before_they_are_there(config):
     assert data.expected_spec(config).context_vocab == 0
 
 
+def test_the_spec_of_images_is_known_from_the_code_of_their_set(config):
+    config.data.name, config.data.conditional = "tfds:cifar10", True
+    spec = data.expected_spec(config)
+    assert spec._replace(decode=None, decode_context=str) == data.Spec(
+        256, 3072, None, "image", None, 10, shape=(32, 32, 3)
+    )
+    config.data.conditional, config.data.image_size, config.data.levels = False, 16, 2
+    spec = data.expected_spec(config)
+    assert (spec.vocab, spec.length, spec.shape, spec.context_vocab) == (2, 768, (16, 16, 3), 0)
+    for unknown in ("tfds:no_such_set", "tfds:imagenet_v2", "digits"):  # imagenet's images have any size
+        config.data.name = unknown
+        assert data.expected_spec(config) is None
+
+
 def test_an_unprepared_set_fails_at_once_with_the_command(config):
     config.data.name = "tfds:mnist"
     start = time.monotonic()
