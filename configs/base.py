@@ -199,7 +199,8 @@ def get_config() -> ConfigDict:
     config.checkpoint.every_seconds = 600.0  # whichever comes first; the last step is always saved
     config.checkpoint.keep_last = 2
     config.checkpoint.keep_every = 0  # steps; checkpoints at its multiples are never deleted
-    config.init_from = ""  # workdir of another run whose newest checkpoint gives the parameters to start from
+    # Workdir of another run whose newest checkpoint gives the parameters to start from, of the players that it has.
+    config.init_from = ""
 
     config.log = ConfigDict()
     config.log.every_steps = 50  # steps between lines of metrics.jsonl

@@ -1,7 +1,18 @@
-"""Eight narrow modes on a circle against a learned critic: which modes are found, along the dial.
+"""Narrow modes in the plane against a learned critic: all of them are found, wherever the dial stands.
 
-python -m launch --config configs/ring_adversarial.py
-python -m launch --config configs/ring_adversarial.py:grid       # 25 modes
+    python -m launch --config configs/ring_adversarial.py            # 8 modes on a circle
+    python -m launch --config configs/ring_adversarial.py:grid       # 25 modes on a square
+
+Modes found, share of samples within 3 standard deviations of one, and KL of the histogram of modes from theirs, mean
+and standard deviation over five seeds; 53 s of CPU time a run, 15 runs in 17 to 21 min on one of 2 CPU cores that were
+not idle:
+
+              ring: found   quality       KL      grid: found   quality       KL
+    pi = 0.1       8 of 8   .962 (.004)   .001     25 of 25     .939 (.010)   .005
+    pi = 0.5       8 of 8   .968 (.004)   .001     25 of 25     .895 (.040)   .007
+    pi = 0.9       8 of 8   .963 (.003)   .002     25 of 25     .941 (.008)   .004
+
+The generator can be the data's law here, so the dial has little to choose between. Every run found every mode.
 """
 
 from configs import base

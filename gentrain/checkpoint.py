@@ -207,19 +207,25 @@ class Checkpoints:
 def restore_params(directory: str | os.PathLike, abstract_params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """The step and parameters of the newest undamaged checkpoint of another run, which is left as it is.
 
-    `abstract_params` has the parameters of each wanted player as jax.ShapeDtypeStruct with shardings.
-    Raises CheckpointError if there is no usable checkpoint, or if a wanted player's leaves are not as expected.
+    `abstract_params` has the parameters of each wanted player as jax.ShapeDtypeStruct with shardings; of players that
+    the other run did not have, as the critic of a run by likelihood, nothing is returned.
+    Raises CheckpointError if there is no usable checkpoint, none of the players in it, or if a wanted player's leaves
+    are not as expected.
     """
     with Checkpoints(directory, read_only=True) as checkpoints:
         step = checkpoints._newest_good()
         if step is None:
             raise CheckpointError(f"{checkpoints.directory}: no checkpoint to start from")
-        expected = _leaves({"params": abstract_params})
-        players = tuple(f"params/{player}/" for player in abstract_params)
-        found = {p: kind for p, kind in checkpoints._description(step)["leaves"].items() if p.startswith(players)}
-        _check_leaves(checkpoints.directory / str(step), _kinds(expected), found)
+        saved, where = checkpoints._description(step)["leaves"], checkpoints.directory / str(step)
+        had = {path.split("/")[1] for path in saved if path.startswith("params/")}
+        wanted = {player: own for player, own in abstract_params.items() if player in had}
+        if not wanted:
+            raise CheckpointError(f"{where} has the players {sorted(had)}, none of {sorted(abstract_params)}")
+        expected = _leaves({"params": wanted})
+        players = tuple(f"params/{player}/" for player in wanted)
+        _check_leaves(where, _kinds(expected), {p: kind for p, kind in saved.items() if p.startswith(players)})
         arrays = checkpoints._arrays(step, expected)
-    return step, jax.tree.unflatten(jax.tree.structure(abstract_params), arrays)
+    return step, jax.tree.unflatten(jax.tree.structure(wanted), arrays)
 
 
 def _leaves(tree: Any) -> dict[str, Any]:

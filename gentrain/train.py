@@ -56,7 +56,7 @@ def start(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> Tra
     if run.config.init_from:
         wanted = run.program.state.params
         step, params = restore_params(Path(run.config.init_from) / "checkpoints", wanted)
-        say(f"starting from the parameters of {run.config.init_from} at step {step}")
+        say(f"starting from the parameters of {run.config.init_from} at step {step}: {', '.join(params)}")
         ema = jax.tree.map(jnp.copy, state.params | params) if state.ema else {}
         state = replace(state, params=state.params | params, ema=ema)
     # 3. Scratch.

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +104,30 @@ def test_both_ends_have_estimators_of_their_own(name):
     assert off(found, exact) < 2.5  # weights of forward_kl are normalised: a bias of order 1/rows
     other = "forward_kl" if name == "reverse_kl" else "reverse_kl"
     assert off(found, exact_gradient(*optimal(settings())[:2], other, 0.3)) > 6
+
+
+@pytest.mark.parametrize(("pi", "other"), [(1e-3, "forward_kl"), (0.999, "reverse_kl")])
+def test_the_dial_s_rewards_end_at_those_of_both_ends(pi, other):
+    """softplus(l) / pi is the ratio of MaliGAN as pi -> 0, and the logit as pi -> 1, but for a constant."""
+
+    def slope(name):
+        built, own, _ = optimal(settings(generator_loss=name, real_prior=pi, baseline="leave_one_out"))
+        near = jnp.asarray(np.log(np.concatenate([law.reshape(-1, VOCAB) for law in worlds.conditionals(P)])))
+        own = {"table": (0.8 * near + 0.2 * own["table"]).astype(jnp.float32)}  # not far from P
+        critic = {"table": (near - jax.nn.log_softmax(own["table"])).astype(jnp.float32)}
+        batch = {"tokens": jnp.zeros((ROWS, LENGTH), jnp.int32), "mask": jnp.ones((ROWS, LENGTH), bool)}
+        batch["row"] = jnp.arange(ROWS)
+
+        def loss(own):
+            params, carry = {"generator": own, "critic": critic}, {"baseline": 0.0, "spectral": {}}
+            return built.loss("generator", params, carry, batch, jax.random.key(7), 0)[0].total
+
+        return np.asarray(jax.jit(jax.grad(loss))(own)["table"]).ravel()
+
+    found = [slope("js"), slope(other)]
+    cosine = found[0] @ found[1] / np.linalg.norm(found[0]) / np.linalg.norm(found[1])
+    assert cosine > 0.99
+    assert np.linalg.norm(found[0]) == pytest.approx(np.linalg.norm(found[1]), rel=0.1)
 
 
 def test_discounted_rewards_are_biased():
@@ -235,6 +260,74 @@ def test_the_reported_bound_and_calibration_are_those_of_the_laws():
         assert abs(values.mean() - value) < 4.5 * values.std() / np.sqrt(rounds), name
 
 
+def critic_slope(config, rounds=40):
+    """The critic's mean gradient at the optimum of the plain loss, over its standard error (1 where it is 0), and the
+    sums of the last round."""
+    built, own, critic = optimal(config)
+    random, slopes = np.random.default_rng(6), []
+
+    @jax.jit
+    def gradient(tokens, key):
+        batch = {"tokens": tokens, "mask": jnp.ones((ROWS, LENGTH), bool), "row": jnp.arange(ROWS)}
+
+        def loss(critic):
+            params = {"generator": own, "critic": critic}
+            total, extra = built.loss("critic", params, {"baseline": 0.0, "spectral": {}}, batch, key, 0)
+            return total.total / total.weight, (total, extra)
+
+        return jax.grad(loss, has_aux=True)(critic)
+
+    for number in range(rounds):
+        rows = random.choice(VOCAB**LENGTH, (ROWS,), p=P.ravel())
+        slope, (total, extra) = gradient(jnp.asarray(EVERY[rows]), jax.random.key(number))
+        slopes.append(np.asarray(slope["table"]))
+    mean, error = np.mean(slopes, axis=0), np.std(slopes, axis=0, ddof=1) / np.sqrt(rounds)
+    return float(np.linalg.norm(mean) / np.linalg.norm(error)), total, extra
+
+
+@pytest.mark.parametrize("pi", [0.25, 0.8])
+def test_classes_by_counts_have_the_optimum_of_those_by_weights(pi):
+    """Half the examples, data in pi of the rows; the ratio of P to Q is the optimum all the same."""
+    size, total, extra = critic_slope(settings(real_prior=pi, allocation="counts"))
+    assert size < 2
+    assert float(total.weight) == ROWS * LENGTH and float(extra["real_probability"].weight) == round(pi * ROWS)
+    both = critic_slope(settings(real_prior=pi, allocation="weights"), rounds=2)[1]
+    assert float(both.weight) == 2 * ROWS * LENGTH
+
+
+def test_label_smoothing_moves_the_optimum():
+    plain, smoothed = (critic_slope(settings(real_prior=0.4, label_smoothing=s))[0] for s in (0.0, 0.1))
+    assert smoothed > 4 > 2 > plain
+
+
+def test_auc_is_the_chance_that_data_have_the_larger_logit():
+    random = np.random.default_rng(3)
+    real, fake = random.normal(1, 1, 30), random.normal(0, 1, 20)
+    real[:5] = fake[:5]
+    ones = lambda values: jnp.ones(len(values), bool)
+    module = sys.modules[type(optimal(settings())[0]).__module__]
+    found = module.judged(jnp.asarray(real), jnp.asarray(fake), ones(real), ones(fake), 0.3)["auc"]
+    expected = np.mean([(r > f) + 0.5 * (r == f) for r in real for f in fake])
+    assert float(found.total / found.weight) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_critic_that_knows_the_generator_s_density_is_right_when_it_is_the_data_s_law():
+    pi = 0.35
+    config = settings(real_prior=pi, known_density=True)
+    built, own, _ = optimal(config)
+    table = jnp.log(jnp.asarray(np.concatenate([law.reshape(-1, VOCAB) for law in worlds.conditionals(P)])))
+    params = {"generator": own, "critic": {"table": table.astype(jnp.float32) + 3.0}}  # any constant: it is normalised
+    examples = built.reals({"tokens": jnp.asarray(EVERY), "mask": jnp.ones(EVERY.shape, bool)})
+    logits = np.asarray(built.logits(params, examples, {}))
+    log_q = np.asarray(models.log_prob(built.model, own, jnp.asarray(EVERY)))
+    np.testing.assert_allclose(logits[:, -1], np.log(pi / (1 - pi)) + np.log(P.ravel()) - log_q, atol=1e-4)
+    slope = jax.grad(lambda own: built.logits({**params, "generator": own}, examples, {}).sum())(own)["table"]
+    assert np.abs(slope).max() == 0  # the critic is held fixed, its share of the generator too
+    start = built.critic.init(jax.random.key(0))
+    uniform = built.logits({"generator": {"table": jnp.zeros_like(own["table"])}, "critic": start}, examples, {})
+    np.testing.assert_allclose(uniform, np.log(pi / (1 - pi)), atol=1e-5)
+
+
 @pytest.mark.parametrize(("critic", "pi"), [("tabular", 0.1), pytest.param("mlp", 0.75, marks=pytest.mark.slow)])
 def test_a_run_lands_on_the_minimiser(tmp_path, monkeypatch, critic, pi):
     monkeypatch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, devices=jax.devices()[:1]))
@@ -258,6 +351,11 @@ def test_a_run_lands_on_the_minimiser(tmp_path, monkeypatch, critic, pi):
         ({"objective.generator_loss": "saturating"}, "non_saturating"),
         ({"objective.r1": 0.1}, "no slope"),
         ({"model.name": "mlp", "objective.entropy_weight": 0.1}, "knows the entropy"),
+        ({"objective.spectral_norm": True}, "with matrices"),
+        (
+            {"model.name": "mlp", "objective.generator_loss": "relativistic", "objective.allocation": "counts"},
+            "which has pairs",
+        ),
     ],
 )
 def test_options_that_cannot_be_are_named(changes, words):

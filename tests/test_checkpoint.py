@@ -272,8 +272,14 @@ def test_restore_params(two: Path) -> None:
     assert step == 20
     assert_bitwise(found, params)
     assert_bitwise(restore_params(two, abstract({"critic": params["critic"]}))[1], {"critic": params["critic"]})
-    with pytest.raises(CheckpointError, match=r"params/judge/w: expected float32\[1\], found nothing"):
-        restore_params(two, abstract({"critic": params["critic"], "judge": {"w": jnp.zeros(1)}}))
+    judge = {"judge": {"w": jnp.zeros(1)}}  # which the other run did not have
+    assert_bitwise(
+        restore_params(two, abstract({"critic": params["critic"], **judge}))[1], {"critic": params["critic"]}
+    )
+    with pytest.raises(CheckpointError, match=r"players \['critic', 'generator'\], none of \['judge'\]"):
+        restore_params(two, abstract(judge))
+    with pytest.raises(CheckpointError, match=r"params/critic/extra: expected float32\[1\], found nothing"):
+        restore_params(two, abstract({"critic": {**params["critic"], "extra": jnp.zeros(1)}}))
     (two / "20" / "manifest.json").unlink()
     with pytest.warns(UserWarning, match="manifest.json"):
         step, found = restore_params(two, abstract(params))

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -380,3 +381,46 @@ def test_an_unprepared_set_names_the_command_within_seconds(tmp_path):
 def test_a_batch_that_the_devices_cannot_share_is_refused_before_compiling(tmp_path):
     run = launch(*SMALL, f"--workdir={tmp_path}/run", JAX_NUM_CPU_DEVICES="3")
     assert run.returncode == 2 and "nearest that does is 15" in run.stderr and "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("kind", ["tokens", "images"])
+def test_a_game_of_two_resumes_between_any_two_steps_to_the_same_bits(run_config, tmp_path, kind):
+    """Both players, averages, the moving baseline and the vectors of spectral normalisation are in the checkpoint."""
+    config = run_config
+    config.objective.name, config.training.microbatches, config.steps = "adversarial", 1, 5
+    config.objective.critic_steps, config.objective.baseline = 2, "moving_average"
+    config.objective.spectral_norm, config.critic.width, config.critic.dropout = True, 8, 0.1
+    config.optimizer.warmup_steps, config.checkpoint.every_steps, config.checkpoint.keep_last = 0, 1, 9
+    config.evaluate.every_steps, config.evaluate.evaluators = 5, ("samples",)
+    if kind == "images":
+        config.data.name, config.model.name, config.critic.name = "digits", "dcgan", "dcgan"
+        config.objective.augment, config.model.dropout, config.model.width = ("shift", "cutout"), 0.0, 4
+    train.train(config, tmp_path / "whole", process.Stop())
+    run = train.build(config, tmp_path / "whole")
+    expected, step = train.restored(run)
+    assert step == 5 and set(expected.params) == set(expected.ema) == {"critic", "generator"}
+    assert expected.carry["spectral"] and (kind == "images" or expected.carry["baseline"] != 0)
+    for cut in (4, 3, 2, 1):
+        shutil.rmtree(tmp_path / "whole" / "checkpoints" / str(cut + 1))
+        state, step = train.restored(run)
+        assert step == cut
+        for n in range(cut, 5):
+            batch = sharding.put(run.data.train.batch(n), run.program.mesh, config.data.batch_size)
+            state, _ = run.program.update(state, batch)
+        assert_trees_close(jax.device_get(state), jax.device_get(expected))
+
+
+def test_a_critic_joins_a_generator_that_was_trained_by_likelihood(run_config, tmp_path):
+    run_config.critic.width = run_config.model.width
+    train.train(run_config, tmp_path / "likelihood", process.Stop())
+    before = final(run_config, tmp_path / "likelihood")[0]
+    config = run_config.copy_and_resolve_references()
+    config.init_from, config.objective.name = str(tmp_path / "likelihood"), "adversarial"
+    config.training.microbatches, config.steps, config.optimizer.warmup_steps = 1, 2, 0
+    built = train.build(config, tmp_path / "game")
+    with train.Checkpoints(tmp_path / "game" / "checkpoints", keep_last=1, keep_every=0) as checkpoints:
+        state = jax.device_get(train.start(built, checkpoints, lambda line: None))
+    assert_trees_close(state.params["generator"], before.params["generator"])
+    assert_trees_close(state.ema["generator"], state.params["generator"])
+    assert set(state.params) == {"critic", "generator"} and int(state.step) == 0
+    train.train(config, tmp_path / "game", process.Stop())
