@@ -70,13 +70,14 @@ class Meter:
     mfu is the share of the devices' peak in use, counting 6 FLOP a parameter and token (attention not counted).
     """
 
-    def __init__(self, counts: str, parameters: int):
-        """counts: the sum whose weight is the tokens of a step; parameters: how many each of them goes through."""
+    def __init__(self, player: str, parameters: int):
+        """player: whose sums are weighed in tokens (sampled ones, where its loss is weighed in sequences); parameters:
+        how many each of them goes through."""
         kind = jax.devices()[0].device_kind
         peak = next((flops for name, flops in PEAK_FLOPS.items() if kind.startswith(name)), math.nan)
         # A multiply and an add for each parameter and token forward, twice that backward.
         self.share = 6 * parameters / (peak * jax.device_count())
-        self.counts = counts
+        self.player = player
         self.reset()
 
     def reset(self) -> None:
@@ -86,7 +87,8 @@ class Meter:
     def read(self) -> dict[str, float]:
         """Means over the pending steps, tokens/second and, where the device's peak is known, the share of it in use."""
         sums = add(self.pending)
-        rate = float(sums[self.counts].weight) / (time.monotonic() - self.since)
+        tokens = sums.get(f"{self.player}/entropy", sums[f"{self.player}/loss"]).weight
+        rate = float(tokens) / (time.monotonic() - self.since)
         values = {name: mean(value) for name, value in sums.items()} | {"tokens_per_second": rate}
         if math.isfinite(self.share):
             values["mfu"] = rate * self.share

@@ -133,7 +133,9 @@ def _errors(values: dict[str, Any]) -> str:
     return ""
 
 
-LOWER_IS_BETTER = re.compile(r"/(nll\w*|\w+_kl|njs@.*|perplexity|\w+_per_\w+|\w+_error(_rate)?|frechet)(?<!_se)$")
+LOWER_IS_BETTER = re.compile(
+    r"/(nll\w*|\w+_kl(_sampled)?|njs@.*|perplexity|\w+_per_\w+|\w+_error(_rate)?|frechet)(?<!_se)$"
+)
 HIGHER_IS_BETTER = re.compile(r"/(bleu|precision|recall|coverage)$")
 # What a player minimises is its own affair: losses of different objectives are not to be compared.
 NOT_COMPARED = re.compile(

@@ -188,7 +188,7 @@ def loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.St
     batches = data.prefetch(make, first, config.steps, config.data.prefetch)
     out.progress(first, config.steps)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(run.program.state.params["generator"]))
-    meter, alarms, step = metrics.Meter(f"{run.program.objective.players[-1]}/loss", parameters), health.Alarms(), first
+    meter, alarms, step = metrics.Meter(run.program.objective.players[-1], parameters), health.Alarms(), first
     with closing(batches), stop.deferred():
         while True:
             stopping, last, logged = stop.at(step), step >= config.steps, step % config.log.every_steps == 0

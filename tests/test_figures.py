@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gentrain import plugins
+from gentrain.figures import frontiers
 
 CLOSED = [
     name
@@ -100,7 +101,12 @@ def test_frontiers_compare_the_best_samples_at_the_same_coverage(tmp_path):
     named = {"likelihood": curve((5, 6, 8), (7.3, 7, 8)), "adversarial": curve((3, 5.5, 7), (9, 7.4, 7.6))}
     results = {name: {"config": {"objective.name": name}, "final": final} for name, final in named.items()}
     numbers = plugins.load("figures", "frontiers").draw(results, tmp_path / "frontiers.png")
-    assert numbers["likelihood"]["best"] == 5 and numbers["adversarial"]["best"] == 5.5
+    assert numbers["likelihood"]["best"] == 5
+    # The bound of 7.4 is that of temperature 1 itself: towards 0.5 test grows from 7.4 to 9 at once.
+    assert numbers["adversarial"]["best"] == pytest.approx(5.5)
+    best = lambda oracle, test, bound: frontiers.best(np.asarray(oracle), np.asarray(test), bound)
+    assert best((3, 5), (9, 7), 7.5) == pytest.approx(3.5 + 1.0)  # a quarter of the way from 7 to 9, and of 5 to 3
+    assert best((3, 5, 4), (9, 7, 7.2), 7.5) == 4 and np.isnan(best((3, 5), (9, 8), 7))
     assert (tmp_path / "frontiers.png").read_bytes()[:4] == b"\x89PNG"
 
 

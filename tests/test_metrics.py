@@ -108,7 +108,7 @@ def test_the_share_of_a_known_peak(monkeypatch, kind):
     monkeypatch.setattr(metrics.jax, "device_count", lambda: 4)
     clock = iter([10.0, 12.0])
     monkeypatch.setattr(metrics.time, "monotonic", lambda: next(clock))
-    meter = metrics.Meter("generator/loss", parameters=10**9)
+    meter = metrics.Meter("generator", parameters=10**9)
     meter.pending.append({"generator/loss": Sum(3.0, 4000.0)})
     values = meter.read()
     peak = next(flops for name, flops in metrics.PEAK_FLOPS.items() if kind.startswith(name))

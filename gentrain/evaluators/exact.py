@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gentrain import decode, divergences, models, schedules, worlds
-from gentrain.data import Data
+from gentrain.data import Data, Split
 from gentrain.errors import ConfigError
 from gentrain.worlds.support import Support, support
 
@@ -29,8 +29,10 @@ def build(config: ConfigDict, model, data: Data, mesh):
     max |Q(x) - Q*(x)|, Q* being where theory says that it ends, and of independent positions on the dial
     minimiser_error = max |Q(x) - Q*(x)| and excess_njs, Q* being the nearest of their kind; of points mean_i and sd,
     the root of a coordinate's mean variance. All worlds, from world.held_out samples of each: nll_oracle = -E_Q log P,
-    nll_test = -E_P log Q and entropy_sampled = -E_Q log Q, by token (by example for points), each with its standard
-    error (_se).
+    nll_test = -E_P log Q, entropy_sampled = -E_Q log Q and entropy_world = -E_P log P, which is what nll_oracle is for
+    Q = P (less is not better: it is lower entropy), forward_kl_sampled = nll_test - entropy_world and
+    reverse_kl_sampled = nll_oracle - entropy_sampled, by token (by example for points), each with its standard error
+    (_se).
     """
     del mesh
     world = worlds.of(config, "evaluator 'exact'")
@@ -52,20 +54,18 @@ def build(config: ConfigDict, model, data: Data, mesh):
         return decode.sample(model, params, keys, length).tokens
 
     def sampled(params, key) -> dict[str, float]:
-        real = np.concatenate([example(data, i) for i in range(data.split(config.evaluate.split).batches)])
-        fake = np.asarray(draw(params, key))
+        real, fake = examples(data.split(config.evaluate.split)), np.asarray(draw(params, key))
         steps = length or 1
         values = {
             "nll_oracle": -world.log_prob(fake) / steps,
             "nll_test": -scores(params, real) / steps,
             "entropy_sampled": -scores(params, fake) / steps,
+            "entropy_world": -world.log_prob(real) / steps,
         }
+        values["forward_kl_sampled"] = values["nll_test"] - values["entropy_world"]
+        values["reverse_kl_sampled"] = values["nll_oracle"] - values["entropy_sampled"]
         means = {name: float(np.mean(value)) for name, value in values.items()}
         return means | {f"{name}_se": float(np.std(v) / np.sqrt(len(v))) for name, v in values.items()}
-
-    def example(data: Data, number: int) -> np.ndarray:
-        batch = data.split(config.evaluate.split).batch(number)
-        return batch["tokens"][batch["mask"][:, 0]] if length else batch["points"][batch["mask"]]
 
     def enumerated(params, everywhere: Support) -> dict[str, float]:
         log_q = scores(params, everywhere.examples) + everywhere.log_volume
@@ -85,6 +85,13 @@ def build(config: ConfigDict, model, data: Data, mesh):
         return {f"exact/{name}": value for name, value in found.items()}
 
     return evaluate
+
+
+def examples(split: Split) -> np.ndarray:
+    """All of a split: tokens (n, length) or points (n, d)."""
+    batches = map(split.batch, range(split.batches))
+    pairs = [(batch["tokens"] if "tokens" in batch else batch["points"], batch["mask"]) for batch in batches]
+    return np.concatenate([values[mask.reshape(len(mask), -1)[:, 0]] for values, mask in pairs])
 
 
 def scheduled_sampling(config: ConfigDict, world: worlds.World) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from gentrain.data import Spec
 from gentrain.errors import ConfigError
 from gentrain.models import Critic, Params, Sampler
+from gentrain.models.layers import keep_mask
 
 
 def build(config: ConfigDict, spec: Spec) -> Sampler:
@@ -32,7 +33,7 @@ def critic(config: ConfigDict, spec: Spec) -> Critic:
         if not points:
             weights = examples[..., :-1] if examples.ndim == 3 else jax.nn.one_hot(examples, spec.vocab)
             examples = weights.reshape(len(weights), -1)
-        return forward(params, examples)
+        return forward(params, examples, config.dropout, keys)
 
     return Critic(lambda key: layers(key, sizes, 0.0), apply)
 
@@ -52,8 +53,10 @@ def layers(key: jax.Array, sizes: list[int], last: float) -> Params:
     return found
 
 
-def forward(params: Params, x: jax.Array) -> jax.Array:
+def forward(params: Params, x: jax.Array, dropout: float = 0.0, keys: jax.Array | None = None) -> jax.Array:
     for number in range(len(params)):
         x = jax.nn.relu(x) if number else x
+        if number and dropout and keys is not None:
+            x = x * keep_mask(keys, number, dropout, x.shape[1:], x.dtype)
         x = x @ params[f"layer_{number}"]["kernel"] + params[f"layer_{number}"]["bias"][None, :]
     return x

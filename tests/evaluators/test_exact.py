@@ -38,7 +38,9 @@ def test_everything_about_a_random_table(config, seed):
     for name, value in expected.items():
         assert found[f"exact/{name}"] == pytest.approx(float(value), rel=1e-4), name
     per_token = {"nll_oracle": -(q * np.log(p)).sum() / 4, "nll_test": -(p * np.log(q)).sum() / 4}
-    per_token["entropy_sampled"] = expected["entropy"] / 4
+    per_token |= {"entropy_sampled": expected["entropy"] / 4, "entropy_world": -(p * np.log(p)).sum() / 4}
+    per_token["forward_kl_sampled"] = (p * np.log(p / q)).sum() / 4
+    per_token["reverse_kl_sampled"] = (q * np.log(q / p)).sum() / 4
     for name, value in per_token.items():
         assert abs(found[f"exact/{name}"] - value) < 4.5 * found[f"exact/{name}_se"], name
     prefix_kls = sum(

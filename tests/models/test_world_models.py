@@ -8,7 +8,7 @@ import pytest
 from gentrain import models
 from gentrain.data import Spec
 from gentrain.errors import ConfigError
-from gentrain.models import factorised, gaussian, tabular
+from gentrain.models import factorised, gaussian, mlp, tabular
 
 SEQUENCES = Spec(3, 4, None, "text", str)
 
@@ -70,3 +70,16 @@ def test_models_refuse_data_they_cannot_model(config, spec):
         tabular.build(config.model, SEQUENCES._replace(length=20))
     with pytest.raises(ConfigError, match="points"):
         gaussian.build(config.model, SEQUENCES)
+
+
+def test_a_critic_s_dropout_depends_on_its_own_key_alone(config):
+    config.critic.update({"name": "mlp", "width": 32, "layers": 1, "dropout": 0.5})
+    built = mlp.critic(config.critic, Spec(0, 2, None, "points", str))
+    params = jax.tree.map(lambda x: x + 0.1, built.init(jax.random.key(0)))
+    points, keys = jnp.ones((4, 2)), jax.random.split(jax.random.key(1), 4)
+    plain, dropped = built.apply(params, points), built.apply(params, points, None, keys)
+    assert np.ptp(plain) == 0 and len(np.unique(dropped)) == 4
+    np.testing.assert_allclose(built.apply(params, points[:2], None, keys[2:]), dropped[2:], rtol=1e-6)
+    many = built.apply(params, jnp.ones((4000, 2)), None, jax.random.split(jax.random.key(2), 4000))
+    error = np.std(many) / np.sqrt(4000)
+    assert error > 0 and abs(np.mean(many) - plain[0, 0]) < 4.5 * error
