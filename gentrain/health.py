@@ -22,7 +22,7 @@ ALARMS = {
         " little; try a lower optimizer.critic_scale, fewer critic_steps, r1 and r2, or critic.dropout",
     ),
     "chance": (
-        lambda m: m.get("critic/auc", 1) < 0.52 and m.get("generator/apart", 0) > 0.1,
+        lambda m: m.get("critic/auc", 1) < 0.52 and m.get("generator/apart", 0) > 0.02,
         "chance: the critic tells nothing apart (auc {critic/auc:.3f}) though samples and data differ (apart"
         " {generator/apart:.2f}): it has stopped learning, this is no success; try a higher optimizer.critic_scale",
     ),

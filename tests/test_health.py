@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gentrain import health
+from configs import ring_adversarial
+from gentrain import health, metrics, process, train
 from gentrain.metrics import mean
 
 RANDOM = np.random.default_rng(0)
@@ -88,3 +89,15 @@ def test_a_missing_critic_or_an_undefined_sign_raises_nothing():
     for _ in range(3):
         raised, lines = alarms.read({"generator/apart": 0.5, "generator/nearest": float("nan")})
     assert not lines and not any(raised.values())
+
+
+def test_a_run_says_when_its_critic_does_not_learn(tmp_path, capsys):
+    config = ring_adversarial.get_config()
+    config.sweep, config.steps, config.data.batch_size, config.optimizer.critic_scale = (), 30, 64, 0.0
+    config.log.every_steps, config.evaluate.every_steps, config.evaluate.examples = 10, 30, 64
+    config.model.width = config.critic.width = 16
+    train.train(config, tmp_path, process.Stop())
+    assert capsys.readouterr().out.count("chance: the critic tells nothing apart (auc 0.500)") == 1
+    records = [record for record in metrics.read_jsonl(tmp_path / "metrics.jsonl") if "health/chance" in record]
+    assert [record["health/chance"] for record in records] == [0, 1, 1]
+    assert not any(record["health/collapse"] or record["health/saturated"] for record in records)
