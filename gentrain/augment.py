@@ -15,12 +15,17 @@ def augment(names: Sequence[str], images: Array, keys: Array) -> Array:
     images (n, height, width, channels) float32 in [-1, 1], keys (n,) -> the same shape; brightness and contrast may
     leave the range. What one operation draws does not depend on the others. Raises ConfigError for an unknown name.
     """
+    check(names)
     for name in names:
-        if name not in NAMES:
-            raise ConfigError(f"no augmentation is named {name!r}; there are: {', '.join(NAMES)}")
         own = jax.vmap(jax.random.fold_in, (0, None))(keys, NAMES.index(name))
         images = jax.vmap(OPERATIONS[name])(own, images)
     return images
+
+
+def check(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in NAMES:
+            raise ConfigError(f"no augmentation is named {name!r}; there are: {', '.join(NAMES)}")
 
 
 def flip(key: Array, image: Array) -> Array:

@@ -370,3 +370,18 @@ def test_dense_rewards_need_a_critic_of_prefixes():
     config.critic.name = "mlp"
     with pytest.raises(ConfigError, match="critic of prefixes"):
         plugins.load("objectives", "adversarial").build(config, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"objective.augment": ("mirror",)}, "no augmentation is named 'mirror'; there are: flip"),
+        ({"objective.augment": ("flip",)}, "model.name='tabular' makes sequences"),
+        ({"objective.known_density": True, "critic.name": "mlp"}, "of sequences and estimator='score'"),
+    ],
+)
+def test_options_that_the_models_cannot_serve_are_named(changes, words):
+    config = settings(reward="sequence")
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(ConfigError, match=words):
+        plugins.load("objectives", "adversarial").build(config, SPEC)

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain import decode, health, models, plugins, schedules, spectral
-from gentrain.augment import augment
+from gentrain import augment, decode, health, models, plugins, schedules, spectral
 from gentrain.data import Spec
 from gentrain.errors import ConfigError
 from gentrain.losses import critic_nll, generator_loss, masked_sum, token_nll
@@ -129,7 +128,7 @@ class Adversarial:
         if not self.options.augment:
             return examples
         keys = models.example_keys(jax.random.fold_in(key, number), batch["row"])
-        return Examples(augment(self.options.augment, examples.values, keys), examples.mask)
+        return Examples(augment.augment(self.options.augment, examples.values, keys), examples.mask)
 
     def reals(self, batch) -> Examples:
         if isinstance(self.model, models.SequenceModel):
@@ -357,6 +356,7 @@ def build(config: ConfigDict, spec: Spec) -> Adversarial:
             f"objective.reward={options.reward!r} needs a critic of prefixes, and critic.name={config.critic.name!r}"
             " sees whole sequences: take lstm, transformer or tabular, or reward='sequence'"
         )
+    augment.check(options.augment)
     if sequences and options.augment:
         raise ConfigError(f"objective.augment changes pictures, and model.name={config.model.name!r} makes sequences")
     if not hasattr(model, "log_prob") and not sequences and (options.likelihood_weight or options.likelihood_final):
