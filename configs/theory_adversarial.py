@@ -4,8 +4,8 @@
     python -m launch --config configs/theory_adversarial.py:mlp      # a network
 
 P is a Markov chain of 6 bits, known by its samples alone. For pi = 0.1, 0.25, 0.5, 0.75 and 0.9 every probability ends
-within 0.003 of the minimiser's, the excess of JS_pi / (pi (1 - pi)) is below 1e-4 and the critic's bound within 0.001
-of JS_pi, with either critic; 1 min 26 s and 2 min 58 s on 2 CPU cores that were not idle.
+within 0.004 of the minimiser's, the excess of JS_pi / (pi (1 - pi)) is below 1e-4 and the critic's bound within 0.001
+of JS_pi, with either critic; 139 s and 277 s of CPU time on 2 CPU cores that were not idle.
 """
 
 from configs import base

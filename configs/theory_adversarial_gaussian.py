@@ -2,8 +2,8 @@
 
 python -m launch --config configs/theory_adversarial_gaussian.py
 
-The variances come out at 0.772, 0.607, 0.434, 0.309 and 0.242 for pi = 0.1, 0.25, 0.5, 0.75 and 0.9, where the exact
-minimisers have 0.781, 0.612, 0.436, 0.310 and 0.243. 3 min 25 s on 2 CPU cores that were not idle.
+The variances come out at 0.773, 0.607, 0.434, 0.310 and 0.242 for pi = 0.1, 0.25, 0.5, 0.75 and 0.9, where the exact
+minimisers have 0.781, 0.612, 0.436, 0.310 and 0.243. 208 s of CPU time on 2 CPU cores that were not idle.
 """
 
 from configs import base, theory_adversarial
