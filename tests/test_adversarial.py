@@ -385,3 +385,21 @@ def test_options_that_the_models_cannot_serve_are_named(changes, words):
     config.update_from_flattened_dict(changes)
     with pytest.raises(ConfigError, match=words):
         plugins.load("objectives", "adversarial").build(config, SPEC)
+
+
+def test_a_likelihood_term_is_added_by_its_schedule():
+    """Per sequence: the whole -log Q of a row of data, at a weight that runs from the first to the final one."""
+    plain, mixed = settings(), settings(likelihood_weight=2.0, likelihood_final=0.5)
+    plain.steps = mixed.steps = 100
+    batch = {"tokens": jnp.asarray(EVERY), "mask": jnp.ones(EVERY.shape, bool), "row": jnp.arange(len(EVERY))}
+    values = {}
+    for name, config in (("plain", plain), ("mixed", mixed)):
+        built, own, critic = optimal(config)
+        params, carry = {"generator": own, "critic": critic}, {"baseline": 0.0, "spectral": {}}
+        for step in (0, 50, 100):
+            total, told = built.loss("generator", params, carry, batch, jax.random.key(1), step)
+            values[name, step] = float(total.total / total.weight)
+    nll = -np.asarray(models.log_prob(built.model, own, jnp.asarray(EVERY))).mean()
+    assert float(told["nll"].total / told["nll"].weight) == pytest.approx(nll / LENGTH, rel=1e-5)
+    for step, weight in ((0, 2.0), (50, 1.25), (100, 0.5)):
+        assert values["mixed", step] - values["plain", step] == pytest.approx(weight * nll, rel=1e-3)
