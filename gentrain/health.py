@@ -12,7 +12,7 @@ ROWS = 64  # of a batch, compared with one another
 # A sign, whether it is bad, and what to tell the person in front of the run.
 ALARMS = {
     "collapse": (
-        lambda m: min(m.get("generator/diversity", 1), m.get("generator/nearest", 1)) < 0.1,
+        lambda m: m.get("generator/diversity", 1) < 0.25 or m.get("generator/nearest", 1) < 0.35,
         "collapse: samples are much more alike than the data are (diversity {generator/diversity:.2f}, nearest"
         " {generator/nearest:.2f} of the data's); try a lower objective.real_prior, r1 and r2, or entropy_weight",
     ),

@@ -15,9 +15,9 @@ from gentrain.models import Sampler, SequenceModel, example_keys
 
 def build(config: ConfigDict, model: SequenceModel | Sampler, data: Data, mesh):
     """Draws sample.count documents or images at sample.temperature, sample.top_k and sample.top_p; where the data have
-    contexts, to those of the first rows of the split, at most one for each row, and text is shown beside them. Also
-    measured: samples/length, mean tokens a sample, and samples/entropy, nats/token of the law drawn from. A model that
-    draws images whole has neither these numbers nor those dials."""
+    contexts, images of each class in turn, and text to the contexts of the first rows of the split, at most one for
+    each row, shown beside them. Also measured: samples/length, mean tokens a sample, and samples/entropy, nats/token
+    of the law drawn from. A model that draws images whole has neither these numbers nor those dials."""
     options, spec, size = config.sample, data.spec, config.data.batch_size
     if spec.kind == "points":
         raise ConfigError("evaluator 'samples' shows text and images; for points use 'exact'")
@@ -34,8 +34,10 @@ def build(config: ConfigDict, model: SequenceModel | Sampler, data: Data, mesh):
 
     def asked():
         """Batches that have what samples are drawn for."""
-        if not spec.context_vocab:
-            yield {"row": np.arange(options.count), "mask": np.ones((options.count, 1), bool)}
+        row = np.arange(options.count)
+        if not spec.context_vocab or (spec.kind == "image" and spec.context_shape == (1,)):
+            classes = {"context": row[:, None] % spec.context_vocab} if spec.context_vocab else {}
+            yield {"row": row, "mask": np.ones((options.count, 1), bool), **classes}
             return
         split = data.split(config.evaluate.split)
         for i in range(min(-(-options.count // size), split.batches)):

@@ -84,6 +84,8 @@ def test_a_model_that_errs_where_only_it_goes_has_one(config):
     for _ in range(12):
         visits, here = visits + here, np.append((here @ own)[:3], [0, 0])
     assert told["exposure/on_model"] == pytest.approx(apart @ visits / visits.sum(), rel=0.05)
+    backwards = (own * np.log(own / laws)).sum(-1)
+    assert told["exposure/reverse_kl"] == pytest.approx(backwards @ visits / visits.sum(), rel=0.05)
     assert told["exposure/gap"] == pytest.approx(told["exposure/on_model"] - told["exposure/on_data"])
     assert told["exposure/forward_kl"] == told["exposure/on_data"]
     assert told["exposure/ratio"] == pytest.approx(told["exposure/on_model"] / told["exposure/on_data"])
