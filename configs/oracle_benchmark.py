@@ -1,20 +1,41 @@
 """SeqGAN's oracle benchmark: likelihood, scheduled sampling, the dial and cooperation, over temperatures.
 
     python -m launch --config configs/oracle_benchmark.py             # scaled: 100 symbols, 10 tokens
-    python -m launch --config configs/oracle_benchmark.py:full        # 5,000 symbols, 20 tokens
+    python -m launch --config configs/oracle_benchmark.py:full        # 5,000 symbols, 20 tokens; not run yet
 
-It has not been run to the end yet: it has no numbers.
+Scaled, nats a token, seed 0, every method from scratch on the same 10,000 sequences. NLL_oracle, NLL_test and entropy
+are at temperature 1 (standard error .01); constrained is the least NLL_oracle over temperatures where NLL_test is at
+most likelihood's + 0.4. The oracle's own entropy is 2.746. 9 min on 2 CPU cores that had other work; the seconds are
+of training, on one of them.
+
+                                   NLL_oracle  NLL_test  entropy  constrained  steps  CPU s
+    likelihood                          3.807     3.290    3.130        2.616   3000     33
+    cooperative                         3.946     3.295    3.235        2.612   1400     52
+    reverse_kl + 1 likelihood           4.229     3.353    3.414        2.836   1200     20
+    adversarial js                      4.558     3.546    3.524        3.586   1200     20
+    adversarial reverse_kl              4.572     3.549    3.532        3.611   1200     20
+    adversarial forward_kl              4.763     3.612    3.610        3.993   1200     20
+    scheduled sampling, keep 1/2        5.146     3.545    3.913        3.395   1500     20
+
+Nothing beats likelihood at its best, which is a matter of width and dropout: width 32 without has 3.378 and 2.99
+(in 3,000 steps), width 64 with 0.2 has 3.325 and 2.72. The mediator of the cooperative run is such a likelihood model
+too, and what it teaches is as good, not better. pi is 0.9, for js and for cooperation; the runs against a
+critic had two thirds of likelihood's time, cooperation one and a half times it.
 """
 
 from configs import base
 
+# Steps by what they cost: 11 ms of likelihood, 37 of cooperation, 17 against a critic, 13 of scheduled sampling.
+GAME = {"objective.name": "adversarial", "optimizer.b1": 0.5, "steps": 1200}
+BOTH = {"objective.likelihood_weight": 1.0, "objective.likelihood_final": 1.0}
 METHODS = (
-    {"objective.name": "likelihood"},
-    {"objective.name": "scheduled_sampling"},
-    {"objective.name": "adversarial", "objective.generator_loss": "js"},
-    {"objective.name": "adversarial", "objective.generator_loss": "reverse_kl"},
-    {"objective.name": "adversarial", "objective.generator_loss": "forward_kl"},
-    {"objective.name": "cooperative"},
+    {"objective.name": "likelihood", "model.width": 128, "model.dropout": 0.2, "steps": 3000},
+    {"objective.name": "cooperative", "model.width": 128, "critic.width": 128, "steps": 1400},
+    GAME | {"objective.generator_loss": "reverse_kl"} | BOTH,
+    GAME | {"objective.generator_loss": "js"},
+    GAME | {"objective.generator_loss": "reverse_kl"},
+    GAME | {"objective.generator_loss": "forward_kl"},
+    {"objective.name": "scheduled_sampling", "model.width": 128, "model.dropout": 0.2, "steps": 1500},
 )
 
 
@@ -23,19 +44,20 @@ def get_config(variant: str = ""):
     config.data.name = "world:oracle"
     config.world.vocab, config.world.length = (5000, 20) if variant == "full" else (100, 10)
     config.world.examples = 10_000
-    config.world.held_out = 2_000
+    config.world.held_out = 4_000
     config.data.batch_size = 64
-    config.model.width = 32
-    config.critic.width = 64
-    config.steps = 3000
+    config.model.width = config.critic.width = 64
+    config.critic.dropout = 0.2
+    config.objective.real_prior = 0.9
+    config.objective.known_density = True
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 5e-3
     config.optimizer.clip_norm = 5.0
     config.log.every_steps = 100
     config.log.tensorboard = False
     config.evaluate.evaluators = ("likelihood", "exact", "frontier")
-    config.evaluate.examples = 2_000
-    config.evaluate.every_steps = 1000
+    config.evaluate.examples = 4_000
+    config.evaluate.every_steps = 10_000
     config.sweep = METHODS
     config.figures = ("frontiers",)
     return config
