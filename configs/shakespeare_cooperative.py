@@ -1,0 +1,27 @@
+"""Shakespeare's plays without likelihood or rewards: a generator that follows a mediator, from scratch.
+
+python -m launch --config configs/shakespeare_cooperative.py
+"""
+
+from configs import base
+
+
+def get_config(variant: str = ""):
+    config = base.get_config()
+    config.steps = 1200
+    config.data.name = "shakespeare"
+    config.data.length = 64
+    config.data.batch_size = 32
+    config.model.width = 128
+    config.critic.width = 128
+    config.objective.name = "cooperative"
+    config.objective.real_prior = 0.9
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 5e-3
+    config.optimizer.warmup_steps = 20
+    config.log.every_steps = 100
+    config.evaluate.evaluators = ("likelihood", "samples")
+    config.evaluate.batches = 40
+    config.evaluate.every_steps = 600
+    config.sample.count = 8
+    return config
