@@ -18,6 +18,7 @@ from gentrain.checkpoint import Checkpoints, restore_params
 from gentrain.config import check_same_run, resolved
 from gentrain.errors import CheckpointError, Diverged, Stopped
 from gentrain.evaluators import Evaluator
+from gentrain.models import SequenceModel
 from gentrain.program import Program
 from gentrain.update import TrainState
 
@@ -99,7 +100,8 @@ def headline(run: Run, values: dict[str, float]) -> str:
     for player in dict.fromkeys(run.program.objective.players):
         nll = values.get(f"{player}/nll")
         shown.append(f"{nll:.3f} {unit}" if nll is not None else f"{player} loss {values[f'{player}/loss']:.3f}")
-    return ", ".join([*shown, f"{values['tokens_per_second']:,.0f} tokens/s"])
+    counted = "tokens" if isinstance(run.program.objective.model, SequenceModel) else "examples"
+    return ", ".join([*shown, f"{values['tokens_per_second']:,.0f} {counted}/s"])
 
 
 def check_finite(run: Run, state: TrainState, step: int) -> None:
