@@ -3,12 +3,12 @@
     python -m launch --config configs/mnist5k_adversarial.py                  # three seeds
     python -m launch --config configs/mnist5k_adversarial.py:conditional      # one, by class
 
-2 min of CPU time a run, on one of 2 cores, and 1 min 20 s by class. In the features of a classifier of MNIST, where as
-many training images have a Fréchet distance of 6.8:
+2 min of CPU time a run, on one of 2 cores, and 1 min 30 s by class. In the features of a classifier of MNIST, where as
+many training images have a Fréchet distance of 6.8, mean and standard deviation of three seeds:
 
-                      precision   recall   density   coverage   frechet
-    default           .70         .73      .52       .63        39          seeds 0 and 1, within .02 and 2
-    :conditional      .85         .58      .95       .85        21          three seeds, within .03, .08, .05, .02 and 3
+                      precision    recall       density      coverage     frechet
+    default           .71 (.02)    .76 (.05)    .53 (.02)    .65 (.03)    36.1 (5.7)
+    :conditional      .85 (.02)    .58 (.07)    .95 (.04)    .85 (.02)    21.0 (2.8)
 
 By default strokes are clean and various, but many samples are no digit yet. By class, spectral normalisation lost the
 variety within each class, whose samples became one picture (recall 0, `generator/nearest` .18). That variant therefore
