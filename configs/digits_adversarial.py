@@ -5,16 +5,17 @@
     python -m launch --config configs/digits_adversarial.py:r3gan         # R3GAN's, relativistic, r1 and r2
     python -m launch --config configs/digits_adversarial.py:conditional   # DCGAN by class, r1 and r2
 
-CPU time of one run on one of 2 cores: 36 s, 50 s, 53 s and 34 s. Means and standard deviations over three seeds, in
+CPU time of one run on one of 2 cores: 36 s, 40 s, 53 s and 34 s. Means and standard deviations over three seeds, in
 the features of a classifier of the digits; as many training images have a Fréchet distance of 7.8:
 
     real_prior        precision     recall        density       coverage      frechet
     .1                .76 +- .02    .95 +- .04    .74 +- .05    .88 +- .01    10.0 +- 2.2
     .5                .77 +- .03    .92 +- .04    .73 +- .03    .86 +- .05     9.9 +- 3.5
     .9                .76 +- .02    .97 +- .02    .68 +- .03    .86 +- .05     8.9 +- 2.0
-    :resnet           .75           .90           .61           .74           14.9            (two seeds)
+    :resnet           .75 +- .01    .90 +- .02    .59 +- .05    .75 +- .04    13.4 +- 3.1
     :r3gan            .72 +- .02    .89 +- .03    .61 +- .04    .71 +- .03    14.4 +- 3.6
     :conditional      .90           .82           1.14          .98            3.9            (one seed)
+    training images   .95           .92           1.07          .96
 
 The dial does not show here: recall does not fall as real_prior grows. Near the data all its divergences agree, and
 under spectral normalisation the critic stays far from the optimum that they suppose. Random shifts (objective.augment)
