@@ -92,10 +92,16 @@ def get_config() -> ConfigDict:
     config.model.kv_heads = 4  # transformer: key/value heads (< heads: grouped-query attention)
     config.model.mlp_width = 0  # transformer: hidden width of SwiGLU; 0 = 8/3 of width, rounded up to a multiple of 32
     config.model.rope_base = 10_000.0  # transformer: longest wavelength of the rotary positions
+    # transformer: how jax.nn.dot_product_attention is computed, 'xla' everywhere, or 'cudnn', the fused kernel of NVIDIA
+    # GPUs, which never holds (heads, length, length) weights; for compute_dtype bfloat16 and heads of 8 to 128 numbers
+    config.model.attention = "xla"
     config.model.scan_layers = True  # transformer: one compiled layer, scanned; False unrolls (faster for few layers)
     config.model.latent = 2  # mlp and makers of images: numbers of noise that an example is made from
     config.model.mean = 0.0  # gaussian: where it starts, in every coordinate
     config.model.scale = 1.0  # gaussian: the standard deviation it starts with
+    # Positions whose logits are in memory at once, in losses and while tokens are found in parallel: for large
+    # vocabularies, where the logits of all outweigh the rest; the backward pass makes them again. 0 = all.
+    config.model.logits_chunk = 0
     config.model.remat = "none"  # kept for the backward pass: 'none' = all, 'dots' = matmul outputs, 'full' = inputs
 
     config.objective = ConfigDict()
@@ -186,6 +192,9 @@ def get_config() -> ConfigDict:
     config.training.max_skipped = (
         10  # non-finite updates are never applied; this many in a row end the run with exit code 3
     )
+    # A run of several processes in which a step takes longer than this many seconds, and than ten of the longest step
+    # before, ends with exit code 42, to be started again: a process hangs. 0 = wait for ever.
+    config.training.stuck_seconds = 60.0
 
     config.mesh = ConfigDict()  # devices along each axis; one may be -1: all that are left
     config.mesh.replica = 1  # slowest network: copies of the model on separate pods
@@ -205,6 +214,7 @@ def get_config() -> ConfigDict:
     config.log = ConfigDict()
     config.log.every_steps = 50  # steps between lines of metrics.jsonl
     config.log.tensorboard = True
+    config.log.profile = ()  # (first, last): steps to trace into profile/ by jax.profiler; () = none
 
     config.evaluate = ConfigDict()
     config.evaluate.every_steps = 500  # the end is always evaluated

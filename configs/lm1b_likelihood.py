@@ -2,7 +2,7 @@
 likelihood.
 
     python -m launch.prepare --config configs/lm1b_likelihood.py        # once, on one machine; needs tensorflow-cpu
-    python -m launch --config configs/lm1b_likelihood.py --coordinator=auto --workdir /shared/lm1b   # on every host
+    python -m launch --config configs/lm1b_likelihood.py --workdir /shared/lm1b                      # on every host
 
 Sentences are packed to rows of 256 sentencepiece tokens. Parameters and their moments are split over 16 chips (fsdp)
 and copied over 16 such groups (data). It has not been run: there was no pod. `--dry_run` prints what each chip holds.

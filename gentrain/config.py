@@ -34,6 +34,7 @@ CHOICES = {
     "data.unit": ("document", "line"),
     "model.param_dtype": ("float32", "bfloat16"),
     "model.compute_dtype": ("float32", "bfloat16"),
+    "model.attention": ("xla", "cudnn"),
     "model.remat": ("none", "dots", "full"),
     "optimizer.name": OPTIMIZERS,
     "optimizer.schedule": ("constant", "linear", "cosine", "rsqrt"),
@@ -81,7 +82,11 @@ LARGEST = 2**31 - 1  # counters and seeds are 32-bit integers
 
 # What makes a run the run it is: a workdir whose run differs in one of these holds another experiment.
 IDENTITY = ("seed", "data", "world", "model", "critic", "objective", "optimizer.name")
-NOT_IDENTITY = ("data.prefetch", "model.remat", "model.scan_layers", "model.compute_dtype")
+EXECUTION = ("remat", "scan_layers", "compute_dtype", "logits_chunk", "attention")  # of a model: how, not what
+NOT_IDENTITY = (
+    "data.prefetch",
+    *(f"{player}.{key}" for player in ("model", "critic") for key in EXECUTION),
+)
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
@@ -177,6 +182,13 @@ def _validate_together(config: ConfigDict) -> None:
     _check(all(size == -1 or size > 0 for size in sizes), "mesh", sizes, "positive lengths, or -1 for one axis")
     _check(sizes.count(-1) <= 1, "mesh", sizes, "at most one -1")
     if model.name == "transformer":
+        size = model.width // model.heads
+        _check(
+            model.attention == "xla" or (model.compute_dtype == "bfloat16" and size % 8 == 0 and size <= 128),
+            "model.attention",
+            model.attention,
+            f"'xla' with compute_dtype={model.compute_dtype!r} and heads of {size} numbers",
+        )
         _check(model.width % model.heads == 0, "model.heads", model.heads, f"a divisor of model.width={model.width}")
         _check(
             model.width // model.heads % 2 == 0,
@@ -209,6 +221,13 @@ def _validate_together(config: ConfigDict) -> None:
         "data.valid_fraction + data.test_fraction",
         held_out,
         "below 1, so that something is left to train on",
+    )
+    traced = config.log.profile
+    _check(
+        not traced or (len(traced) == 2 and 0 <= traced[0] < traced[1]),
+        "log.profile",
+        traced,
+        "() or two steps, the first before the last, as (10, 13)",
     )
     _check(
         (config.data.name == "mixture") == bool(config.data.sources),

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gentrain import models
 from gentrain.data import Spec
+from gentrain.losses import token_nll
 from gentrain.models import Sampler, SequenceModel, begun, fed, first
 
 
@@ -87,8 +88,15 @@ def until(ends: Bool[Array, "batch length"]) -> Bool[Array, "batch length"]:
     return jnp.cumsum(ends, axis=1) - ends == 0
 
 
-def scanned(model: SequenceModel, params, choose: Callable, begins: Bool[Array, "batch length"], context=None):
-    """From left to right: (logits (batch, length, vocab), what was chosen at each position).
+def scanned(
+    model: SequenceModel,
+    params,
+    choose: Callable,
+    begins: Bool[Array, "batch length"],
+    context=None,
+    and_logits: bool = False,
+):
+    """What is chosen at each position, from left to right; and_logits: (logits (batch, length, vocab), that).
 
     choose(logits (batch, n, vocab), positions (batch, n) int) -> tokens (batch, n) int, or weights (batch, n, vocab +
     1) that mix tokens. begins: where BOS is fed instead of what was chosen before.
@@ -101,7 +109,7 @@ def scanned(model: SequenceModel, params, choose: Callable, begins: Bool[Array, 
         position, begin = now
         cache, logits = model.step(params, cache, begun(before, begin[:, None], model.vocab)[:, 0])
         chosen = choose(logits[:, None, :], jnp.broadcast_to(position, (batch, 1)))
-        return (cache, chosen), (logits, chosen[:, 0])
+        return (cache, chosen), (logits, chosen[:, 0]) if and_logits else chosen[:, 0]
 
     logits = jax.ShapeDtypeStruct((batch, 1, model.vocab), jnp.float32)
     kind = jax.eval_shape(choose, logits, jax.ShapeDtypeStruct((batch, 1), jnp.int32))
@@ -147,13 +155,14 @@ def fixed_point(
         cache, found = state
         at, begin = found.resolved, jnp.minimum(found.resolved, length - width)
         inputs = fed(found.tokens, begins, model.vocab)
+        positions = begin[:, None] + jnp.arange(width)[None, :]
         if extend:
             cache, logits = extend(params, cache, cut(inputs, begin), begin)
+            chosen = choose(logits, positions)
         else:
-            logits = model.apply(params, inputs, context)
-        positions = begin[:, None] + jnp.arange(width)[None, :]
+            chosen = models.at_positions(model, params, choose, inputs, positions, context=context)
         old = cut(found.tokens, begin)
-        new = jnp.where(positions < at[:, None], old, choose(logits, positions))
+        new = jnp.where(positions < at[:, None], old, chosen)
         kept = jnp.cumprod(new == old, axis=1).sum(1)  # positions before the first change
         resolved = begin + jnp.minimum(kept + 1, width)
         return cache, FixedPoint(paste(found.tokens, new, begin), resolved, found.passes + 1)
@@ -244,8 +253,10 @@ def sample_parallel(
         context=context,
         window=window,
     )
-    logits = law(model.apply(params, fed(found.tokens, begins, model.vocab), context))
-    log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), found.tokens[..., None], axis=-1)[..., 0]
+    score = lambda logits, tokens: -token_nll(law(logits), tokens)[0]
+    log_prob = models.at_positions(
+        model, params, score, fed(found.tokens, begins, model.vocab), found.tokens, context=context
+    )
     mask = until(ends(found.tokens))
     return Samples(jnp.where(mask, found.tokens, 0), mask, jnp.where(mask, log_prob, 0.0))
 

@@ -42,3 +42,9 @@ class Stopped(GentrainError):
     """A signal asked the run to stop; its state is saved and the same command goes on from there."""
 
     exit_code = 42
+
+
+class LostPeer(GentrainError):
+    """Another process of the run died or hangs; the same command on all of them goes on from the last checkpoint."""
+
+    exit_code = 42

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,16 @@ def add(sums: Iterable[Mapping[str, Sum]]) -> dict[str, Sum]:
     return added
 
 
+def paced(results: Iterable[Any]) -> Iterator[Any]:
+    """The results of programs on the device, of which at most one is left to run ahead: the inputs of a whole split
+    would pile up there, and a step that hangs would not be seen as one."""
+    before = None
+    for result in results:
+        yield result
+        jax.block_until_ready(before)
+        before = result
+
+
 def mean(value: Sum) -> float:
     """total / weight, or nan where nothing was weighed."""
     return float(value.total / value.weight) if value.weight else math.nan
@@ -84,6 +94,11 @@ class Meter:
         self.pending: list[dict[str, Sum]] = []
         self.since = time.monotonic()
 
+    def push(self, sums: dict[str, Sum]) -> None:
+        """The sums of one more step, of which at most one is left to run ahead: so a step that hangs is seen as one."""
+        self.pending.append(sums)
+        jax.block_until_ready(self.pending[-2:-1])
+
     def read(self) -> dict[str, float]:
         """Means over the pending steps, tokens/second and, where the device's peak is known, the share of it in use."""
         sums = add(self.pending)
@@ -93,6 +108,30 @@ class Meter:
         if math.isfinite(self.share):
             values["mfu"] = rate * self.share
         return values
+
+
+class Profile:
+    """A trace of steps first … last - 1, by jax.profiler, for TensorBoard or Perfetto; of no steps where they are
+    ()."""
+
+    def __init__(self, folder: Path, steps: Sequence[int]):
+        self.folder, self.steps, self.tracing = folder, tuple(steps), False
+
+    def __enter__(self) -> "Profile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.tracing:
+            self.tracing = False
+            jax.profiler.stop_trace()
+
+    def at(self, step: int) -> None:
+        """Before a step: begins or ends the trace where it is time."""
+        if self.steps and step == self.steps[0]:
+            jax.profiler.start_trace(self.folder)
+            self.tracing = True
+        elif self.tracing and step >= self.steps[1]:
+            self.__exit__()
 
 
 def write_json(path: Path, value: Any) -> None:

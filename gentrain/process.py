@@ -1,18 +1,26 @@
 """The operating system's side of a run: one job a workdir, signals that ask it to stop, processes that end together."""
 
 import contextlib
+import ctypes
 import fcntl
+import hashlib
+import importlib.metadata
 import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gentrain.errors import ConfigError, Stopped, WorkdirInUse
+from gentrain.errors import ConfigError, LostPeer, Stopped, WorkdirInUse
+
+HEARTBEAT = 10  # seconds of silence after which a process counts as dead
+PATIENCE = 20  # seconds that the processes of one machine are given to end by themselves after one of them failed
+PARENT_DIED = 1  # prctl's PR_SET_PDEATHSIG
 
 
 @contextlib.contextmanager
@@ -111,22 +119,111 @@ def agree(flag: bool) -> bool:
 def join(coordinator: str, processes: int, index: int, timeout: int = 60) -> None:
     """Makes this process one of `processes`, meeting at coordinator (host:port), or as the cluster says if 'auto'.
 
-    Call before any other use of JAX. A peer that dies is noticed within the heartbeat of 30 s.
+    Call before any other use of JAX. Raises LostPeer where they do not meet within the timeout, in seconds.
     """
     import jax
 
-    address, count, own = (None, None, None) if coordinator == "auto" else (coordinator, processes, index)
+    # On CPU, programs that run ahead of one another can wait for each other's collectives for ever.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    auto = coordinator == "auto"
+    address, count, own = (None, None, None) if auto else (coordinator, processes, index)
     try:
         jax.distributed.initialize(
             address,
             count,
             own,
+            # What is said is said: left to itself JAX would still ask a cluster it finds for the devices to use.
+            cluster_detection_method=None if auto else "deactivate",
             initialization_timeout=timeout,
-            heartbeat_timeout_seconds=30,
+            heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=30,
         )
     except ValueError as error:
         raise ConfigError(f"--coordinator={coordinator}: {str(error).splitlines()[0]}") from None
+    except jax.errors.JaxRuntimeError as error:
+        raise LostPeer(f"process {index} met nobody at {coordinator}: {str(error).splitlines()[0]}") from None
+
+
+def lost_peer(error: BaseException) -> LostPeer | None:
+    """What an error out of JAX says of another process, if it does."""
+    import jax
+
+    text = (str(error).splitlines() or [""])[0]
+    words = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "Gloo", "NCCL", "coordination service")
+    if isinstance(error, jax.errors.JaxRuntimeError) and any(word in text for word in words):
+        return LostPeer(f"another process is gone ({text}); run the same command on all to go on")
+    return None
+
+
+def digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """What all processes of a run must have in common: the code, the packages under it and the config."""
+    root = Path(__file__).parents[1]
+    code = [path.read_bytes() for room in ("gentrain", "launch") for path in sorted((root / room).rglob("*.py"))]
+    packages = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")]
+    digest = lambda parts: hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return {
+        "code": digest(code),
+        "packages": " ".join(packages),
+        "config": digest([json.dumps(dict(config), sort_keys=True).encode()]),
+    }
+
+
+def same_everywhere(found: Mapping[str, str]) -> None:
+    """Raises ConfigError, on all processes, naming those that found something else than process 0 did."""
+    import jax
+    import numpy as np
+
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    own = np.stack([np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8) for value in found.values()])
+    every = multihost_utils.process_allgather(own)  # (processes, names, 32)
+    differ = np.any(every != every[:1], axis=-1)
+    wrong = [f"{name} of process {', '.join(map(str, np.flatnonzero(differ[:, i])))}" for i, name in enumerate(found)]
+    wrong = [text for i, text in enumerate(wrong) if differ[:, i].any()]
+    if wrong:
+        raise ConfigError(f"not the same as that of process 0: {'; '.join(wrong)}; start all from one copy")
+
+
+def supervise(commands: Sequence[Sequence[str]], **environment: str) -> int:
+    """Runs the processes of one run on this machine and returns its exit code: 0, the first code that says what is
+    wrong, or 42 where they were stopped or lost one another.
+
+    SIGTERM and SIGINT are passed on as SIGTERM; a second one ends all at once. After one process has failed the others,
+    whose collectives it leaves, are given PATIENCE seconds. JAX aborts a process that lost its peers, which no handler
+    of its own can turn into an exit code.
+    """
+    children: list[subprocess.Popen] = []
+    asked: list[int] = []
+
+    def pass_on(number, frame) -> None:
+        for child in children:
+            child.send_signal(signal.SIGKILL if asked else signal.SIGTERM)
+        asked.append(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    die_with_us = lambda: ctypes.CDLL(None).prctl(PARENT_DIED, signal.SIGKILL)
+    try:
+        for command in commands:
+            # A session of its own: Ctrl-C reaches them through us, once, and not as KeyboardInterrupt.
+            children.append(
+                subprocess.Popen(command, env=os.environ | environment, start_new_session=True, preexec_fn=die_with_us)
+            )
+        deadline = float("inf")
+        while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+            time.sleep(0.05)
+            if deadline == float("inf") and any(child.returncode for child in children):
+                deadline = time.monotonic() + PATIENCE
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    codes = [child.returncode for child in children]
+    failed = [code for code in codes if code not in (0, LostPeer.exit_code) and code > 0]
+    return failed[0] if failed else LostPeer.exit_code if any(codes) else 0
 
 
 def leave(code: int) -> NoReturn:

@@ -253,10 +253,12 @@ def write(workdir: Path) -> Path:
     metrics.write_json(workdir / "report.json", summary)
     measured = {name: value for name, value in sorted(summary["final"].items()) if name != "time"}
     pictures = "".join(_picture(path) for path in draw(records, workdir / "plots"))
-    config = metrics.read_json(workdir / "config.json")
+    config, spent = metrics.read_json(workdir / "config.json"), metrics.read_json(workdir / "goodput.json")
+    seconds = {f"seconds of {kind}": value for kind, value in spent.get("seconds", {}).items() if value}
     body = (
         f"<h2>Samples</h2>{_samples(workdir / 'samples')}<h2>Curves</h2>{pictures}"
         f"<h2>Last values</h2>{_table(measured)}"
+        f"<h2>Time</h2>{_table(seconds)}"
         f"<h2>Config</h2><details><summary>every key</summary>{_table(config)}</details>"
     )
     return _page(workdir, verdict(summary["final"]), body)

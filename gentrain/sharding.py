@@ -73,6 +73,18 @@ def put(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, 
     }
 
 
+def whole(mesh: Mesh, count: int) -> int:
+    """The least number of rows that is no fewer than `count` and divides over the devices."""
+    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    return -(-count // shards) * shards
+
+
+def spread(rows: Any, mesh: Mesh) -> Any:
+    """The same arrays inside jit, each row where its work is to be done: left to itself the compiler would let every
+    device draw every sample."""
+    return jax.lax.with_sharding_constraint(rows, batch_sharding(mesh))
+
+
 def path_name(path) -> str:
     """'params/generator/layers/query/kernel' of a tree path."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
@@ -116,6 +128,11 @@ def shard(tree: Any, mesh: Mesh, rules: Rules = ()) -> Any:
             f"mesh.tensor={mesh.shape['tensor']} but no rule of mesh.rules uses it; see TRANSFORMER_RULES"
         )
     return placed
+
+
+def elements(tree: Any) -> int:
+    """Numbers in all arrays of a tree."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def bytes_per_device(tree: Any) -> int:

@@ -1,6 +1,5 @@
 """The run: build, restore, loop, evaluate, log, save. Read this first."""
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -12,13 +11,14 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain import data, health, metrics, plots, plugins, process, report, sharding
+from gentrain import data, health, metrics, plots, plugins, process, report, sharding, update
 from gentrain import program as programs
 from gentrain.checkpoint import Checkpoints, restore_params
 from gentrain.config import check_same_run, resolved
-from gentrain.errors import CheckpointError, Diverged, Stopped
+from gentrain.errors import CheckpointError, Stopped
 from gentrain.evaluators import Evaluator
 from gentrain.models import SequenceModel
+from gentrain.phases import Phases
 from gentrain.program import Program
 from gentrain.update import TrainState
 
@@ -104,17 +104,6 @@ def headline(run: Run, values: dict[str, float]) -> str:
     return ", ".join([*shown, f"{values['tokens_per_second']:,.0f} {counted}/s"])
 
 
-def check_finite(run: Run, state: TrainState, step: int) -> None:
-    """Raises Diverged once a player was skipped too many times in a row; its parameters are the last good ones."""
-    for player, skipped in jax.device_get(state.skipped).items():
-        if skipped >= run.config.training.max_skipped:
-            raise Diverged(
-                f"{player}: {skipped} updates in a row were not finite, from step {step - skipped} on, and none was"
-                " applied; lower optimizer.learning_rate or set optimizer.clip_norm and run again: it goes on from the"
-                " last checkpoint"
-            )
-
-
 def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
     """Trains to config.steps, from wherever the workdir stands. Asked to stop, it saves and raises Stopped."""
     primary = jax.process_index() == 0
@@ -128,9 +117,12 @@ def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
         status = metrics.read_json(workdir / "status.json")
         if status.get("state") == "done" and status.get("step") == config.steps:
             return out.say(f"already done at step {config.steps}: {workdir / 'report.html'}")
+        stuck = config.training.stuck_seconds if jax.process_count() > 1 else 0.0
+        phases = stack.enter_context(Phases(workdir / "goodput.json" if primary else None, stuck))
         try:
             out.status("starting")
             run = build(config, workdir)
+            process.same_everywhere({"data": run.data.summary["digest"]})
             if primary:
                 metrics.write_json(workdir / "config.json", resolved(config))
             options = config.checkpoint
@@ -138,7 +130,10 @@ def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
                 Checkpoints(workdir / "checkpoints", keep_last=options.keep_last, keep_every=options.keep_every)
             )
             out.say(describe(run))
-            step = loop(run, start(run, checkpoints, out.say), checkpoints, stop, out)
+            with phases.during("restore"):
+                state = start(run, checkpoints, out.say)
+                phases.restored(int(state.step))
+            step = loop(run, state, checkpoints, stop, out, phases)
             out.finish()
             if primary:
                 out.say(f"done: {report.write(workdir)}")
@@ -150,11 +145,11 @@ def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
 
 def describe(run: Run) -> str:
     """One line on what is about to be trained, on what."""
-    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(run.program.state.params))
     axes = ", ".join(f"{axis}={size}" for axis, size in run.program.mesh.shape.items() if size > 1)
     found = run.data.summary
+    parameters = f"{sharding.elements(run.program.state.params):,} parameters"
     parts = [
-        f"{parameters:,} parameters on {jax.device_count()} x {jax.devices()[0].device_kind} {axes}".rstrip(),
+        f"{parameters} on {jax.device_count()} x {jax.devices()[0].device_kind} {axes}".rstrip(),
         f"{found['documents']:,} documents, {found['tokens']:,} tokens of {found['vocab']:,} symbols",
     ]
     for name, source in found["sources"].items():
@@ -183,56 +178,70 @@ def look(config: ConfigDict, workdir: Path, mode: str) -> None:
         metrics.write_json(workdir / "evaluation.json", {"step": step, **numbers})
 
 
-def loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.Stop, out: metrics.Writer) -> int:
+def loop(
+    run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.Stop, out: metrics.Writer, phases: Phases
+) -> int:
     """Steps, saves and evaluations until the last step, which it returns."""
     config, first, saved = run.config, int(state.step), time.monotonic()
     make = lambda n: sharding.put(run.data.train.batch(n), run.program.mesh, config.data.batch_size)
     batches = data.prefetch(make, first, config.steps, config.data.prefetch)
     out.progress(first, config.steps)
-    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(run.program.state.params["generator"]))
-    meter, alarms, step = metrics.Meter(run.program.objective.players[-1], parameters), health.Alarms(), first
-    with closing(batches), stop.deferred():
+    meter = metrics.Meter(run.program.objective.players[-1], sharding.elements(run.program.state.params["generator"]))
+    alarms, step = health.Alarms(), first
+    with closing(batches), stop.deferred(), metrics.Profile(run.workdir / "profile", config.log.profile) as profile:
         while True:
             stopping, last, logged = stop.at(step), step >= config.steps, step % config.log.every_steps == 0
             overdue = logged and process.agree(time.monotonic() - saved > config.checkpoint.every_seconds)
             if stopping or last or (step > first and (overdue or step % config.checkpoint.every_steps == 0)):
-                save(run, state, step, checkpoints)
+                save(run, state, step, checkpoints, phases)
                 saved = time.monotonic()
             if not stopping and (last or step % config.evaluate.every_steps == 0):
                 try:
-                    with stop.deferred(False):
+                    with stop.deferred(False), phases.during("evaluate"):
                         evaluate(run, state, step, out)
                 except Stopped:  # the evaluation is dropped, the state is not; the next start evaluates this step
-                    save(run, state, step, checkpoints)
+                    save(run, state, step, checkpoints, phases)
                     stopping = True
                 meter.reset()
             if stopping or last:
-                checkpoints.wait()
+                with phases.during("save"):
+                    checkpoints.wait()
             if stopping:
                 raise Stopped(f"stopped by a signal at step {step}, which is saved; run the same command to go on")
             if last:
                 return step
-            step, batch = next(batches)
-            state, sums = run.program.update(state, batch)
-            step += 1
-            meter.pending.append(sums)
-            out.advance()
-            if step % config.log.every_steps == 0 or step == config.steps:
-                values = meter.read()
-                raised, lines = alarms.read(values)
-                out.scalars(step, values | raised)
-                out.log(step, headline(run, values))
-                for line in lines:
-                    out.say(f"step {step:,}: {line}")
-                out.status("training", step)
-                check_finite(run, state, step)
-                meter.reset()
+            profile.at(step)
+            with phases.during("train"):
+                step, batch = next(batches)
+                state, sums = run.program.update(state, batch)
+                meter.push(sums)
+                step += 1
+                out.advance()
+                if step % config.log.every_steps == 0 or step == config.steps:
+                    log(run, state, step, meter, alarms, out)
+                    phases.write()
 
 
-def save(run: Run, state: TrainState, step: int, checkpoints: Checkpoints) -> None:
+def log(run: Run, state: TrainState, step: int, meter: metrics.Meter, alarms: health.Alarms, out: metrics.Writer):
+    """A line of metrics over the steps since the last, and whether all is well. Raises Diverged."""
+    values = meter.read()
+    raised, lines = alarms.read(values)
+    out.scalars(step, values | raised)
+    out.log(step, headline(run, values))
+    for line in lines:
+        out.say(f"step {step:,}: {line}")
+    out.status("training", step)
+    update.check_finite(state, run.config.training.max_skipped)
+    meter.reset()
+
+
+def save(run: Run, state: TrainState, step: int, checkpoints: Checkpoints, phases: Phases) -> None:
     """Starts saving in the background, unless the run diverged: a bad checkpoint never rotates out a good one."""
-    check_finite(run, state, step)
-    checkpoints.save(step, state, {"steps": run.config.steps, "time": time.time()})
+    with phases.during("train"):
+        update.check_finite(state, run.config.training.max_skipped)  # waits for the last steps
+    with phases.during("save"):
+        checkpoints.save(step, state, {"steps": run.config.steps, "time": time.time()})
+    phases.saved(step)
 
 
 def restored(run: Run) -> tuple[TrainState, int]:

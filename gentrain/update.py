@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from gentrain import schedules
-from gentrain.errors import ConfigError
+from gentrain.errors import ConfigError, Diverged
 from gentrain.metrics import Sum
 from gentrain.objectives import Objective
 from gentrain.sharding import BATCH_AXES, path_name
@@ -159,3 +159,15 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
         return replace(state, step=state.step + 1, ema=ema, carry=carry), moves
 
     return init, update
+
+
+def check_finite(state: TrainState, max_skipped: int) -> None:
+    """Raises Diverged once a player was skipped too many times in a row; its parameters are the last good ones."""
+    step, players = jax.device_get((state.step, state.skipped))
+    for player, skipped in players.items():
+        if skipped >= max_skipped:
+            raise Diverged(
+                f"{player}: {skipped} updates in a row were not finite, from step {step - skipped} on, and none was"
+                " applied; lower optimizer.learning_rate or set optimizer.clip_norm and run again: it goes on from the"
+                " last checkpoint"
+            )

@@ -1,14 +1,15 @@
 """python -m launch --config configs/x.py[:variant] [--workdir DIR] [--config.key=value ...]
-[--mode=train|evaluate|sample] [--dry_run]
+[--mode=train|evaluate|sample] [--dry_run] [--local_processes=N]
 
 Exit codes: 0 done, 2 config error, 3 diverged, 4 data error, 5 no usable checkpoint, 6 workdir in use,
-42 stopped by a signal with the state saved: run the same command again.
+42 stopped by a signal with the state saved, or left by another process of the run: run the same command again.
 """
 
 import difflib
 import logging
 import os
 import re
+import socket
 import sys
 import traceback
 import warnings
@@ -20,7 +21,11 @@ from ml_collections import ConfigDict, config_flags
 
 from gentrain import config as config_rules
 from gentrain import process
+from gentrain.data import corpus
 from gentrain.errors import ConfigError, GentrainError
+from launch import cluster
+
+SUPERVISED = "GENTRAIN_SUPERVISED"  # set for the processes that `supervised` starts
 
 
 def make_flags(argv: Sequence[str]) -> flags.FlagValues:
@@ -32,15 +37,15 @@ def make_flags(argv: Sequence[str]) -> flags.FlagValues:
     flags.DEFINE_string("workdir", None, "where the run lives; default runs/<name>[-<variant>]", flag_values=values)
     flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample"], "what to do", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "check the config, print sizes, compute nothing", flag_values=values)
-    environment = os.environ.get
     flags.DEFINE_string(
         "coordinator",
-        environment("GENTRAIN_COORDINATOR", ""),
-        "host:port where the processes of one run meet; 'auto': ask the cluster (Slurm, MPI, Cloud TPU); empty: alone",
+        "",
+        "host:port where the processes of one run meet; default: as the environment says (launch/cluster.py), or alone",
         flag_values=values,
     )
-    flags.DEFINE_integer("processes", int(environment("GENTRAIN_NUM_PROCESSES", "1")), "how many", flag_values=values)
-    flags.DEFINE_integer("process", int(environment("GENTRAIN_PROCESS_ID", "0")), "which of them", flag_values=values)
+    flags.DEFINE_integer("processes", 1, "how many, with --coordinator", flag_values=values)
+    flags.DEFINE_integer("process", 0, "which of them this is, with --coordinator", flag_values=values)
+    flags.DEFINE_integer("local_processes", 0, "start so many on this machine, as one run", flag_values=values)
     return values
 
 
@@ -80,14 +85,36 @@ def one_line(error: BaseException) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}: {text}" if frames else text or type(error).__name__
 
 
+def place(values: flags.FlagValues) -> cluster.Place | None:
+    """Which of how many processes this is: by the flags, or else by the environment; None: alone."""
+    if values.coordinator:
+        return cluster.Place("flags", values.coordinator, values.processes, values.process)
+    return cluster.place(os.environ)
+
+
+def supervised(values: flags.FlagValues, argv: Sequence[str]) -> int:
+    """Runs this command as child processes that know they are: one, or --local_processes of them."""
+    commands = [[sys.executable, "-m", "launch", *argv[1:]]]
+    if values.local_processes:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            meeting = f"--coordinator=127.0.0.1:{free.getsockname()[1]}"
+        own = range(values.local_processes)
+        commands = [[*commands[0], meeting, f"--processes={len(own)}", f"--process={index}"] for index in own]
+    return process.supervise(commands, **{SUPERVISED: "1"})
+
+
 def run(values: flags.FlagValues, config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
     """Does what the flags say."""
-    if values.coordinator:
-        process.join(values.coordinator, values.processes, values.process)
     if values.dry_run:
         from launch.dry_run import dry_run
 
         return dry_run(config)
+    # A restart compiles nothing that was compiled before.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(corpus.cache() / "compiled"))
+    if found := place(values):
+        process.join(found.coordinator, found.processes, found.process)
+        process.same_everywhere(process.digests(config_rules.resolved(config)))
 
     from gentrain import sharding  # imports JAX
 
@@ -108,24 +135,34 @@ def run(values: flags.FlagValues, config: ConfigDict, workdir: Path, stop: proce
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command as a function; returns the exit code."""
+    argv = sys.argv if argv is None else argv
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # the source line helps nobody here
     alone = True
     try:
-        values, config, workdir = parse(sys.argv if argv is None else argv)
-        alone = not values.coordinator
+        values, config, workdir = parse(argv)
+        alone = values.dry_run or (not values.local_processes and place(values) is None)
+        if not alone and SUPERVISED not in os.environ:
+            return supervised(values, argv)
         with process.Stop(alone) as stop:
             run(values, config, workdir, stop)
         return 0
     except (GentrainError, PermissionError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        code = error.exit_code if isinstance(error, GentrainError) else ConfigError.exit_code
-        return code if alone else process.leave(code)
-    except BaseException:
+        return ended(error, alone)
+    except BaseException as error:
         if alone:
             raise
+        if lost := process.lost_peer(error):
+            return ended(lost, alone)
         traceback.print_exc()
         return process.leave(1)
+
+
+def ended(error: GentrainError | PermissionError, alone: bool) -> int:
+    """Says in one line what ended the run; leaves with its exit code where others may wait in a collective."""
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    code = error.exit_code if isinstance(error, GentrainError) else ConfigError.exit_code
+    return code if alone else process.leave(code)
 
 
 if __name__ == "__main__":

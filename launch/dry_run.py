@@ -22,7 +22,7 @@ def dry_run(config: ConfigDict) -> None:
         "jax_num_cpu_devices", math.prod(max(config.mesh[axis], 1) for axis in config.mesh if axis != "rules")
     )
 
-    from gentrain import data
+    from gentrain import data, sharding
     from gentrain import program as programs
 
     try:
@@ -34,11 +34,10 @@ def dry_run(config: ConfigDict) -> None:
         spec = expected
         print(f"data       not there yet, sizes are from the config ({error})")
     program = programs.build(config, spec)
-    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.state.params))
     print("mesh       " + ", ".join(f"{axis}={size}" for axis, size in program.mesh.shape.items()))
     print(f"data       {spec.kind}, {spec.vocab:,} symbols, rows of {spec.length:,} tokens")
     print(f"batch      {config.data.batch_size:,} rows, {config.data.batch_size * spec.length:,} tokens a step")
-    print(f"parameters {parameters:,}")
+    print(f"parameters {sharding.elements(program.state.params):,}")
     print("bytes on each device:")
     sizes = memory(config, program)
     for name, size in {**sizes, "in all": sum(sizes.values())}.items():

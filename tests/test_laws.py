@@ -28,7 +28,7 @@ LEVELS = {
     **dict.fromkeys(["models"], 6.5),
     **dict.fromkeys(["decode"], 7),
     **dict.fromkeys(["objectives", "figures"], 8),
-    **dict.fromkeys(["update", "evaluators", "checkpoint", "report", "process"], 9),
+    **dict.fromkeys(["update", "evaluators", "checkpoint", "report", "process", "phases"], 9),
     **dict.fromkeys(["program"], 10),
     **dict.fromkeys(["train"], 11),
 }

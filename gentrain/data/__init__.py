@@ -82,7 +82,8 @@ class Data(NamedTuple):
     spec: Spec
     train: Source
     split: Callable[[str], Split]  # 'train', 'valid' or 'test'
-    summary: dict[str, Any]  # what was found: examples, tokens, and each source's share and epochs over the run
+    # What was found: examples, tokens, a digest, and each source's share and epochs over the run.
+    summary: dict[str, Any]
 
 
 def build(config: Any, workdir: Path | None, rows: np.ndarray | None = None) -> Data:
@@ -131,6 +132,7 @@ def build(config: Any, workdir: Path | None, rows: np.ndarray | None = None) -> 
         "tokens": sum(len(part.tokens) for part in train),
         "vocab": spec.vocab,
         "length": spec.length,
+        "digest": " ".join(found.digest for found in corpora),
         "sources": shown,
     }
     for (name, _, repeats), part, count in zip(triples, train, draws.tolist(), strict=True):
@@ -164,7 +166,7 @@ def from_world(config: Any, rows: np.ndarray) -> Data:
     draws = config.steps * size
     epochs = draws / options.examples if options.examples else 1.0
     summary = {"documents": options.examples or draws, "tokens": (options.examples or draws) * length}
-    summary |= {"vocab": vocab, "length": length, "examples": summary["documents"]}
+    summary |= {"vocab": vocab, "length": length, "examples": summary["documents"], "digest": name}
     summary |= {"sources": {name: {"share": 1.0, "examples": summary["documents"], "drawn": draws, "epochs": epochs}}}
     held_out = {split: world.HeldOut(drawn[split], options.held_out, length) for split in corpus.SPLITS}
     return Data(spec, drawn["train"], held_out.__getitem__, summary)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gentrain import decode, divergences, models, schedules, worlds
+from gentrain import decode, divergences, models, schedules, sharding, worlds
 from gentrain.data import Data, Split
 from gentrain.errors import ConfigError
 from gentrain.worlds.support import Support, support
@@ -34,7 +34,6 @@ def build(config: ConfigDict, model, data: Data, mesh):
     reverse_kl_sampled = nll_oracle - entropy_sampled, by token (by example for points), each with its standard error
     (_se).
     """
-    del mesh
     world = worlds.of(config, "evaluator 'exact'")
     everywhere, length = support(world), world.length if isinstance(world, worlds.SequenceWorld) else 0
     log_prob = jax.jit(partial(models.log_prob, model))
@@ -46,15 +45,17 @@ def build(config: ConfigDict, model, data: Data, mesh):
         parts = np.array_split(examples, -(-len(examples) // chunk))
         return np.concatenate([np.asarray(log_prob(params, jnp.asarray(part)), np.float64) for part in parts])
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def draw(params, key):
-        keys = models.example_keys(key, jnp.arange(config.world.held_out))
+        rows = sharding.spread(jnp.arange(sharding.whole(mesh, config.world.held_out)), mesh)
+        keys = models.example_keys(key, rows)
         if isinstance(model, models.DensityModel):
             return model.sample(params, keys)
         return decode.sample(model, params, keys, length).tokens
 
     def sampled(params, key) -> dict[str, float]:
-        real, fake = examples(data.split(config.evaluate.split)), np.asarray(draw(params, key))
+        real = examples(data.split(config.evaluate.split))
+        fake = np.asarray(draw(params, key))[: config.world.held_out]
         steps = length or 1
         values = {
             "nll_oracle": -world.log_prob(fake) / steps,

@@ -38,7 +38,7 @@ def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
 
     @partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def on_model(params, key):
-        keys = example_keys(key, jnp.arange(config.data.batch_size))
+        keys = example_keys(key, sharding.spread(jnp.arange(config.data.batch_size), mesh))
         drawn = decode.sample(model, params, keys, spec.length, end=spec.end)
         return drawn.tokens, drawn.mask, log_laws(params, drawn.tokens)
 

@@ -29,7 +29,8 @@ def build(config: ConfigDict, model: models.SequenceModel, data: Data, mesh):
 
     @partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def draw(params, key, temperature):
-        keys = models.example_keys(key, jnp.arange(config.evaluate.examples))
+        rows = sharding.spread(jnp.arange(sharding.whole(mesh, config.evaluate.examples)), mesh)
+        keys = models.example_keys(key, rows)
         return decode.sample(model, params, keys, world.length, law=lambda logits: logits / temperature).tokens
 
     @jax.jit
@@ -40,13 +41,11 @@ def build(config: ConfigDict, model: models.SequenceModel, data: Data, mesh):
 
     def evaluate(params, key):
         own, found = params["generator"], {}
-        parts = [
-            scores(own, sharding.put(split.batch(i), mesh, size), jnp.asarray(TEMPERATURES))
-            for i in range(split.batches)
-        ]
+        batch = lambda i: sharding.put(split.batch(i), mesh, size)
+        parts = list(metrics.paced(scores(own, batch(i), jnp.asarray(TEMPERATURES)) for i in range(split.batches)))
         total, weight = (np.sum([np.asarray(part[half], np.float64) for part in parts], axis=0) for half in (0, 1))
         for number, temperature in enumerate(TEMPERATURES):
-            drawn = np.asarray(draw(own, jax.random.fold_in(key, number), temperature))
+            drawn = np.asarray(draw(own, jax.random.fold_in(key, number), temperature))[: config.evaluate.examples]
             found[f"frontier/nll_oracle@{temperature:g}"] = float(-world.log_prob(drawn).mean() / world.length)
             found[f"frontier/nll_test@{temperature:g}"] = metrics.mean(metrics.Sum(total[number], weight[number]))
         return found

@@ -7,9 +7,9 @@ from ml_collections import ConfigDict
 
 from gentrain import sharding
 from gentrain.data import Data
-from gentrain.losses import masked_sum, token_nll
-from gentrain.metrics import add, mean
-from gentrain.models import DensityModel, SequenceModel, shift_right
+from gentrain.losses import masked_sum
+from gentrain.metrics import add, mean, paced
+from gentrain.models import DensityModel, SequenceModel, shift_right, token_nlls
 
 
 def build(config: ConfigDict, model: SequenceModel | DensityModel, data: Data, mesh):
@@ -27,11 +27,13 @@ def build(config: ConfigDict, model: SequenceModel | DensityModel, data: Data, m
     def sums(params, batch):
         if isinstance(model, DensityModel):
             return {"nll": masked_sum(-model.log_prob(params, batch["points"]), batch["mask"])}
-        logits = model.apply(params, shift_right(batch["tokens"], spec.vocab, spec.end), batch.get("context"))
-        return {"nll": masked_sum(token_nll(logits, batch["tokens"])[0], batch["mask"])}
+        inputs = shift_right(batch["tokens"], spec.vocab, spec.end)
+        nll = token_nlls(model, params, inputs, batch["tokens"], batch.get("context"))
+        return {"nll": masked_sum(nll, batch["mask"])}
 
     def evaluate(params, key):
-        total = [sums(params["generator"], sharding.put(split.batch(i), mesh, size)) for i in range(batches)]
+        batch = lambda i: sharding.put(split.batch(i), mesh, size)
+        total = paced(sums(params["generator"], batch(i)) for i in range(batches))
         nll = mean(add(total)["nll"])
         measured = {"nll": nll, "perplexity": math.exp(min(nll, 700.0))}
         if spec.kind == "points":

@@ -29,7 +29,8 @@ def build(config: ConfigDict, model: models.Sampler | models.DensityModel, data:
 
     @partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def draw(params, key):
-        return model.sample(params, models.example_keys(key, jnp.arange(config.evaluate.examples)))
+        rows = sharding.spread(jnp.arange(sharding.whole(mesh, config.evaluate.examples)), mesh)
+        return model.sample(params, models.example_keys(key, rows))[: config.evaluate.examples]
 
     def evaluate(params, key):
         points = np.asarray(draw(params["generator"], key), np.float64)

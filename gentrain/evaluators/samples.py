@@ -19,13 +19,14 @@ def build(config: ConfigDict, model: SequenceModel | Sampler, data: Data, mesh):
     each row, shown beside them. Also measured: samples/length, mean tokens a sample, and samples/entropy, nats/token
     of the law drawn from. A model that draws images whole has neither these numbers nor those dials."""
     options, spec, size = config.sample, data.spec, config.data.batch_size
+    count = sharding.whole(mesh, options.count)  # what is not shown is not drawn, but for what makes it divide
     if spec.kind == "points":
         raise ConfigError("evaluator 'samples' shows text and images; for points use 'exact'")
     law = partial(decode.filtered, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
 
     @partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def draw(params, key, batch):
-        batch = {name: rows[: options.count] for name, rows in batch.items()}  # what is not shown is not drawn
+        batch = sharding.spread({name: rows[:count] for name, rows in batch.items()}, mesh)
         keys = example_keys(key, batch["row"])
         context = batch.get("context")
         if not isinstance(model, SequenceModel):
@@ -34,10 +35,10 @@ def build(config: ConfigDict, model: SequenceModel | Sampler, data: Data, mesh):
 
     def asked():
         """Batches that have what samples are drawn for."""
-        row = np.arange(options.count)
+        row = np.arange(count)
         if not spec.context_vocab or (spec.kind == "image" and spec.context_shape == (1,)):
             classes = {"context": row[:, None] % spec.context_vocab} if spec.context_vocab else {}
-            yield {"row": row, "mask": np.ones((options.count, 1), bool), **classes}
+            yield {"row": row, "mask": np.ones((count, 1), bool), **classes}
             return
         split = data.split(config.evaluate.split)
         for i in range(min(-(-options.count // size), split.batches)):

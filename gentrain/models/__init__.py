@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gentrain.data import Spec
+from gentrain.losses import token_nll
 
 Params = Any  # nested dict of arrays
 Cache = Any  # pytree of arrays, first dimension = batch
@@ -30,6 +31,9 @@ class SequenceModel(NamedTuple):
         follows inputs[:, :t+1]. context: (batch, positions) int of 0..context_vocab-1, pictures (batch, height, width,
         channels) uint8, or None. keys: (batch,) PRNG keys, one an example, that switch dropout on: what is dropped in
         a row depends on its own key alone.
+    hidden(params, inputs, context=None, keys=None) -> x; logits(params, x) -> logits
+        apply in two halves, x (batch, length, width), the second position by position: see `at_positions`. hidden is
+        None in models whose first half is all of it.
     start(params, batch, length, context=None) -> cache
         An empty decoding cache for at most `length` steps.
     step(params, cache, token) -> (cache, logits)
@@ -40,6 +44,7 @@ class SequenceModel(NamedTuple):
         steps, in models whose state is small: there a scan of `step` can be differentiated at the cost of apply.
     fold(params) -> params
         The same parameters with the work done that does not depend on the inputs, for many steps.
+    chunk: positions whose logits `at_positions` holds at once, 0 for all.
     """
 
     init: Callable[..., Params]
@@ -49,6 +54,9 @@ class SequenceModel(NamedTuple):
     vocab: int
     extend: Callable[..., Any] | None = None
     fold: Callable[[Params], Params] = lambda params: params
+    hidden: Callable[..., Any] | None = None
+    logits: Callable[..., Any] = lambda params, x: x
+    chunk: int = 0
 
 
 class Sampler(NamedTuple):
@@ -82,6 +90,41 @@ class Critic(NamedTuple):
     apply: Callable[..., Any]
 
 
+def at_positions(model: SequenceModel, params: Params, function: Callable, inputs, *arrays, context=None, keys=None):
+    """function(logits, *arrays) at every position of the inputs, holding the logits of model.chunk positions at once.
+
+    function takes logits (batch, n, vocab) and (batch, n, …) of each array, for any n positions side by side, and
+    returns arrays (batch, n, …). The backward pass makes a chunk's logits again, so (batch, length, vocab) never is.
+    """
+    if not model.chunk:
+        return function(model.apply(params, inputs, context, keys), *arrays)
+    x = before_logits(model, params, inputs, context, keys)
+    batch, length = inputs.shape[:2]
+    size = min(model.chunk, length)
+    count = -(-length // size)
+
+    def split(array):
+        array = jnp.pad(array, ((0, 0), (0, count * size - length), *((0, 0),) * (array.ndim - 2)))
+        return array.reshape(batch, count, size, *array.shape[2:]).swapaxes(0, 1)
+
+    def join(parts):
+        return parts.swapaxes(0, 1).reshape(batch, count * size, *parts.shape[3:])[:, :length]
+
+    of_chunk = jax.checkpoint(lambda chunk: function(model.logits(params, chunk[0]), *chunk[1:]))
+    return jax.tree.map(join, jax.lax.map(of_chunk, tuple(map(split, (x, *arrays)))))
+
+
+def before_logits(model: SequenceModel, params: Params, inputs, context=None, keys=None):
+    """What model.logits takes: (batch, length, …)."""
+    return (model.hidden or model.apply)(params, inputs, context, keys)
+
+
+def token_nlls(model: SequenceModel, params: Params, inputs, tokens, context=None, keys=None):
+    """-log Q(token | inputs up to it), nats: (batch, length) float32."""
+    nll = lambda logits, tokens: token_nll(logits, tokens)[0]
+    return at_positions(model, params, nll, inputs, tokens, context=context, keys=keys)
+
+
 def prefix_critic(model: SequenceModel, normalised: bool = False) -> Critic:
     """Any sequence model as a critic of prefixes: its outputs are the terms of log P(x_<=t)/Q(x_<=t), a sum over t.
 
@@ -95,11 +138,14 @@ def prefix_critic(model: SequenceModel, normalised: bool = False) -> Critic:
         return params | {"output": jax.tree.map(jnp.zeros_like, params["output"])} if "output" in params else params
 
     def apply(params, examples, context=None, keys=None):
-        weights = examples if examples.ndim == 3 else jax.nn.one_hot(examples, model.vocab + 1)
+        def terms(logits, chosen):
+            found = jax.nn.log_softmax(logits, axis=-1) if normalised else logits
+            if chosen.ndim == 3:
+                return jnp.sum(found * chosen[:, :, : model.vocab], axis=-1)
+            return jnp.take_along_axis(found, chosen[..., None], axis=-1)[..., 0]
+
         inputs = fed(examples, first(*examples.shape[:2]), model.vocab)
-        terms = model.apply(params, inputs, context, keys)
-        terms = jax.nn.log_softmax(terms, axis=-1) if normalised else terms
-        return jnp.cumsum(jnp.sum(terms * weights[:, :, : model.vocab], axis=-1), axis=1)
+        return jnp.cumsum(at_positions(model, params, terms, inputs, examples, context=context, keys=keys), axis=1)
 
     return Critic(init, apply)
 
@@ -149,6 +195,4 @@ def log_prob(model: SequenceModel | DensityModel, params: Params, examples):
     """log Q of whole examples, nats: points (n, d), or sequences (n, length) int of a fixed length -> (n,) float32."""
     if isinstance(model, DensityModel):
         return model.log_prob(params, examples)
-    logits = model.apply(params, shift_right(examples, model.vocab, None))
-    laws = jax.nn.log_softmax(logits, axis=-1)
-    return jnp.sum(jnp.take_along_axis(laws, examples[..., None], axis=-1)[..., 0], axis=-1)
+    return -jnp.sum(token_nlls(model, params, shift_right(examples, model.vocab, None), examples), axis=-1)

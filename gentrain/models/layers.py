@@ -124,19 +124,26 @@ class TokenModel(nn.Module):
 
 
 def sequence_model(module: TokenModel) -> SequenceModel:
-    """The pure functions of a module with methods __call__, start and step, and extend or fold where it has them."""
+    """The pure functions of a module with methods hidden, start and step, and extend or fold where it has them."""
 
     def init(key: Array) -> Params:
         picture = len(module.context_shape) == 3
         context = jnp.zeros((1, *module.context_shape), jnp.uint8 if picture else jnp.int32)
-        return module.init(key, jnp.zeros((1, 1), jnp.int32), context)["params"]
+        every = lambda module, inputs: module.logits(module.hidden(inputs, context, None))
+        return module.init(key, jnp.zeros((1, 1), jnp.int32), method=every)["params"]
 
-    def call(params: Params, *arguments: Any, method: str | None = None) -> Any:
+    def call(params: Params, *arguments: Any, method: str) -> Any:
         variables = {"params": params, "folded": params.get("folded", {})}
         return module.apply(variables, *arguments, method=method)
 
+    def hidden(params: Params, inputs: Array, context: Array | None = None, keys: Array | None = None) -> Array:
+        return call(params, inputs, context, keys, method="hidden")
+
+    def logits(params: Params, x: Array) -> Array:
+        return call(params, x, method="logits")
+
     def apply(params: Params, inputs: Array, context: Array | None = None, keys: Array | None = None) -> Array:
-        return call(params, inputs, context, keys)
+        return logits(params, hidden(params, inputs, context, keys))
 
     def start(params: Params, batch: int, length: int, context: Array | None = None) -> Cache:
         return call(params, batch, length, context, method="start")
@@ -158,4 +165,7 @@ def sequence_model(module: TokenModel) -> SequenceModel:
         module.vocab,
         extend=extend if hasattr(module, "extend") else None,
         fold=fold if hasattr(module, "fold") else lambda params: params,
+        hidden=hidden,
+        logits=logits,
+        chunk=module.config.logits_chunk,
     )

@@ -76,10 +76,9 @@ class LSTM(TokenModel):
         if self.context_vocab:
             self.encoder = over_time(self.config)
 
-    def __call__(self, inputs: Array, context: Array | None = None, keys: Array | None = None) -> Array:
+    def hidden(self, inputs: Array, context: Array | None, keys: Array | None) -> Array:
         initial = self.initial(inputs.shape[0], context)
-        _, x = self.run(initial, inputs, initial, keys)
-        return self.logits(x)
+        return self.run(initial, inputs, initial, keys)[1]
 
     def start(self, batch: int, length: int, context: Array | None = None) -> Cache:
         initial = self.initial(batch, context)

@@ -22,6 +22,8 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
         )
     if config.heads % config.kv_heads:
         raise ConfigError(f"config.model.heads is {config.heads}; it must be a multiple of kv_heads={config.kv_heads}")
+    if config.attention == "cudnn" and jax.default_backend() != "gpu":
+        raise ConfigError(f"config.model.attention='cudnn' needs an NVIDIA GPU, and this is {jax.default_backend()!r}")
     return sequence_model(Transformer(config, spec.vocab, spec.context_vocab, spec.context_shape))
 
 
@@ -81,7 +83,9 @@ class Block(nn.Module):
         if cache is not None:
             write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
             cache = key, value = write(cache[0], key, place.begin, 0), write(cache[1], value, place.begin, 0)
-        y = jax.nn.dot_product_attention(query, key, value, mask=place.visible[:, None])
+        # A few queries over a cache have little to fuse, and lengths that cuDNN may not take.
+        fused = config.attention if cache is None else "xla"
+        y = jax.nn.dot_product_attention(query, key, value, mask=place.visible[:, None], implementation=fused)
         x += dropped(dense("out", config.width, small)(y.reshape(x.shape)), 0)
 
         y = nn.RMSNorm(name="mlp_norm", **dtypes)(x)
@@ -106,7 +110,7 @@ class Transformer(TokenModel):
         )(config)
         self.norm = nn.RMSNorm(dtype=config.compute_dtype, param_dtype=config.param_dtype)
 
-    def __call__(self, inputs: Array, context: Array | None = None, keys: Array | None = None) -> Array:
+    def hidden(self, inputs: Array, context: Array | None, keys: Array | None) -> Array:
         x, prefix = self.read_tokens(inputs), self.read_context(context)
         before = 0 if prefix is None else prefix.shape[1]
         x = x if prefix is None else jnp.concatenate([prefix, x], axis=1)
@@ -117,7 +121,7 @@ class Transformer(TokenModel):
         bos = jnp.pad(self.begins(inputs), ((0, 0), (before, 0)))
         first = jax.lax.cummax(jnp.where(bos, slot, before), axis=1)
         x, _ = self.run(x, slot, first, jnp.full(x.shape[:1], before), keys=keys)
-        return self.logits(x[:, before:])
+        return x[:, before:]
 
     def start(self, batch: int, length: int, context: Array | None = None) -> Cache:
         config, prefix = self.config, self.read_context(context)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from gentrain import augment, decode, health, models, plugins, schedules, spectral
 from gentrain.data import Spec
 from gentrain.errors import ConfigError
-from gentrain.losses import critic_nll, generator_loss, masked_sum, token_nll
+from gentrain.losses import critic_nll, generator_loss, masked_sum
 from gentrain.metrics import Sum
 
 NEVER = -1  # no token ends a sequence
@@ -161,7 +161,8 @@ class Adversarial:
             return Examples(values, jnp.ones((len(values), 1), bool))
         length = batch["tokens"].shape[1]
         if self.options.estimator == "score":
-            drawn = decode.sample(self.model, params, keys, length, end=self.spec.end, context=context)
+            own = jax.lax.stop_gradient(params)
+            drawn = decode.sample(self.model, own, keys, length, end=self.spec.end, context=context)
             return Examples(drawn.tokens, drawn.mask)
         begins = models.first(*batch["tokens"].shape)
         hard = self.options.estimator == "straight_through"
@@ -173,7 +174,7 @@ class Adversarial:
             soft = one + soft - jax.lax.stop_gradient(soft) if hard else soft
             return jnp.pad(soft, ((0, 0), (0, 0), (0, 1)))
 
-        weights = decode.scanned(self.model, params, choose, begins, context)[1]
+        weights = decode.scanned(self.model, params, choose, begins, context)
         return Examples(
             weights, decode.until(jnp.argmax(weights, axis=-1) == (NEVER if self.spec.end is None else self.spec.end))
         )
@@ -195,8 +196,7 @@ class Adversarial:
     def score(self, params, carry, fakes: Examples, batch, key):
         """The score-function surrogate: -sum_t A_t log Q(x_t | x_<t) of each sequence."""
         options, own = self.options, params["generator"]
-        fakes = jax.lax.stop_gradient(fakes)
-        advantage, reward = self.advantages(params, fakes, batch, key)
+        advantage, reward = self.advantages(jax.lax.stop_gradient(params), fakes, batch, key)
         nll = self.nll(own, fakes, batch.get("context"), models.example_keys(key, batch["row"]))
         if options.entropy_weight:
             surprise = jnp.flip(jnp.cumsum(jnp.flip(jax.lax.stop_gradient(nll), 1), axis=1), 1)
@@ -208,7 +208,7 @@ class Adversarial:
             advantage = jnp.where(fakes.mask, advantage - others, 0)
         elif options.baseline == "moving_average":
             advantage = jnp.where(fakes.mask, advantage - carry["baseline"], 0)
-        surrogate = jnp.sum(jnp.where(alive, jax.lax.stop_gradient(advantage) * nll, 0), axis=1)
+        surrogate = jnp.sum(jnp.where(alive, advantage * nll, 0), axis=1)
         extra = {"reward": masked_sum(reward, there(batch)), "entropy": masked_sum(nll, alive)}
         extra |= health.compare(self.reals(batch).values, fakes.values)
         return masked_sum(surrogate, there(batch)), extra
@@ -234,7 +234,7 @@ class Adversarial:
             found = self.rolled_out(params, fakes, batch, key, reward).at[:, -1].set(total)
             final = jnp.arange(found.shape[1])[None, :] == fakes.mask.sum(1, keepdims=True) - 1
             found = jnp.where(final, total[:, None], found)
-        return jax.lax.stop_gradient(scale * found), jax.lax.stop_gradient(total)
+        return scale * found, total
 
     def rolled_out(self, params, fakes: Examples, batch, key, reward):
         """The mean reward of objective.rollouts sequences that the generator draws after each prefix: (n, length).
@@ -254,7 +254,7 @@ class Adversarial:
             choose = lambda logits, positions: jnp.where(
                 positions <= t, jnp.take_along_axis(fixed, positions, axis=1), own(logits, positions)
             )
-            tokens = decode.scanned(model, params["generator"], choose, begins, context)[1]
+            tokens = decode.scanned(model, params["generator"], choose, begins, context)
             mask = decode.until(tokens == (NEVER if self.spec.end is None else self.spec.end))
             drawn = Examples(jnp.where(mask, tokens, 0), mask)
             logits = self.logits(params, drawn, batch | ({"context": context} if context is not None else {}))
@@ -267,7 +267,7 @@ class Adversarial:
         if not isinstance(self.model, models.SequenceModel):
             return jnp.where(examples.mask, -self.model.log_prob(params, examples.values)[:, None], 0)
         inputs = models.shift_right(examples.values, self.model.vocab, self.spec.end)
-        nll = token_nll(self.model.apply(params, inputs, context, keys), examples.values)[0]
+        nll = models.token_nlls(self.model, params, inputs, examples.values, context, keys)
         return jnp.where(examples.mask, nll, 0)
 
     def remember(self, carry, metrics, params):

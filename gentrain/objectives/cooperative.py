@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from gentrain import decode, health, models, plugins
 from gentrain.data import Spec
 from gentrain.errors import ConfigError
-from gentrain.losses import masked_sum, token_nll
+from gentrain.losses import masked_sum
 from gentrain.metrics import Sum
 
 FAKES = 2**32 - 1  # apart from the keys of dropout, which are of rows
@@ -46,20 +46,26 @@ class Cooperative:
             end=self.end,
             context=context,
         )
-        after = lambda model, own, tokens, keys: model.apply(
-            own, models.shift_right(tokens, model.vocab, self.end), context, keys
-        )
+        fed = lambda tokens: models.shift_right(tokens, self.model.vocab, self.end)
         if player == "mediator":
             own, pi = params["mediator"], self.real_prior
-            nll = lambda tokens: token_nll(after(self.mediator, own, tokens, keys), tokens)[0]
+            nll = lambda tokens: models.token_nlls(self.mediator, own, fed(tokens), tokens, context, keys)
             real = masked_sum(nll(batch["tokens"]), batch["mask"])
             fake = masked_sum(nll(drawn.tokens), drawn.mask & there)
             total = 2 * pi * real.total + 2 * (1 - pi) * fake.total
             return Sum(total, real.weight + fake.weight), {"real_nll": real, "fake_nll": fake}
-        log_q = jax.nn.log_softmax(after(self.model, params["generator"], drawn.tokens, keys), axis=-1)
-        log_m = jax.nn.log_softmax(after(self.mediator, params["mediator"], drawn.tokens, None), axis=-1)
-        apart = jnp.sum(jnp.exp(log_q) * (log_q - log_m), axis=-1)
-        entropy = -jnp.sum(jnp.exp(log_q) * log_q, axis=-1)
+
+        def compared(logits, mediated):
+            log_q = jax.nn.log_softmax(logits, axis=-1)
+            log_m = jax.nn.log_softmax(self.mediator.logits(params["mediator"], mediated), axis=-1)
+            q = jnp.exp(log_q)
+            return jnp.sum(q * (log_q - log_m), axis=-1), -jnp.sum(q * log_q, axis=-1)
+
+        inputs = fed(drawn.tokens)
+        mediated = models.before_logits(self.mediator, params["mediator"], inputs, context)
+        apart, entropy = models.at_positions(
+            self.model, params["generator"], compared, inputs, mediated, context=context, keys=keys
+        )
         alive = drawn.mask & there
         signs = health.compare(batch["tokens"], drawn.tokens)
         return masked_sum(apart, alive), {"entropy": masked_sum(entropy, alive), **signs}

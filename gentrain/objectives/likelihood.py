@@ -1,6 +1,7 @@
 """Maximum likelihood, which minimises KL[P||Q] by teacher forcing."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from ml_collections import ConfigDict
 
@@ -31,9 +32,11 @@ class Likelihood:
             total = masked_sum(-self.model.log_prob(params[player], batch["points"]), batch["mask"])
             return total, {"nll": total}
         inputs = models.shift_right(batch["tokens"], self.model.vocab, self.end)
-        keys = models.example_keys(key, batch["row"])
-        logits = self.model.apply(params[player], inputs, batch.get("context"), keys)
-        loss, nll = smoothed_nll(logits, batch["tokens"], self.label_smoothing, self.z_loss)
+        context, keys = batch.get("context"), models.example_keys(key, batch["row"])
+        score = partial(smoothed_nll, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
+        loss, nll = models.at_positions(
+            self.model, params[player], score, inputs, batch["tokens"], context=context, keys=keys
+        )
         return masked_sum(loss, batch["mask"]), {"nll": masked_sum(nll, batch["mask"])}
 
     def remember(self, carry, metrics, params):

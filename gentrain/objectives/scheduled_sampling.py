@@ -52,14 +52,16 @@ class ScheduledSampling:
         one = jnp.ones(())
         extra = {"keep_true": Sum(keep_true * one, one), "replaced": masked_sum((~keep).astype(jnp.float32), mask)}
         context = batch.get("context")
-        if self.options.mode == "sequential" and self.model.extend is None and not self.dropout:
-            logits, chosen = decode.scanned(self.model, own, choose, begins, context)
+        alone = self.model.extend is None and not self.dropout and not self.model.chunk
+        if self.options.mode == "sequential" and alone:
+            logits, chosen = decode.scanned(self.model, own, choose, begins, context, and_logits=True)
             inputs = models.fed(chosen, begins, self.model.vocab)
-        else:
-            chosen, found = self.chosen(own, choose, tokens, keep, begins, context)
-            inputs, extra = models.fed(chosen, begins, self.model.vocab), extra | found
-            logits = self.model.apply(own, inputs, context, models.example_keys(key, batch["row"]))
-        return masked_sum(self.scored(logits, tokens, inputs), mask), extra
+            return masked_sum(self.scored(logits, self.target(tokens, inputs)), mask), extra
+        chosen, found = self.chosen(own, choose, tokens, keep, begins, context)
+        inputs, keys = models.fed(chosen, begins, self.model.vocab), models.example_keys(key, batch["row"])
+        target = self.target(tokens, inputs)
+        loss = models.at_positions(self.model, own, self.scored, inputs, target, context=context, keys=keys)
+        return masked_sum(loss, mask), extra | found
 
     def kept(self, tokens, mask, row, key, keep_true):
         """Where the true token is fed on: (batch, length) bool."""
@@ -94,7 +96,7 @@ class ScheduledSampling:
         options, model = self.options, self.model
         params = params if options.feed_gradient else jax.lax.stop_gradient(params)
         if options.mode == "sequential":
-            return decode.scanned(model, params, choose, begins, context)[1], {}
+            return decode.scanned(model, params, choose, begins, context), {}
         rounds = int(options.mode.partition(":")[2] or 0)
         if options.feed in ("soft_argmax", "gumbel_softmax"):
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, :], tokens.shape)
@@ -123,11 +125,15 @@ class ScheduledSampling:
             "unresolved": Sum(unresolved.sum(), needed.size * one),
         }
 
-    def scored(self, logits, tokens, inputs):
+    def target(self, tokens, inputs):
+        """What is learned after what was fed: the data's tokens, or the expert's laws."""
+        return tokens if self.expert is None else self.expert(inputs)
+
+    def scored(self, logits, target):
         """The loss of each position, nats (batch, length)."""
         if self.expert is not None:
-            return cross_entropy(self.expert(inputs), logits)
-        return smoothed_nll(logits, tokens, self.options.label_smoothing, self.options.z_loss)[0]
+            return cross_entropy(target, logits)
+        return smoothed_nll(logits, target, self.options.label_smoothing, self.options.z_loss)[0]
 
     def remember(self, carry, metrics, params):
         return carry

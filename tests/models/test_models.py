@@ -362,3 +362,29 @@ def test_a_picture_is_read_where_it_is_given(name):
         other = pictures.at[(1, *place)].add(100)
         only_its_row = np.array([False, True, False])[:, None]
         assert (changed(jax.jit(model.apply)(params, inputs, other), logits) == only_its_row).all()
+
+
+def test_fused_attention_is_asked_for_where_it_runs(monkeypatch):
+    config, spec = get_config().model, Spec(VOCAB, LENGTH, None, "text", str)
+    config.update({"width": 16, "heads": 2, "kv_heads": 2, "attention": "cudnn", "compute_dtype": "bfloat16"})
+    build = load("models", "transformer").build
+    with pytest.raises(ConfigError, match="needs an NVIDIA GPU, and this is 'cpu'"):
+        build(config, spec)
+    asked, attend = [], jax.nn.dot_product_attention
+
+    def spy(*arrays, implementation, **options):
+        asked.append(implementation)
+        return attend(*arrays, implementation="xla", **options)
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", spy)
+    model, inputs = build(config, spec), jnp.full((BATCH, LENGTH), BOS)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    asked.clear()
+    jax.eval_shape(model.apply, params, inputs)
+    assert set(asked) == {"cudnn"}
+    asked.clear()
+    jax.eval_shape(
+        model.step, params, jax.eval_shape(lambda own: model.start(own, BATCH, LENGTH), params), inputs[:, 0]
+    )
+    assert set(asked) == {"xla"}
