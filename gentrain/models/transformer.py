@@ -1,6 +1,6 @@
 """A decoder-only Transformer: pre-RMSNorm, rotary positions, grouped-query attention, SwiGLU; a context is a prefix."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -84,7 +84,7 @@ class Block(nn.Module):
             write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
             cache = key, value = write(cache[0], key, place.begin, 0), write(cache[1], value, place.begin, 0)
         # A few queries over a cache have little to fuse, and lengths that cuDNN may not take.
-        fused = config.attention if cache is None else "xla"
+        fused: Any = config.attention if cache is None else "xla"
         y = jax.nn.dot_product_attention(query, key, value, mask=place.visible[:, None], implementation=fused)
         x += dropped(dense("out", config.width, small)(y.reshape(x.shape)), 0)
 
