@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -164,11 +165,13 @@ def test_children_do_not_outlive_a_supervisor_that_is_killed():
     )
     pid = int(parent.stdout.readline())
     parent.kill()
-    parent.communicate()
+    parent.wait()
     deadline = time.monotonic() + 10
     while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not os.path.exists(f"/proc/{pid}")
+    parent.stdout.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_processes_that_found_something_else_are_named(monkeypatch):
