@@ -35,6 +35,6 @@ def build(config: ConfigDict, spec: data.Spec, mesh: Mesh | None = None) -> Prog
     state = sharding.shard(jax.eval_shape(init, batch), mesh, rules)
     places = jax.tree.map(lambda leaf: leaf.sharding, state)
     # Without explicit places for the optimiser state the second step would compile again.
-    compiled = jax.jit(step, out_shardings=(places, sharding.replicated(mesh)), donate_argnums=0)
+    compiled = jax.jit(sharding.on(mesh, step), out_shardings=(places, sharding.replicated(mesh)), donate_argnums=0)
     zeros = lambda: {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in batch.items()}
     return Program(mesh, objective, jax.jit(lambda: init(zeros()), out_shardings=places), compiled, state, batch)

@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gentrain.errors import ConfigError
@@ -45,7 +46,25 @@ def make_mesh(config, batch_size: int, microbatches: int = 1, devices: Sequence[
             f"data.batch_size={batch_size} does not divide over replica*data*fsdp={math.prod(sizes[:3])} devices"
             f" and {microbatches} microbatches; the nearest that does is {nearest}"
         )
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    return Mesh(arranged(sizes, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def arranged(sizes: Sequence[int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices in the mesh's shape, neighbours by their network near one another, and slices (pods that a slower
+    network joins) along the first axes that they divide.
+
+    Raises ConfigError for slices that the axes do not divide into.
+    """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    between: list[int] = []
+    for size in sizes:
+        between.append(math.gcd(size, slices // math.prod(between)))
+    if math.prod(between) != slices:
+        raise ConfigError(f"the devices are {slices} slices; set mesh.replica={slices}, or a multiple of it")
+    inside = [size // outer for size, outer in zip(sizes, between, strict=True)]
+    return mesh_utils.create_hybrid_device_mesh(inside, between, devices, allow_split_physical_axes=True)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -54,6 +73,39 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def on(mesh: Mesh, function: Callable) -> Callable:
+    """The function, in which keep_rows and everywhere are about this mesh."""
+
+    def placed(*arguments):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    return placed
+
+
+def keep_rows(x: jax.Array) -> jax.Array:
+    """x, whose rows stay on the devices that hold them; where its other dimensions go is left to the compiler.
+
+    Without it the compiler brings all rows to where the parts of a parameter are, rather than the parts to the rows.
+    """
+    free = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
+    return _constrained(x, PartitionSpec(BATCH_AXES, *free))
+
+
+def everywhere(x: jax.Array) -> jax.Array:
+    """x, all of it on every device while it is read: a table in which every row looks something up."""
+    return _constrained(x, PartitionSpec())
+
+
+def _constrained(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    """x placed so, where the program is compiled for a mesh (see `on`) that divides its rows."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or AxisType.Manual in mesh.axis_types:
+        return x
+    split = math.prod(mesh.shape[axis] for axis in BATCH_AXES) if spec else 1
+    return x if x.shape[0] % split else jax.lax.with_sharding_constraint(x, spec)
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gentrain.errors import ConfigError
 from gentrain.models import Cache, Params, SequenceModel
+from gentrain.sharding import everywhere, keep_rows
 
 unit_variance = nn.initializers.variance_scaling(1.0, "fan_in", "normal")  # std 1/sqrt(fan_in)
 
@@ -45,7 +46,7 @@ class Output(nn.Module):
         if kernel is None:
             kernel = self.param("kernel", unit_variance, (x.shape[-1], self.vocab), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.vocab,), self.param_dtype)
-        logits = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        logits = keep_rows(jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32))
         return logits + bias.astype(jnp.float32)[None, None, :]
 
 
@@ -97,7 +98,7 @@ class TokenModel(nn.Module):
         vocab + 1) -> (batch, length, width)."""
         if inputs.ndim == 3:
             return self.scaled(inputs @ jnp.concatenate([self.embed, self.bos[None, :]]))
-        rows = self.embed.at[inputs].get(mode="clip")
+        rows = keep_rows(everywhere(self.embed).at[inputs].get(mode="clip"))
         return self.scaled(jnp.where((inputs == self.vocab)[:, :, None], self.bos[None, None, :], rows))
 
     def begins(self, inputs: Array) -> Array:

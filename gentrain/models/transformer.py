@@ -12,6 +12,7 @@ from gentrain.data import Spec
 from gentrain.errors import ConfigError
 from gentrain.models import Cache, SequenceModel
 from gentrain.models.layers import TokenModel, keep_mask, remat, sequence_model, unit_variance
+from gentrain.sharding import keep_rows
 
 
 def build(config: ConfigDict, spec: Spec) -> SequenceModel:
@@ -67,11 +68,11 @@ class Block(nn.Module):
         small = nn.initializers.variance_scaling(0.5 / config.layers, "fan_in", "normal")  # 2 * layers branches add up
         dtypes = {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
 
-        def dense(name, features, init=unit_variance):
-            return nn.Dense(features, use_bias=False, kernel_init=init, name=name, **dtypes)
+        def dense(name, features, y, init=unit_variance):
+            return keep_rows(nn.Dense(features, use_bias=False, kernel_init=init, name=name, **dtypes)(y))
 
         def heads(name, count, y):
-            return dense(name, count * size)(y).reshape(*y.shape[:2], count, size)
+            return dense(name, count * size, y).reshape(*y.shape[:2], count, size)
 
         def dropped(y, site):
             return y if keys is None else y * keep_mask(keys, 2 * layer + site, config.dropout, y.shape[1:], y.dtype)
@@ -86,11 +87,11 @@ class Block(nn.Module):
         # A few queries over a cache have little to fuse, and lengths that cuDNN may not take.
         fused: Any = config.attention if cache is None else "xla"
         y = jax.nn.dot_product_attention(query, key, value, mask=place.visible[:, None], implementation=fused)
-        x += dropped(dense("out", config.width, small)(y.reshape(x.shape)), 0)
+        x += dropped(dense("out", config.width, y.reshape(x.shape), small), 0)
 
         y = nn.RMSNorm(name="mlp_norm", **dtypes)(x)
-        y = nn.silu(dense("gate", inner)(y)) * dense("up", inner)(y)
-        return x + dropped(dense("down", config.width, small)(y), 1), cache
+        y = nn.silu(dense("gate", inner, y)) * dense("up", inner, y)
+        return x + dropped(dense("down", config.width, y, small), 1), cache
 
 
 class Transformer(TokenModel):

@@ -1,0 +1,76 @@
+"""Transformers of 1.3 B and 7.1 B parameters by every objective, laid out for 256 TPU v5e or 512 TPU v5p chips.
+
+    python -m launch.aot --config configs/scale.py:1b --topology v5e:16x16
+    python -m launch.aot --config configs/scale.py:7b_adversarial --topology v5p:8x8x8
+
+Variants: `1b` and `7b` by maximum likelihood, and each with `_scheduled_sampling` (fed tokens are found exactly) or
+`_adversarial` (a critic of the same size that learns the law of the data; start it from a likelihood run with
+`config.init_from`). None has been run: the training step was compiled by the commands above, on 2 busy CPU cores, for
+chips that were not there. Peak: what one chip holds in a step; XLA never fell back on copying an array to every chip.
+
+    variant                  chips      compiling   peak        of memory   each chip's arguments
+    1b                       256 v5e    270 s        1.55 GiB   10.4 %      57 MiB
+    1b_scheduled_sampling    256 v5e    328 s        1.52 GiB   10.2 %      57 MiB
+    1b_adversarial           256 v5e    560 s        7.75 GiB   52.0 %      3.7 GiB
+    7b                       512 v5p    186 s        4.67 GiB    5.3 %      159 MiB
+    7b_scheduled_sampling    512 v5p    289 s        4.61 GiB    5.2 %      159 MiB
+    7b_adversarial           512 v5p    276 s       35.08 GiB   39.7 %      20.1 GiB
+
+The adversarial variants draw token by token, which reads every parameter a thousand times a step; so they do without
+fsdp, which would gather them as often (2.2 TiB a chip and step for 1b with fsdp 64), and take more memory.
+"""
+
+from configs import base
+
+WIDE = {"1b": (2048, 24, 16, 6144), "7b": (4096, 32, 32, 14_336)}  # width, layers, heads, width of the MLP
+
+
+def get_config(variant: str = "1b"):
+    size, _, objective = (variant or "1b").partition("_")
+    config = base.get_config()
+    config.steps = 100_000
+    config.data.name = "tfds:wiki40b/en"
+    config.data.tokenizer = "sentencepiece"
+    config.data.vocab_size = 32_000 - 1  # and the end token
+    config.data.layout = "pack"
+    config.data.length = {"1b": 1024, "7b": 2048}[size]
+    config.data.batch_size = 1024
+    config.model.name = config.critic.name = "transformer"
+    config.model.width, config.model.layers, config.model.heads, config.model.mlp_width = WIDE[size]
+    config.model.kv_heads = 8
+    config.model.tie_embeddings = True
+    config.model.compute_dtype = "bfloat16"
+    config.model.remat = "full"
+    config.model.logits_chunk = 256
+    config.objective.z_loss = 1e-4
+    config.optimizer.b2 = 0.95
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.learning_rate = 3e-4
+    config.optimizer.warmup_steps = 2000
+    config.mesh.data = -1
+    config.mesh.fsdp = {"1b": 128, "7b": 256}[size]
+    config.mesh.tensor = 2
+    config.mesh.rules = base.TRANSFORMER_RULES
+    config.evaluate.every_steps = 5000
+    config.evaluate.batches = 50
+    config.sample.top_p = 0.95
+    if objective:
+        config.objective.name = objective
+        config.objective.z_loss = 0.0
+    if objective == "scheduled_sampling":
+        config.objective.mode = "exact"
+        config.objective.window = 256
+        config.objective.keep_schedule = "inverse_sigmoid"
+        config.objective.keep_k = 10_000.0  # half at step 92,000
+        config.objective.keep_true = 0.5
+    if objective == "adversarial":
+        config.data.layout = "pad"  # the generator's sequences are one document each
+        config.data.batch_size = 256
+        config.objective.known_density = True
+        config.critic.update(config.model)
+        config.critic.tie_embeddings = False  # so that it starts from the uniform law
+        config.mesh.fsdp, config.mesh.tensor = 1, 8  # drawing a token reads all parameters: fsdp would gather them anew
+        config.mesh.rules = (*base.TRANSFORMER_RULES, (r"output/kernel", ("fsdp", "tensor")))
+        config.optimizer.b1 = 0.5
+        config.optimizer.learning_rate = 3e-5
+    return config
