@@ -92,8 +92,8 @@ def get_config() -> ConfigDict:
     config.model.kv_heads = 4  # transformer: key/value heads (< heads: grouped-query attention)
     config.model.mlp_width = 0  # transformer: hidden width of SwiGLU; 0 = 8/3 of width, rounded up to a multiple of 32
     config.model.rope_base = 10_000.0  # transformer: longest wavelength of the rotary positions
-    # transformer: how jax.nn.dot_product_attention is computed, 'xla' everywhere, or 'cudnn', the fused kernel of NVIDIA
-    # GPUs, which never holds (heads, length, length) weights; for compute_dtype bfloat16 and heads of 8 to 128 numbers
+    # transformer: how jax.nn.dot_product_attention is computed, 'xla' everywhere, or 'cudnn', the fused kernel of
+    # NVIDIA GPUs, which never holds (heads, length, length) weights: for bfloat16 and heads of 8 to 128 numbers
     config.model.attention = "xla"
     config.model.scan_layers = True  # transformer: one compiled layer, scanned; False unrolls (faster for few layers)
     config.model.latent = 2  # mlp and makers of images: numbers of noise that an example is made from
