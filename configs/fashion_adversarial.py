@@ -1,13 +1,22 @@
 """Fashion-MNIST, 60,000 images of 28x28, against a learned critic: the recipe of configs/mnist5k_adversarial.py.
 
-    python -m launch --config configs/fashion_adversarial.py
-    python -m launch --config configs/fashion_adversarial.py:conditional
+    python -m launch --config configs/fashion_adversarial.py                  # three seeds
+    python -m launch --config configs/fashion_adversarial.py:dial             # real_prior .1 and .9, one seed
+    python -m launch --config configs/fashion_adversarial.py:conditional      # by class; not run
 
-About 4 min of CPU time on one of 2 cores by its first steps, .1 s each; 'fidelity' also trains a classifier in the
-first run. It was run for 200 steps only, after which samples are grey clouds without an alarm; by class not at all.
+2 min 45 s of CPU time a run, on one of 2 cores. Clothes and shoes of every class, without an alarm. In the features of
+a classifier of Fashion-MNIST, right 92 % of the time, where as many training images have a Fréchet distance of 7.2; at
+.5 mean and standard deviation of three seeds:
+
+    real_prior    precision     recall        density       coverage      frechet
+    .1            .65           .62           .58           .63           20.6
+    .5            .64 (.03)     .72 (.03)     .54 (.04)     .58 (.04)     24.6 (0.6)
+    .9            .65           .71           .55           .59           22.6
+
+As with the digits, the dial does not show: recall does not fall as real_prior grows.
 """
 
-from configs import mnist5k_adversarial
+from configs import base, mnist5k_adversarial
 
 
 def get_config(variant: str = ""):
@@ -15,5 +24,6 @@ def get_config(variant: str = ""):
     config.data.name = "fashion"
     config.steps = 2000
     config.evaluate.every_steps = 1000
-    config.sweep = ()
+    if variant == "dial":
+        config.sweep = base.grid({"objective.real_prior": (0.1, 0.9)})
     return config

@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -144,14 +145,16 @@ def join(coordinator: str, processes: int, index: int, timeout: int = 60) -> Non
         raise LostPeer(f"process {index} met nobody at {coordinator}: {str(error).splitlines()[0]}") from None
 
 
-def lost_peer(error: BaseException) -> LostPeer | None:
-    """What an error out of JAX says of another process, if it does."""
-    import jax
-
-    text = (str(error).splitlines() or [""])[0]
-    words = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "Gloo", "NCCL", "coordination service")
-    if isinstance(error, jax.errors.JaxRuntimeError) and any(word in text for word in words):
-        return LostPeer(f"another process is gone ({text}); run the same command on all to go on")
+def lost_peer(error: BaseException | None) -> LostPeer | None:
+    """What an error, or what it came from, says of another process, if anything: a JaxRuntimeError, or the ValueError
+    that JAX makes of it on CPU, whose text begins with a status of XLA's."""
+    status = r"[A-Z_]+: "
+    words = r"UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|[Gg]loo|NCCL|coordination service"
+    while error is not None:
+        text = str(error)
+        if re.match(status, text) and re.search(words, text):
+            return LostPeer(f"another process is gone ({text.splitlines()[0]}); run the same command on all to go on")
+        error = error.__cause__ or error.__context__
     return None
 
 

@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run(values, config, workdir, stop)
         return 0
     except (GentrainError, PermissionError) as error:
-        return ended(error, alone)
+        return ended((not alone and process.lost_peer(error)) or error, alone)
     except BaseException as error:
         if alone:
             raise

@@ -23,6 +23,14 @@ from configs import base  # noqa: E402, after the hook
 from gentrain.data import Spec  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def same_compiler():
+    """What a test changes of the compiler is changed for that test alone."""
+    yield
+    jax.config.update("jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1")
+    jax.config.update("jax_enable_compilation_cache", True)
+
+
 @pytest.fixture
 def config():
     """Small enough to compile in a second."""

@@ -171,7 +171,8 @@ def apart_by_leaf(control: Trace, other: Trace, step: int, least: float) -> floa
         whole = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in leaves))
         for ours, theirs in zip(leaves, two[player], strict=True):
             if not np.array_equal(ours, theirs):
-                found.append(np.linalg.norm(theirs - ours) / max(np.linalg.norm(ours), least * whole))
+                floor = (least if ours.any() else 0.01) * whole  # what cancels to 0 has no size of its own
+                found.append(np.linalg.norm(theirs - ours) / max(np.linalg.norm(ours), floor))
     return max(found)
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from gentrain import metrics, process, program, sharding, train
 from gentrain.errors import CheckpointError, Diverged, Stopped, WorkdirInUse
+from gentrain.phases import Phases
 from gentrain.update import TrainState
 from launch.dry_run import memory
 from tests.helpers import ROOT, assert_trees_close, environment, launch
@@ -357,7 +358,7 @@ def test_a_run_that_diverged_is_not_saved(run_config, tmp_path):
     run = train.Run(run_config, tmp_path, None, None, [])
     state = TrainState(12, {}, {}, {}, {}, {"generator": np.int32(run_config.training.max_skipped)})
     with pytest.raises(Diverged, match="from step 2 on"):
-        train.save(run, state, 12, checkpoints=None)
+        train.save(run, state, 12, checkpoints=None, phases=Phases(None))
 
 
 def test_prepare_encodes_what_the_run_will_read(tmp_path):

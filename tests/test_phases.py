@@ -193,5 +193,10 @@ def test_processes_that_found_something_else_are_named(monkeypatch):
 def test_an_error_of_ones_own_is_no_lost_peer():
     lost = jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer")
     assert process.lost_peer(lost).exit_code == 42
+    assert process.lost_peer(ValueError("UNKNOWN: Gloo all-reduce failed: closed by peer")).exit_code == 42
+    try:
+        raise process.ConfigError("not saved") from jax.errors.JaxRuntimeError("INTERNAL: x: UNAVAILABLE: Task 1")
+    except process.ConfigError as wrapped:
+        assert process.lost_peer(wrapped).exit_code == 42
     assert process.lost_peer(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")) is None
     assert process.lost_peer(ValueError("Gloo")) is None

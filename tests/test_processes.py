@@ -109,9 +109,9 @@ def test_a_dead_process_ends_the_others_with_42_and_the_same_command_goes_on(tmp
     wait_for(tmp_path, 10, child)
     began = time.monotonic()
     os.kill(children(child)[number], sent)
-    code, output = ended(child, 60)
+    code, output = ended(child, 90)
     assert code == 42, output
-    assert time.monotonic() - began < 35  # a heartbeat of 10 s, and 20 s for the rest to end by themselves
+    assert time.monotonic() - began < 45  # a heartbeat of 10 s, 20 s for the rest to end by themselves, a busy machine
     again = start(*config, "--local_processes=2")
     wait_for(tmp_path, step_of(tmp_path) + 1, again)
     again.send_signal(signal.SIGTERM)

@@ -28,13 +28,6 @@ both = pytest.mark.parametrize("variant", ["lstm", "transformer"])
 with_context = pytest.mark.parametrize("variant", ["lstm tied context", "transformer context"])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def make(variant, **changes):
     """-> (model with compiled functions, parameters, all of them random, also those that start at 0 or 1)."""
