@@ -95,14 +95,8 @@ def test_a_run_of_four_stops_as_one_and_goes_on_as_two_and_as_one_with_the_same_
     assert goodput["starts"] == 3 and goodput["seconds"]["lost"] == 0
 
 
-@pytest.mark.parametrize(
-    ("number", "sent"),
-    [
-        (1, signal.SIGKILL),
-        pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow),
-        pytest.param(1, signal.SIGSTOP, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "sent"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)])
 def test_a_dead_process_ends_the_others_with_42_and_the_same_command_goes_on(tmp_path, number, sent):
     config = (*SMALL, "--config.steps=100000", "--config.checkpoint.every_steps=5", f"--workdir={tmp_path}")
     child = start(*config, "--local_processes=2")
@@ -121,6 +115,7 @@ def test_a_dead_process_ends_the_others_with_42_and_the_same_command_goes_on(tmp
     assert abs(sum(goodput["seconds"].values()) - goodput["wall"]) < 0.01 * goodput["wall"]
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_ends_all_with_42_and_shows_where(tmp_path):
     address = f"127.0.0.1:{free_port()}"
     config = (*SMALL, "--config.training.stuck_seconds=6", f"--coordinator={address}", "--processes=2")
