@@ -6,7 +6,8 @@
 Variants: `1b` and `7b` by maximum likelihood, and each with `_scheduled_sampling` (fed tokens are found exactly) or
 `_adversarial` (a critic of the same size that learns the law of the data; start it from a likelihood run with
 `config.init_from`). None has been run: the training step was compiled by the commands above, on 2 busy CPU cores, for
-chips that were not there. Peak: what one chip holds in a step; XLA never fell back on copying an array to every chip.
+chips that were not there, before the last changes to the sharding of activations.
+Peak: what one chip holds in a step; XLA never fell back on copying an array to every chip.
 
     variant                  chips      compiling   peak        of memory   each chip's arguments
     1b                       256 v5e    270 s        1.55 GiB   10.4 %      57 MiB

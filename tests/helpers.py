@@ -8,7 +8,20 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from gentrain import process
+
 ROOT = Path(__file__).parents[1]
+
+
+class StopAt(process.Stop):
+    """Asks to stop after a step, as a signal would."""
+
+    def __init__(self, step=None):
+        super().__init__()
+        self.step = step
+
+    def at(self, step):
+        return step == self.step
 
 
 def ragged_batch(spec, rows: int, seed: int) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from gentrain.errors import CheckpointError, Diverged, Stopped, WorkdirInUse
 from gentrain.phases import Phases
 from gentrain.update import TrainState
 from launch.dry_run import memory
-from tests.helpers import ROOT, assert_trees_close, environment, launch
+from tests.helpers import ROOT, StopAt, assert_trees_close, environment, launch
 
 SMALL = [
     *(
@@ -42,17 +42,6 @@ def run_config(config):
     config.evaluate.batches, config.evaluate.every_steps, config.sample.count = 2, 3, 2
     config.checkpoint.every_steps, config.log.every_steps, config.log.tensorboard = 2, 2, False
     return config
-
-
-class StopAt(process.Stop):
-    """Asks to stop after a step, as a signal would."""
-
-    def __init__(self, step=None):
-        super().__init__()
-        self.step = step
-
-    def at(self, step):
-        return step == self.step
 
 
 def final(config, workdir):

@@ -15,7 +15,7 @@ import pytest
 from gentrain import metrics, process, train
 from gentrain.errors import Stopped
 from gentrain.phases import Phases
-from tests.helpers import ROOT, environment
+from tests.helpers import ROOT, StopAt, environment
 
 
 def test_every_second_is_counted_once_where_it_was_spent(tmp_path):
@@ -93,17 +93,6 @@ def run_config(config):
     config.steps, config.evaluate.evaluators, config.log.every_steps = 6, ("likelihood",), 2
     config.evaluate.batches, config.checkpoint.every_steps, config.log.tensorboard = 1, 3, False
     return config
-
-
-class StopAt(process.Stop):
-    """Asks to stop after a step, as a signal would."""
-
-    def __init__(self, step=None):
-        super().__init__()
-        self.step = step
-
-    def at(self, step):
-        return step == self.step
 
 
 def test_a_run_keeps_its_ledger_across_starts_and_traces_the_steps_it_is_asked_for(run_config, tmp_path):
