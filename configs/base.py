@@ -185,9 +185,10 @@ def get_config() -> ConfigDict:
 
     config.training = ConfigDict()
     config.training.microbatches = 1  # parts of a batch whose gradients are added up, to save memory; same result
-    config.training.mode = (
-        "jit"  # 'jit' (the compiler places communication) or 'shard_map' (one explicit sum over devices)
-    )
+    # 'jit' (the compiler places communication) or 'shard_map' (one explicit sum over devices, each of which has all
+    # parameters). Over more devices than one the compiler sums the gradients of an LSTM's recurrent kernels at every
+    # time step, and gathers all activations for those of grouped convolutions (r3gan): there shard_map sends far less.
+    config.training.mode = "jit"
     config.training.ema_decay = 0.0  # decay a step of the averaged parameters that are then evaluated
     config.training.max_skipped = (
         10  # non-finite updates are never applied; this many in a row end the run with exit code 3

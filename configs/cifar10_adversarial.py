@@ -31,6 +31,7 @@ def get_config(variant: str = ""):
     config.optimizer.learning_rate = 2e-4
     config.optimizer.final_fraction = 0.25
     config.optimizer.clip_norm = 0.0
+    config.training.mode = "shard_map"
     config.training.ema_decay = 0.9999
     config.checkpoint.every_steps = 2500
     config.log.every_steps = 100

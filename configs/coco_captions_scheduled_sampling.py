@@ -39,6 +39,7 @@ def get_config(variant: str = ""):
     config.objective.keep_true = 0.0
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 1000
+    config.training.mode = "shard_map"
     config.evaluate.evaluators = ("likelihood", "transcription", "samples")
     config.evaluate.every_steps = 5000
     config.evaluate.beam = 5

@@ -214,9 +214,10 @@ def supervise(commands: Sequence[Sequence[str]], **environment: str) -> int:
                 subprocess.Popen(command, env=os.environ | environment, start_new_session=True, preexec_fn=die_with_us)
             )
         deadline = float("inf")
-        while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+        # Every child is asked: one that has ended is seen whichever of the others go on.
+        while None in (found := [child.poll() for child in children]) and time.monotonic() < deadline:
             time.sleep(0.05)
-            if deadline == float("inf") and any(child.returncode for child in children):
+            if deadline == float("inf") and any(found):
                 deadline = time.monotonic() + PATIENCE
     finally:
         for child in children:

@@ -1,20 +1,23 @@
 """Eight simulated devices, strict broadcasting and checked shapes, for all tests."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 # One compilation cache for the session: the same small programs are compiled again and again, in child processes too.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="gentrain-tests-"))
+for name in {"JAX_COMPILATION_CACHE_DIR", "GENTRAIN_CACHE"} - os.environ.keys():
+    os.environ[name] = tempfile.mkdtemp(prefix="gentrain-tests-")
+    atexit.register(shutil.rmtree, os.environ[name], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the tests spend their time compiling, not computing
-os.environ.setdefault("GENTRAIN_CACHE", tempfile.mkdtemp(prefix="gentrain-data-"))
 
-import jax
-import pytest
-from jaxtyping import install_import_hook
+import jax  # noqa: E402, after the environment
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["gentrain.losses", "gentrain.decode", "gentrain.models"], "beartype.beartype")

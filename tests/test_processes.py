@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gentrain import metrics
+from gentrain import metrics, process
 from tests.helpers import ROOT, environment, launch
 
 SMALL = (
@@ -49,19 +49,19 @@ def wait_for(workdir: Path, step: int, child: subprocess.Popen) -> None:
         time.sleep(0.1)
 
 
-def children(process: subprocess.Popen) -> list[int]:
+def children(parent: subprocess.Popen) -> list[int]:
     """The processes that a supervisor started, in their order in the run."""
-    return list(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+    return list(map(int, Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()))
 
 
-def ended(process: subprocess.Popen, timeout: float) -> tuple[int, str]:
+def ended(child: subprocess.Popen, timeout: float) -> tuple[int, str]:
     """Exit code and output; whatever still runs at the timeout is killed."""
     try:
-        output = process.communicate(timeout=timeout)[0]
+        output = child.communicate(timeout=timeout)[0]
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        pytest.fail(f"still running after {timeout} s: {process.communicate()[0]}")
-    return process.returncode, output
+        os.killpg(child.pid, signal.SIGKILL)
+        pytest.fail(f"still running after {timeout} s: {child.communicate()[0]}")
+    return child.returncode, output
 
 
 def free_port() -> int:
@@ -95,8 +95,15 @@ def test_a_run_of_four_stops_as_one_and_goes_on_as_two_and_as_one_with_the_same_
     assert goodput["starts"] == 3 and goodput["seconds"]["lost"] == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "sent"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)])
+@pytest.mark.parametrize(
+    ("number", "sent"),
+    [
+        (1, signal.SIGKILL),
+        pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGSTOP, marks=pytest.mark.slow),
+        pytest.param(0, signal.SIGSTOP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_dead_process_ends_the_others_with_42_and_the_same_command_goes_on(tmp_path, number, sent):
     config = (*SMALL, "--config.steps=100000", "--config.checkpoint.every_steps=5", f"--workdir={tmp_path}")
     child = start(*config, "--local_processes=2")
@@ -164,6 +171,15 @@ def test_a_coordinator_that_nobody_answers_at_ends_with_42():
     child = start(sys.executable, "-c", ALONE, f"127.0.0.1:{free_port()}", command=("-c", supervisor))
     code, output = ended(child, 60)
     assert code == 42, output
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_whichever_process_fails_the_others_are_ended(monkeypatch, number):
+    monkeypatch.setattr(process, "PATIENCE", 1)
+    commands = [[sys.executable, "-c", "import time; time.sleep(30)"]] * 2
+    commands[number] = [sys.executable, "-c", "raise SystemExit(3)"]
+    began = time.monotonic()
+    assert process.supervise(commands) == 3 and time.monotonic() - began < 20
 
 
 def test_a_config_error_is_told_once_and_before_any_process_starts(tmp_path):
