@@ -135,6 +135,7 @@ def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
                 phases.restored(int(state.step))
             step = loop(run, state, checkpoints, stop, out, phases)
             out.finish()
+            phases.write()
             if primary:
                 out.say(f"done: {report.write(workdir)}")
             out.status("done", step)

@@ -146,9 +146,8 @@ def test_two_processes_are_one_with_their_devices_to_the_bit(tmp_path, steps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
-@pytest.mark.parametrize("layout", ["data=4", "fsdp=4"])
-@pytest.mark.parametrize("case", ["likelihood", "scheduled sampling", "adversarial, points"])
+@pytest.mark.parametrize(("layout", "processes"), [("data=4", 2), ("fsdp=4", 4)])
+@pytest.mark.parametrize("case", parity.CASES)
 def test_processes_have_the_curve_of_one_device(straight, tmp_path, case, layout, processes):
     found = together(tmp_path, case, layout, APART, processes)
     distance = parity.curves(straight(case, 0.0, APART), found)

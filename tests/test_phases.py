@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,7 +110,9 @@ def test_a_run_keeps_its_ledger_across_starts_and_traces_the_steps_it_is_asked_f
     assert second["seconds"]["lost"] == 0
     assert abs(sum(second["seconds"].values()) - second["wall"]) < 0.01 * second["wall"]
     assert any(path.suffix == ".pb" for path in (tmp_path / "profile").rglob("*"))
-    assert "seconds of train" in (tmp_path / "report.html").read_text()
+    told = dict(re.findall("seconds of ([a-z]+)</td><td class=number>([^<]+)", (tmp_path / "report.html").read_text()))
+    for kind in ("train", "evaluate", "save"):
+        assert float(told[kind]) == pytest.approx(second["seconds"][kind], rel=1e-3)
 
 
 def test_no_more_than_one_step_runs_ahead(monkeypatch):
@@ -137,6 +140,7 @@ sys.exit(process.supervise([[sys.executable, "-c", child] for child in sys.argv[
         (("import os; os.abort()", "pass"), 42),  # as JAX ends a process that lost its peers
         (("import sys; sys.exit(42)", "import sys; sys.exit(4)"), 4),  # what is wrong comes before what followed
         (("import os; os.kill(os.getpid(), 9)", "import time; time.sleep(60)"), 42),
+        (("import time; time.sleep(60)", "import os; os.kill(os.getpid(), 9)"), 42),
     ],
 )
 def test_a_supervisor_says_what_ended_the_run(children, code, monkeypatch):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gentrain import metrics, process
+from gentrain import metrics
 from tests.helpers import ROOT, environment, launch
 
 SMALL = (
@@ -171,15 +171,6 @@ def test_a_coordinator_that_nobody_answers_at_ends_with_42():
     child = start(sys.executable, "-c", ALONE, f"127.0.0.1:{free_port()}", command=("-c", supervisor))
     code, output = ended(child, 60)
     assert code == 42, output
-
-
-@pytest.mark.parametrize("number", [0, 1])
-def test_whichever_process_fails_the_others_are_ended(monkeypatch, number):
-    monkeypatch.setattr(process, "PATIENCE", 1)
-    commands = [[sys.executable, "-c", "import time; time.sleep(30)"]] * 2
-    commands[number] = [sys.executable, "-c", "raise SystemExit(3)"]
-    began = time.monotonic()
-    assert process.supervise(commands) == 3 and time.monotonic() - began < 20
 
 
 def test_a_config_error_is_told_once_and_before_any_process_starts(tmp_path):
