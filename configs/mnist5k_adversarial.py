@@ -13,6 +13,9 @@ many training images have a Fréchet distance of 6.8, mean and standard deviatio
 By default strokes are clean and various, but many samples are no digit yet. By class, spectral normalisation lost the
 variety within each class, whose samples became one picture (recall 0, `generator/nearest` .18). That variant therefore
 has r1 and r2 in its place, twice as dear a step.
+
+At 64x64 in colour, crops of two photographs (`config.data.name=images:DIR`, a folder each), the default of one seed and
+600 steps, 7 min of CPU time, learns what is where, the colours of both, and no texture yet; without an alarm.
 """
 
 from configs import base, digits_adversarial

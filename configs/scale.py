@@ -6,16 +6,15 @@
 Variants: `1b` and `7b` by maximum likelihood, and each with `_scheduled_sampling` (fed tokens are found exactly) or
 `_adversarial` (a critic of the same size that learns the law of the data; start it from a likelihood run with
 `config.init_from`). None has been run: the training step was compiled by the commands above, on 2 busy CPU cores, for
-chips that were not there, before the last changes to the sharding of activations.
-Peak: what one chip holds in a step; XLA never fell back on copying an array to every chip.
+chips that were not there. Peak: what one chip holds in a step; XLA never fell back on copying an array to every chip.
 
     variant                  chips      compiling   peak        of memory   each chip's arguments
-    1b                       256 v5e    270 s        1.55 GiB   10.4 %      57 MiB
-    1b_scheduled_sampling    256 v5e    328 s        1.52 GiB   10.2 %      57 MiB
-    1b_adversarial           256 v5e    560 s        7.75 GiB   52.0 %      3.7 GiB
-    7b                       512 v5p    186 s        4.67 GiB    5.3 %      159 MiB
-    7b_scheduled_sampling    512 v5p    289 s        4.61 GiB    5.2 %      159 MiB
-    7b_adversarial           512 v5p    276 s       35.08 GiB   39.7 %      20.1 GiB
+    1b                       256 v5e    144 s        1.55 GiB   10.4 %      57 MiB
+    1b_scheduled_sampling    256 v5e    172 s        1.52 GiB   10.2 %      57 MiB
+    1b_adversarial           256 v5e    186 s        7.75 GiB   52.0 %      3.7 GiB
+    7b                       512 v5p     92 s        4.67 GiB    5.3 %      159 MiB
+    7b_scheduled_sampling    512 v5p    115 s        4.61 GiB    5.2 %      159 MiB
+    7b_adversarial           512 v5p    106 s       35.08 GiB   39.7 %      20.1 GiB
 
 The adversarial variants draw token by token, which reads every parameter a thousand times a step; so they do without
 fsdp, which would gather them as often (2.2 TiB a chip and step for 1b with fsdp 64), and take more memory.
