@@ -233,6 +233,7 @@ def get_config() -> ConfigDict:
     config.sample = ConfigDict()
     # Documents or images: of each class in turn, texts to the contexts of the split's first rows.
     config.sample.count = 16
+    config.sample.length = 0  # of a document at most, in tokens; 0 = data.length
     config.sample.temperature = 1.0
     config.sample.top_k = 0  # draw from the k likeliest tokens only
     config.sample.top_p = 1.0  # draw from the likeliest tokens that make up this mass (nucleus)

@@ -15,8 +15,8 @@ variety within each class, whose samples became one picture (recall 0, `generato
 has r1 and r2 in its place, twice as dear a step.
 
 At 64x64 in colour, crops of two photographs (`config.data.name=images:DIR`, a folder each), the default of one seed and
-600 steps, 7 min of CPU time, learns what is where, the colours of both, and no texture yet. The alarm for collapse rings
-at step 200, while all pictures are still one, and not again.
+600 steps, 7 min of CPU time, learns what is where, the colours of both, and no texture yet. The alarm for collapse
+rings at step 200, while all pictures are still one, and not again.
 """
 
 from configs import base, digits_adversarial

@@ -14,14 +14,18 @@ from gentrain.models import Sampler, SequenceModel, example_keys
 
 
 def build(config: ConfigDict, model: SequenceModel | Sampler, data: Data, mesh):
-    """Draws sample.count documents or images at sample.temperature, sample.top_k and sample.top_p; where the data have
-    contexts, images of each class in turn, and text to the contexts of the first rows of the split, at most one for
-    each row, shown beside them. Also measured: samples/length, mean tokens a sample, and samples/entropy, nats/token
-    of the law drawn from. A model that draws images whole has neither these numbers nor those dials."""
+    """Draws sample.count documents, of sample.length tokens at most, or images at sample.temperature, sample.top_k and
+    sample.top_p; where the data have contexts, images of each class in turn, and text to the contexts of the first
+    rows of the split, at most one for each row, shown beside them. Also measured: samples/length, mean tokens a sample,
+    and samples/entropy, nats/token of the law drawn from. A model that draws images whole has neither these numbers nor
+    those dials."""
     options, spec, size = config.sample, data.spec, config.data.batch_size
     count = sharding.whole(mesh, options.count)  # what is not shown is not drawn, but for what makes it divide
     if spec.kind == "points":
         raise ConfigError("evaluator 'samples' shows text and images; for points use 'exact'")
+    if options.length and spec.end is None:
+        raise ConfigError(f"sample.length={options.length} is for documents that end; set it to 0")
+    length = options.length or spec.length
     law = partial(decode.filtered, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
 
     @partial(jax.jit, out_shardings=sharding.replicated(mesh))
@@ -31,7 +35,7 @@ def build(config: ConfigDict, model: SequenceModel | Sampler, data: Data, mesh):
         context = batch.get("context")
         if not isinstance(model, SequenceModel):
             return decode.pictures(model, params, keys, spec, context), batch
-        return decode.sample(model, params, keys, spec.length, end=spec.end, context=context, law=law), batch
+        return decode.sample(model, params, keys, length, end=spec.end, context=context, law=law), batch
 
     def asked():
         """Batches that have what samples are drawn for."""

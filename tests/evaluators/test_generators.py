@@ -9,6 +9,7 @@ import pytest
 
 from gentrain import sharding
 from gentrain.data import Data, Spec
+from gentrain.errors import ConfigError
 from gentrain.evaluators import likelihood, samples
 from gentrain.metrics import Images, Texts
 from gentrain.models import SequenceModel
@@ -73,6 +74,15 @@ def test_images_are_told_in_bits_a_dimension_and_nats_an_image(config, mesh):
     measured = likelihood.build(config, unigram([0.5, 0.5]), data, mesh)({"generator": {}}, jax.random.key(0))
     assert measured["valid/bits_per_dim"] == pytest.approx(1)
     assert measured["valid/nats_per_image"] == pytest.approx(16 * math.log(2))
+
+
+def test_documents_may_be_longer_than_rows_and_pictures_may_not(config, spec, mesh):
+    config.sample.length = 3 * spec.length
+    endless = np.where(np.arange(spec.vocab) == spec.end, 0, 1)
+    draw = samples.build(config, unigram(endless), fake_data(spec, 16), mesh)
+    assert draw({"generator": {}}, jax.random.key(0))["samples/length"] == 3 * spec.length
+    with pytest.raises(ConfigError, match=f"length={3 * spec.length}"):
+        samples.build(config, unigram(endless), fake_data(spec._replace(end=None, kind="image"), 16), mesh)
 
 
 def test_samples_follow_the_law_the_temperature_and_the_end(config, spec, mesh):
