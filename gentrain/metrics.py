@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from gentrain import devices
+
 
 class Sum(NamedTuple):
     """A mean kept as its two halves, so that it may be added over microbatches, devices, hosts and batches.
@@ -62,18 +64,6 @@ def mean(value: Sum) -> float:
     return float(value.total / value.weight) if value.weight else math.nan
 
 
-# Peak matmul rate of one device in bfloat16, FLOP/s, by what JAX calls it: the makers' figures.
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-}
-
-
 class Meter:
     """Sums over the steps since the last line of the log, and how fast they went.
 
@@ -84,7 +74,7 @@ class Meter:
         """player: whose sums are weighed in tokens (sampled ones, where its loss is weighed in sequences); parameters:
         how many each of them goes through."""
         kind = jax.devices()[0].device_kind
-        peak = next((flops for name, flops in PEAK_FLOPS.items() if kind.startswith(name)), math.nan)
+        peak = devices.known(devices.PEAK_FLOPS, kind) or math.nan
         # A multiply and an add for each parameter and token forward, twice that backward.
         self.share = 6 * parameters / (peak * jax.device_count())
         self.player = player

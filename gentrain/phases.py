@@ -80,17 +80,13 @@ class Phases:
         self.seconds["train"] = kept
         self.trained = {at: seconds for at, seconds in self.trained.items() if int(at) <= step}
 
-    def ledger(self) -> dict[str, float]:
-        self._count()
-        wall = sum(self.seconds.values())
-        return {**self.seconds, "wall": wall, "goodput": self.seconds["train"] / max(wall, 1e-9)}
-
     def write(self) -> None:
         if self.path:
-            told = {kind: round(seconds, 3) for kind, seconds in self.ledger().items()}
-            goodput, wall = told.pop("goodput"), told.pop("wall")
-            rest = {"wall": wall, "goodput": goodput, "starts": self.starts, "trained_at": self.trained}
-            metrics.write_json(self.path, {"seconds": told, **rest})
+            self._count()
+            told = {kind: round(seconds, 3) for kind, seconds in self.seconds.items()}
+            wall = round(sum(told.values()), 3)
+            rest = {"goodput": round(told["train"] / max(wall, 1e-9), 3), "starts": self.starts}
+            metrics.write_json(self.path, {"seconds": told, "wall": wall, **rest, "trained_at": self.trained})
 
     def _count(self) -> None:
         now = time.monotonic()

@@ -106,6 +106,13 @@ class Stop:
         return self.requested
 
 
+def free_port() -> int:
+    """A port that nothing on this machine listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def agree(flag: bool) -> bool:
     """Process 0's answer, on all processes: for decisions that depend on a clock."""
     import jax

@@ -9,7 +9,6 @@ import difflib
 import logging
 import os
 import re
-import socket
 import sys
 import traceback
 import warnings
@@ -96,9 +95,7 @@ def supervised(values: flags.FlagValues, argv: Sequence[str]) -> int:
     """Runs this command as child processes that know they are: one, or --local_processes of them."""
     commands = [[sys.executable, "-m", "launch", *argv[1:]]]
     if values.local_processes:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            meeting = f"--coordinator=127.0.0.1:{free.getsockname()[1]}"
+        meeting = f"--coordinator=127.0.0.1:{process.free_port()}"
         own = range(values.local_processes)
         commands = [[*commands[0], meeting, f"--processes={len(own)}", f"--process={index}"] for index in own]
     return process.supervise(commands, **{SUPERVISED: "1"})

@@ -22,12 +22,11 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from gentrain.devices import HBM, PEAK_FLOPS, known
 from gentrain.errors import ConfigError, DataError, GentrainError
 from launch import hlo
 from launch.__main__ import one_line, parse
 
-# Bytes of memory of one chip, by how JAX's name for it begins: the maker's GB taken for 10^9, the smaller reading.
-HBM = {"TPU v4": 32e9, "TPU v5 lite": 16e9, "TPU v5": 95e9, "TPU v6 lite": 32e9}
 ROOM = 0.85  # of HBM: what a step may take, the rest being for the runtime, the next batches and evaluation
 REMATERIALISED = b"Involuntary full rematerialization"  # what XLA says when it can only copy an array to every device
 
@@ -125,11 +124,6 @@ def described(topology: str, slices: int) -> Sequence[Any]:
     if known(HBM, found[0].device_kind) is None:
         raise ConfigError(f"--topology={topology}: {found[0].device_kind} is none of {', '.join(HBM)}")
     return found
-
-
-def known(table: dict[str, float], kind: str) -> Any:
-    """What the table says of a kind of device, by the first name that it begins with; None where it says nothing."""
-    return next((value for name, value in table.items() if kind.startswith(name)), None)
 
 
 def described_data(config: ConfigDict) -> Any:
@@ -230,8 +224,6 @@ def predicted(numbers: dict[str, Any], options: flags.FlagValues) -> dict[str, f
 
     mfu = t_comp / max(t_comp, t_comm of each axis): as if all overlapped.
     """
-    from gentrain.metrics import PEAK_FLOPS
-
     work = 6 * sum(numbers["parameters"][player] for player in numbers["moves"]) * numbers["batch"]["tokens"]
     peak = known(PEAK_FLOPS, numbers["devices"]["kind"])
     times = {"compute": work / (numbers["devices"]["count"] * peak)} if peak else {}

@@ -14,7 +14,7 @@ import jax
 import pytest
 
 from configs import base
-from gentrain import program, sharding
+from gentrain import devices, program, sharding
 from launch import aot, hlo
 from tests.helpers import ROOT, environment
 
@@ -181,7 +181,7 @@ NUMBERS = {
     ("kind", "gigabytes"), [("TPU v5", 95), ("TPU v5p", 95), ("TPU v5 lite", 16), ("TPU v4", 32), ("cpu", None)]
 )
 def test_chips_are_known_by_how_their_names_begin(kind, gigabytes):
-    assert aot.known(aot.HBM, kind) == (gigabytes and gigabytes * 1e9)
+    assert devices.known(devices.HBM, kind) == (gigabytes and gigabytes * 1e9)
 
 
 def test_a_step_is_predicted_by_the_slowest_of_its_parts():

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import warnings
@@ -25,6 +24,7 @@ from orbax.checkpoint._src.path import atomicity
 from gentrain import checkpoint
 from gentrain.checkpoint import Checkpoints, restore_params
 from gentrain.errors import CheckpointError, ConfigError
+from gentrain.process import free_port
 
 UNVERIFIED = {"_CHECKPOINT_METADATA", "commit_success.txt"}  # written at the commit itself, and never needed
 
@@ -391,9 +391,7 @@ def test_restore_on_another_mesh(tmp_path: Path) -> None:
 
 
 def test_two_processes(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     for process in [spawn("processes", tmp_path, port, i, devices=2) for i in range(2)]:
         finish(process)
 

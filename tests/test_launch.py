@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -280,9 +279,7 @@ def test_a_checkpoint_goes_on_on_another_mesh(run_config, tmp_path):
 
 
 def test_two_processes_train_as_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{process.free_port()}"
     pair = [
         start(
             *SMALL,

@@ -16,9 +16,10 @@ MODULES = (
 )
 
 # A room may import those below it: launch -> train -> {update, evaluators, checkpoint, report, process} -> objectives
-# -> decode -> {models, worlds} -> data -> {losses, divergences, sharding} -> metrics -> {config, plugins, errors}.
+# -> decode -> {models, worlds} -> data -> {losses, divergences, sharding} -> metrics -> {config, plugins} -> {errors,
+# devices}.
 LEVELS = {
-    **dict.fromkeys(["errors"], 0),
+    **dict.fromkeys(["errors", "devices"], 0),
     **dict.fromkeys(["plugins"], 1),
     **dict.fromkeys(["config", "plots"], 2),
     **dict.fromkeys(["metrics"], 3),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gentrain import metrics
+from gentrain import devices, metrics
 from gentrain.metrics import Images, Sum, Texts, Writer
 
 
@@ -111,6 +111,6 @@ def test_the_share_of_a_known_peak(monkeypatch, kind):
     meter = metrics.Meter("generator", parameters=10**9)
     meter.pending.append({"generator/loss": Sum(3.0, 4000.0)})
     values = meter.read()
-    peak = next(flops for name, flops in metrics.PEAK_FLOPS.items() if kind.startswith(name))
+    peak = next(flops for name, flops in devices.PEAK_FLOPS.items() if kind.startswith(name))
     assert values["tokens_per_second"] == 2000 and values["generator/loss"] == 3 / 4000
     assert values["mfu"] == pytest.approx(6e9 * 2000 / (4 * peak))

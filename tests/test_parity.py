@@ -31,7 +31,6 @@ Processes over loopback, every objective for 40 steps, two on data=4 and four on
 curve 1.8e-6; and two processes end in the bits of one with their devices.
 """
 
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -120,9 +119,7 @@ def test_every_layout_has_the_curve_of_one_device(straight, case, layout, dropou
 
 def together(folder, case, layout, steps, processes):
     """What several processes on this machine leave behind, of four devices in all."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{process.free_port()}"
     out = folder / f"{processes}.json"
     command = [sys.executable, "-m", "tests.parity", case, layout, str(steps), str(out), address, str(processes)]
     env = environment(JAX_NUM_CPU_DEVICES=str(4 // processes))

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from gentrain import metrics
+from gentrain.process import free_port
 from tests.helpers import ROOT, environment, launch
 
 SMALL = (
@@ -62,12 +62,6 @@ def ended(child: subprocess.Popen, timeout: float) -> tuple[int, str]:
         os.killpg(child.pid, signal.SIGKILL)
         pytest.fail(f"still running after {timeout} s: {child.communicate()[0]}")
     return child.returncode, output
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def test_a_run_of_one_goes_on_as_four_as_two_and_as_one_with_the_same_data(tmp_path):
