@@ -9,25 +9,28 @@ from typing import Any
 
 from configs import base, shakespeare_likelihood
 
+VARIANTS = ("lstm", "transformer")
+
 
 def get_config(variant: str = "lstm"):
+    base.require_variant(variant, VARIANTS)
     if variant == "transformer":
         config = shakespeare_likelihood.get_config()
         config.data.batch_size = 16
         keep_true = [0.75, 0.25]
-        exact: dict[str, Any] = {"objective.mode": "exact", "objective.draw": "gumbel"}
-        windows = tuple({**exact, "objective.window": window} for window in (0, 32, 16))
-        methods: tuple[dict[str, Any], ...] = ({}, *windows, {**exact, "objective.draw": "inverse_cdf"})
+        exact: dict[str, Any] = {"scheduled_sampling.mode": "exact", "scheduled_sampling.draw": "gumbel"}
+        windows = tuple({**exact, "scheduled_sampling.window": window} for window in (0, 32, 16))
+        methods: tuple[dict[str, Any], ...] = ({}, *windows, {**exact, "scheduled_sampling.draw": "inverse_cdf"})
     else:
         config = base.get_config()
         config.data.name = "world:markov"
-        config.world.vocab, config.world.length, config.world.examples = 1000, 64, 4096
+        config.data.world.vocab, config.data.world.length, config.data.world.examples = 1000, 64, 4096
         config.model.width = 256
         keep_true = [0.5]
-        methods = ({}, {"objective.draw": "gumbel"}, {"objective.feed": "argmax"})
+        methods = ({}, {"scheduled_sampling.draw": "gumbel"}, {"scheduled_sampling.feed": "argmax"})
     config.objective.name = "scheduled_sampling"
     config.sweep = (
         {"objective.name": "likelihood"},
-        *({"objective.keep_true": keep, **method} for keep in keep_true for method in methods),
+        *({"scheduled_sampling.keep_true": keep, **method} for keep in keep_true for method in methods),
     )
     return config

@@ -17,12 +17,15 @@ CPU cores that had other work):
 Scheduled sampling is not to be told from likelihood here; always sampling is worse.
 """
 
-from configs import cmudict_scheduled_sampling
+from configs import base, cmudict_scheduled_sampling
 
 STEPS = 600
 
+VARIANTS = ("mnist5k", "fashion", "digits")
+
 
 def get_config(variant: str = "mnist5k"):
+    base.require_variant(variant, VARIANTS)
     config = cmudict_scheduled_sampling.get_config()
     config.steps = STEPS
     config.data.name = f"captions:{variant}"

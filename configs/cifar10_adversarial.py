@@ -12,7 +12,7 @@ It has not been run: `--dry_run` prints what the device holds, before the data a
 from configs import base
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = base.get_config()
     config.steps = 40_000  # 2e7 images
     config.data.name = "tfds:cifar10"
@@ -21,11 +21,11 @@ def get_config(variant: str = ""):
     config.model.name = config.critic.name = "r3gan"
     config.model.width = config.critic.width = 128
     config.model.layers = config.critic.layers = 2
-    config.model.latent = 64
+    config.model.r3gan.latent = 64
     config.objective.name = "adversarial"
-    config.objective.generator_loss = "relativistic"
-    config.objective.r1 = config.objective.r2 = 0.05
-    config.objective.augment = ("flip",)
+    config.adversarial.generator_loss = "relativistic"
+    config.adversarial.r1 = config.adversarial.r2 = 0.05
+    config.adversarial.augment = ("flip",)
     config.optimizer.name = "adam"
     config.optimizer.b1 = 0.0
     config.optimizer.learning_rate = 2e-4

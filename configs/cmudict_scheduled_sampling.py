@@ -23,17 +23,21 @@ FLOOR = 0.25  # where the schedules end
 
 def methods(steps: int, k: float):
     """Likelihood, the three schedules of Bengio et al. (2015) down to the same floor, and always sampling."""
-    falling = {"objective.keep_true": FLOOR}
+    falling = {"scheduled_sampling.keep_true": FLOOR}
     return (
         {"objective.name": "likelihood"},
-        {"objective.keep_schedule": "linear", "objective.keep_slope": (1 - FLOOR) / steps, **falling},
-        {"objective.keep_schedule": "exponential", "objective.keep_k": FLOOR ** (1 / steps), **falling},
-        {"objective.keep_schedule": "inverse_sigmoid", "objective.keep_k": k, **falling},
-        {"objective.keep_schedule": "constant", "objective.keep_true": 0.0},
+        {"scheduled_sampling.keep_schedule": "linear", "scheduled_sampling.keep_slope": (1 - FLOOR) / steps, **falling},
+        {
+            "scheduled_sampling.keep_schedule": "exponential",
+            "scheduled_sampling.keep_k": FLOOR ** (1 / steps),
+            **falling,
+        },
+        {"scheduled_sampling.keep_schedule": "inverse_sigmoid", "scheduled_sampling.keep_k": k, **falling},
+        {"scheduled_sampling.keep_schedule": "constant", "scheduled_sampling.keep_true": 0.0},
     )
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = base.get_config()
     config.steps = STEPS
     config.data.name = "cmudict"

@@ -20,12 +20,15 @@ at and not what to expect. It has not been run: COCO is 25 GB. Published, on the
 
 from configs import base
 
+VARIANTS = ("", "likelihood")
+
 
 def get_config(variant: str = ""):
+    base.require_variant(variant, VARIANTS)
     config = base.get_config()
     config.steps = 100_000
     config.data.name = "tfds:coco_captions"
-    config.data.text_key = "captions/text"
+    config.data.tfds.text_key = "captions/text"
     config.data.conditional = True
     config.data.image_size = 224
     config.data.tokenizer = "words"
@@ -34,14 +37,15 @@ def get_config(variant: str = ""):
     config.data.batch_size = 128
     config.model.width = 512
     config.objective.name = variant or "scheduled_sampling"
-    config.objective.keep_schedule = "inverse_sigmoid"
-    config.objective.keep_k = 8_000.0  # half of the tokens fed are the model's from step 72,000 on
-    config.objective.keep_true = 0.0
+    if not variant:
+        config.scheduled_sampling.keep_schedule = "inverse_sigmoid"
+        config.scheduled_sampling.keep_k = 8_000.0  # half of the tokens fed are the model's from step 72,000 on
+        config.scheduled_sampling.keep_true = 0.0
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 1000
     config.training.mode = "shard_map"
     config.evaluate.evaluators = ("likelihood", "transcription", "samples")
     config.evaluate.every_steps = 5000
-    config.evaluate.beam = 5
+    config.evaluate.transcription.beam = 5
     config.sample.temperature = 0.0
     return config

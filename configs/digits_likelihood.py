@@ -8,7 +8,7 @@
 from configs import base
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = base.get_config()
     config.steps = 1500
     config.data.name = "digits"
@@ -17,8 +17,8 @@ def get_config(variant: str = ""):
     config.model.name = "transformer"
     config.model.width = 64
     config.model.layers = 2
-    config.model.heads = 4
-    config.model.kv_heads = 4
+    config.model.transformer.heads = 4
+    config.model.transformer.kv_heads = 4
     config.model.dropout = 0.2
     config.optimizer.learning_rate = 3e-3
     config.optimizer.warmup_steps = 100

@@ -19,9 +19,12 @@ As with the digits, the dial does not show: recall does not fall as real_prior g
 
 from configs import base, mnist5k_adversarial
 
+VARIANTS = ("", "dial", "conditional")
+
 
 def get_config(variant: str = ""):
-    config = mnist5k_adversarial.get_config(variant)
+    base.require_variant(variant, VARIANTS)
+    config = mnist5k_adversarial.get_config("conditional" if variant == "conditional" else "")
     config.data.name = "fashion"
     config.steps = 2000
     config.evaluate.every_steps = 1000

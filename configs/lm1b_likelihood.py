@@ -11,7 +11,7 @@ and copied over 16 such groups (data). It has not been run: there was no pod. `-
 from configs import base
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = base.get_config()
     config.steps = 100_000
     config.data.name = "tfds:lm1b"
@@ -23,12 +23,12 @@ def get_config(variant: str = ""):
     config.model.name = "transformer"
     config.model.width = 2048
     config.model.layers = 20
-    config.model.heads = 16
-    config.model.kv_heads = 8
-    config.model.tie_embeddings = True
+    config.model.transformer.heads = 16
+    config.model.transformer.kv_heads = 8
+    config.model.transformer.tie_embeddings = True
     config.model.compute_dtype = "bfloat16"
-    config.model.remat = "dots"
-    config.objective.z_loss = 1e-4
+    config.model.transformer.remat = "dots"
+    config.likelihood.z_loss = 1e-4
     config.optimizer.b2 = 0.95
     config.optimizer.weight_decay = 0.1
     config.optimizer.learning_rate = 3e-4

@@ -21,19 +21,22 @@ rings at step 200, while all pictures are still one, and not again.
 
 from configs import base, digits_adversarial
 
+VARIANTS = ("", "conditional")
+
 
 def get_config(variant: str = ""):
+    base.require_variant(variant, VARIANTS)
     config = digits_adversarial.get_config()
     config.steps = 1200
     config.data.name = "mnist5k"
     config.model.width = config.critic.width = 8
-    config.model.latent = 64
+    config.model.dcgan.latent = 64
     config.sweep = base.grid({"seed": range(3)})
     if variant == "conditional":
         config.steps = 400
         config.data.conditional = True
-        config.objective.spectral_norm = False
-        config.objective.r1 = config.objective.r2 = 0.1
+        config.adversarial.spectral_norm = False
+        config.adversarial.r1 = config.adversarial.r2 = 0.1
         config.optimizer.learning_rate = 3e-3
         config.training.ema_decay = 0.99
         config.log.every_steps = 50

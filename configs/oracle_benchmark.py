@@ -22,7 +22,7 @@ Nothing beats likelihood at its best, which is a matter of width and dropout: wi
 too, and what it teaches is as good, not better. pi is 0.9, for js and for cooperation; the runs against a
 critic had two thirds of likelihood's time, cooperation one and a half times it.
 
-Full, with the canonical oracle's weights (config.world.path, its own entropy 5.756), 54 min of CPU time on one of 2
+Full, with the canonical oracle's weights (config.data.world.path, its own entropy 5.756), 54 min of CPU time on one of 2
 busy cores with the evaluations, steps by the costs below, some 300 s of training each:
 
                                    NLL_oracle  NLL_test  entropy  constrained  steps
@@ -44,7 +44,7 @@ cooperation has 7.85 and 7.88.
 
 from configs import base
 
-BOTH = {"objective.likelihood_weight": 1.0, "objective.likelihood_final": 1.0}
+BOTH = {"adversarial.likelihood_weight": 1.0, "adversarial.likelihood_final": 1.0}
 
 
 def methods(likelihood: int, cooperative: int, game: int, sampling: int):
@@ -53,26 +53,30 @@ def methods(likelihood: int, cooperative: int, game: int, sampling: int):
     against = {"objective.name": "adversarial", "optimizer.b1": 0.5, "steps": game}
     return (
         {"objective.name": "likelihood", "model.width": 128, "model.dropout": 0.2, "steps": likelihood},
-        {"objective.name": "cooperative", "model.width": 128, "critic.width": 128, "steps": cooperative},
-        against | {"objective.generator_loss": "reverse_kl"} | BOTH,
-        against | {"objective.generator_loss": "js"},
-        against | {"objective.generator_loss": "reverse_kl"},
-        against | {"objective.generator_loss": "forward_kl"},
+        {"objective.name": "cooperative", "model.width": 128, "mediator.width": 128, "steps": cooperative},
+        against | {"adversarial.generator_loss": "reverse_kl"} | BOTH,
+        against | {"adversarial.generator_loss": "js"},
+        against | {"adversarial.generator_loss": "reverse_kl"},
+        against | {"adversarial.generator_loss": "forward_kl"},
         {"objective.name": "scheduled_sampling", "model.width": 128, "model.dropout": 0.2, "steps": sampling},
     )
 
 
+VARIANTS = ("", "full")
+
+
 def get_config(variant: str = ""):
+    base.require_variant(variant, VARIANTS)
     config = base.get_config()
     config.data.name = "world:oracle"
-    config.world.vocab, config.world.length = (5000, 20) if variant == "full" else (100, 10)
-    config.world.examples = 10_000
-    config.world.held_out = 4_000
+    config.data.world.vocab, config.data.world.length = (5000, 20) if variant == "full" else (100, 10)
+    config.data.world.examples = 10_000
+    config.data.world.held_out = 4_000
     config.data.batch_size = 64
-    config.model.width = config.critic.width = 64
-    config.critic.dropout = 0.2
+    config.model.width = config.critic.width = config.mediator.width = 64
+    config.critic.dropout = config.mediator.dropout = 0.2
     config.objective.real_prior = 0.9
-    config.objective.known_density = True
+    config.adversarial.known_density = True
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 5e-3
     config.optimizer.clip_norm = 5.0
@@ -82,5 +86,5 @@ def get_config(variant: str = ""):
     config.evaluate.examples = 4_000
     config.evaluate.every_steps = 10_000
     config.sweep = methods(2800, 650, 480, 2500) if variant == "full" else methods(3000, 1400, 1200, 1500)
-    config.figures = ("frontiers",)
+    config.report.figures = ("frontiers",)
     return config

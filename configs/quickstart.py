@@ -15,21 +15,21 @@ METHODS = (
 )
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = surnames_likelihood.get_config()
     config.steps = 1000
     config.model.width = config.critic.width = 64
-    config.objective.known_density = True
-    config.objective.keep_schedule, config.objective.keep_k = "inverse_sigmoid", 110.0
+    config.adversarial.known_density = True
+    config.scheduled_sampling.keep_schedule, config.scheduled_sampling.keep_k = "inverse_sigmoid", 110.0
     config.optimizer.name = "adam"
     config.optimizer.b1 = 0.5
     config.optimizer.learning_rate = 1e-2
     config.optimizer.warmup_steps = 20
     config.evaluate.evaluators = ("likelihood", "samples", "exposure")
-    config.evaluate.ngram_order = 5
+    config.evaluate.exposure.ngram_order = 5
     config.evaluate.examples = 2048
     config.evaluate.every_steps = 250
     config.log.every_steps = 125
-    config.figures = ("forward_reverse",)
+    config.report.figures = ("forward_reverse",)
     config.sweep = METHODS
     return config

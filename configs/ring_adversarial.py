@@ -17,17 +17,20 @@ The generator can be the data's law here, so the dial has little to choose betwe
 
 from configs import base
 
+VARIANTS = ("ring", "grid")
+
 
 def get_config(variant: str = "ring"):
+    base.require_variant(variant, VARIANTS)
     config = base.get_config()
     config.data.name = f"world:{variant}"
     config.data.batch_size = 256
     config.model.name = config.critic.name = "mlp"
     config.model.width = config.critic.width = 128
     config.model.layers = config.critic.layers = 3
-    config.model.latent = 2
+    config.model.mlp.latent = 2
     config.objective.name = "adversarial"
-    config.objective.r1 = config.objective.r2 = 0.02
+    config.adversarial.r1 = config.adversarial.r2 = 0.02
     config.steps = 6000
     config.optimizer.name = "adam"
     config.optimizer.b1 = 0.0

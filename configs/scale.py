@@ -24,9 +24,23 @@ from configs import base
 
 WIDE = {"1b": (2048, 24, 16, 6144), "7b": (4096, 32, 32, 14_336)}  # width, layers, heads, width of the MLP
 
+VARIANTS = ("1b", "1b_scheduled_sampling", "1b_adversarial", "7b", "7b_scheduled_sampling", "7b_adversarial")
+
+
+def transformer(network, size: str) -> None:
+    """Makes a network's section the Transformer of that size."""
+    network.name = "transformer"
+    network.width, network.layers, network.transformer.heads, network.transformer.mlp_width = WIDE[size]
+    network.transformer.kv_heads = 8
+    network.transformer.tie_embeddings = True
+    network.compute_dtype = "bfloat16"
+    network.transformer.remat = "full"
+    network.transformer.logits_chunk = 256
+
 
 def get_config(variant: str = "1b"):
-    size, _, objective = (variant or "1b").partition("_")
+    base.require_variant(variant, VARIANTS)
+    size, _, objective = variant.partition("_")
     config = base.get_config()
     config.steps = 100_000
     config.data.name = "tfds:wiki40b/en"
@@ -35,14 +49,8 @@ def get_config(variant: str = "1b"):
     config.data.layout = "pack"
     config.data.length = {"1b": 1024, "7b": 2048}[size]
     config.data.batch_size = 1024
-    config.model.name = config.critic.name = "transformer"
-    config.model.width, config.model.layers, config.model.heads, config.model.mlp_width = WIDE[size]
-    config.model.kv_heads = 8
-    config.model.tie_embeddings = True
-    config.model.compute_dtype = "bfloat16"
-    config.model.remat = "full"
-    config.model.logits_chunk = 256
-    config.objective.z_loss = 1e-4
+    transformer(config.model, size)
+    config.objective.name = objective or "likelihood"
     config.optimizer.b2 = 0.95
     config.optimizer.weight_decay = 0.1
     config.optimizer.learning_rate = 3e-4
@@ -54,21 +62,20 @@ def get_config(variant: str = "1b"):
     config.evaluate.every_steps = 5000
     config.evaluate.batches = 50
     config.sample.top_p = 0.95
-    if objective:
-        config.objective.name = objective
-        config.objective.z_loss = 0.0
+    if not objective:
+        config.likelihood.z_loss = 1e-4
     if objective == "scheduled_sampling":
-        config.objective.mode = "exact"
-        config.objective.window = 256
-        config.objective.keep_schedule = "inverse_sigmoid"
-        config.objective.keep_k = 10_000.0  # half at step 92,000
-        config.objective.keep_true = 0.5
+        config.scheduled_sampling.mode = "exact"
+        config.scheduled_sampling.window = 256
+        config.scheduled_sampling.keep_schedule = "inverse_sigmoid"
+        config.scheduled_sampling.keep_k = 10_000.0  # half at step 92,000
+        config.scheduled_sampling.keep_true = 0.5
     if objective == "adversarial":
         config.data.layout = "pad"  # the generator's sequences are one document each
         config.data.batch_size = 256
-        config.objective.known_density = True
-        config.critic.update(config.model)
-        config.critic.tie_embeddings = False  # so that it starts from the uniform law
+        config.adversarial.known_density = True
+        transformer(config.critic, size)
+        config.critic.transformer.tie_embeddings = False  # so that it starts from the uniform law
         config.mesh.fsdp, config.mesh.tensor = 1, 8  # drawing a token reads all parameters: fsdp would gather them anew
         config.mesh.rules = (*base.TRANSFORMER_RULES, (r"output/kernel", ("fsdp", "tensor")))
         config.optimizer.b1 = 0.5

@@ -21,7 +21,7 @@ Once it has learned short ones it can go on with longer ones (`config.init_from`
 from configs import base
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = base.get_config()
     config.steps = 3000
     config.data.name = "shakespeare"
@@ -29,8 +29,8 @@ def get_config(variant: str = ""):
     config.data.batch_size = 128
     config.model.width = config.critic.width = 128
     config.objective.name = "adversarial"
-    config.objective.generator_loss = "js"
-    config.objective.known_density = True
+    config.adversarial.generator_loss = "js"
+    config.adversarial.known_density = True
     config.optimizer.name = "adam"
     config.optimizer.b1 = 0.5
     config.optimizer.learning_rate = 5e-3

@@ -11,14 +11,14 @@
 from configs import base
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = base.get_config()
     config.steps = 1200
     config.data.name = "shakespeare"
     config.data.length = 64
     config.data.batch_size = 32
     config.model.width = 128
-    config.critic.width = 128
+    config.mediator.width = 128
     config.objective.name = "cooperative"
     config.objective.real_prior = 0.9
     config.optimizer.name = "adam"

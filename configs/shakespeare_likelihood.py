@@ -9,7 +9,7 @@ where the best n-gram of the same training plays (order 6) has 1.598. The text i
 from configs import base
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = base.get_config()
     config.steps = 6400
     config.data.name = "shakespeare"
@@ -18,15 +18,14 @@ def get_config(variant: str = ""):
     config.model.name = "transformer"
     config.model.width = 128
     config.model.layers = 4
-    config.model.heads = 4
-    config.model.kv_heads = 4
+    config.model.transformer.heads = 4
+    config.model.transformer.kv_heads = 4
     config.optimizer.learning_rate = 3e-3
     config.optimizer.warmup_steps = 100
     config.optimizer.weight_decay = 0.1
     config.optimizer.final_fraction = 0.02
     config.log.every_steps = 100
     config.evaluate.evaluators = ("likelihood", "samples", "baselines")
-    config.evaluate.ngram_order = 7
     config.evaluate.every_steps = 1600
     config.sample.count = 4
     return config

@@ -16,19 +16,23 @@ from configs import shakespeare_likelihood
 STEPS = 1600
 METHODS = (
     {"objective.name": "likelihood"},
-    {"objective.keep_schedule": "inverse_sigmoid", "objective.keep_k": 180.0, "objective.keep_true": 0.5},
+    {
+        "scheduled_sampling.keep_schedule": "inverse_sigmoid",
+        "scheduled_sampling.keep_k": 180.0,
+        "scheduled_sampling.keep_true": 0.5,
+    },
 )
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = shakespeare_likelihood.get_config()
     config.steps = config.evaluate.every_steps = STEPS
     config.objective.name = "scheduled_sampling"
-    config.objective.mode = "exact"
-    config.objective.draw = "gumbel"
-    config.objective.window = 16
+    config.scheduled_sampling.mode = "exact"
+    config.scheduled_sampling.draw = "gumbel"
+    config.scheduled_sampling.window = 16
     config.evaluate.evaluators = ("likelihood", "samples", "exposure")
-    config.evaluate.ngram_order = 6
+    config.evaluate.exposure.ngram_order = 6
     config.evaluate.examples = 128
     config.sweep = METHODS
     return config

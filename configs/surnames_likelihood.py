@@ -8,7 +8,7 @@
 from configs import base
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = base.get_config()
     config.steps = 3000
     config.data.name = "surnames"
@@ -18,6 +18,5 @@ def get_config(variant: str = ""):
     config.optimizer.learning_rate = 5e-3
     config.optimizer.warmup_steps = 100
     config.evaluate.evaluators = ("likelihood", "samples", "baselines")
-    config.evaluate.ngram_order = 6
     config.evaluate.every_steps = 500
     return config

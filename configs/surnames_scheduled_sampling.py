@@ -19,17 +19,21 @@ from configs import surnames_likelihood
 
 METHODS = (
     {"objective.name": "likelihood"},
-    {"objective.keep_schedule": "inverse_sigmoid", "objective.keep_k": 330.0, "objective.keep_true": 0.5},
-    {"objective.keep_schedule": "constant", "objective.keep_true": 0.5},
-    {"objective.keep_schedule": "constant", "objective.keep_true": 0.0},
+    {
+        "scheduled_sampling.keep_schedule": "inverse_sigmoid",
+        "scheduled_sampling.keep_k": 330.0,
+        "scheduled_sampling.keep_true": 0.5,
+    },
+    {"scheduled_sampling.keep_schedule": "constant", "scheduled_sampling.keep_true": 0.5},
+    {"scheduled_sampling.keep_schedule": "constant", "scheduled_sampling.keep_true": 0.0},
 )
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = surnames_likelihood.get_config()
     config.objective.name = "scheduled_sampling"
     config.evaluate.evaluators = ("likelihood", "samples", "exposure")
-    config.evaluate.ngram_order = 5
+    config.evaluate.exposure.ngram_order = 5
     config.evaluate.examples = 2048
     config.evaluate.every_steps = 1000
     config.sweep = tuple({**method, "seed": seed} for method in METHODS for seed in range(2))

@@ -12,31 +12,41 @@ from configs import base
 
 PRIORS = (0.1, 0.25, 0.5, 0.75, 0.9)
 
+VARIANTS = ("", "mlp")
 
-def get_config(variant: str = ""):
+
+def game_config():
+    """A game with Adam and a rate that falls to 0, swept along the dial."""
     config = base.get_config()
-    config.data.name = "world:markov"
     config.data.batch_size = 512
-    config.world.vocab, config.world.length, config.world.concentration = 2, 6, 1.0
-    config.model.name = "factorised"
-    config.critic.name = variant or "tabular"
-    config.critic.layers = 2
     config.objective.name = "adversarial"
-    config.objective.critic_steps = 4
-    config.steps = 3000
+    config.adversarial.critic_steps = 4
     config.optimizer.name = "adam"
     config.optimizer.b1 = 0.5
-    config.optimizer.learning_rate = 0.01
-    config.optimizer.critic_scale = 5.0 if not variant else 0.3
     config.optimizer.schedule = "linear"
     config.optimizer.final_fraction = 0.0
     config.optimizer.clip_norm = 0.0
     config.training.ema_decay = 0.995
-    if variant:
-        config.objective.reward = "sequence"
     config.log.every_steps = 250
     config.log.tensorboard = False
     config.evaluate.evaluators = ("exact",)
     config.evaluate.every_steps = 1500
     config.sweep = base.grid({"objective.real_prior": PRIORS})
+    return config
+
+
+def get_config(variant: str = ""):
+    base.require_variant(variant, VARIANTS)
+    config = game_config()
+    config.steps = 3000
+    config.data.name = "world:markov"
+    config.data.world.vocab, config.data.world.length, config.data.world.concentration = 2, 6, 1.0
+    config.model.name = "factorised"
+    config.critic.name = variant or "tabular"
+    config.optimizer.learning_rate = 0.01
+    config.adversarial.critic_rate = 5.0
+    if variant == "mlp":
+        config.critic.layers = 2
+        config.adversarial.critic_rate = 0.3
+        config.adversarial.reward = "sequence"
     return config

@@ -12,13 +12,15 @@ STARTS = ((-0.2, 2.3), (-2.0, 0.7))  # mean and standard deviation: over both mo
 PRIORS = (0.0, 0.1, 0.3, 0.5, 0.58, 0.62, 0.7, 0.9, 1.0)
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = theory_gaussian.get_config()
     config.data.name = "world:bimodal"
     config.steps = config.evaluate.every_steps = 600
     config.sweep = base.grid({"objective.real_prior": PRIORS})
     config.sweep = tuple(
-        {**point, "model.mean": mean, "model.scale": scale} for mean, scale in STARTS for point in config.sweep
+        {**point, "model.gaussian.mean": mean, "model.gaussian.scale": scale}
+        for mean, scale in STARTS
+        for point in config.sweep
     )
-    config.figures = ("first_order_jump",)
+    config.report.figures = ("first_order_jump",)
     return config

@@ -13,13 +13,13 @@ SAME = (0.46, 0.48)  # a: how often both bits are the same, for each value
 PRIORS = (0.5, 0.7, 0.8, 0.85, 0.9, 1.0)
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = theory_gaussian.get_config()
     config.data.name = "world:table"
     config.model.name = "factorised"
     config.steps = 600
     config.evaluate.every_steps = 600
     tables = [((a, round(0.5 - a, 4)), (round(0.5 - a, 4), a)) for a in SAME]
-    config.sweep = base.grid({"world.probabilities": tables, "objective.real_prior": PRIORS})
-    config.figures = ("phase_transition",)
+    config.sweep = base.grid({"data.world.probabilities": tables, "objective.real_prior": PRIORS})
+    config.report.figures = ("phase_transition",)
     return config

@@ -10,18 +10,18 @@ behind them in report.json. 1 min 54 s on 2 CPU cores.
 from configs import base, theory_gaussian
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = theory_gaussian.get_config()
     # A wide and a narrow start, of which the better end is drawn: beyond pi ~ 0.4 there is one minimum to a mode.
-    config.model.mean = -1.0
+    config.model.gaussian.mean = -1.0
     config.sweep = base.grid(
         {
             "data.name": ("world:gaussian", "world:blobs"),
             "objective.real_prior": theory_gaussian.PRIORS,
-            "model.scale": (2.0, 0.5),
+            "model.gaussian.scale": (2.0, 0.5),
         }
     )
-    config.figures = (
+    config.report.figures = (
         *("scheduled_sampling_bias", "js_dial", "gaussian_fit", "phase_transition", "first_order_jump"),
         *("non_saturating_inversion", "temperature_frontier", "mauve_frontier", "rewards"),
     )

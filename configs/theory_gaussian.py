@@ -12,7 +12,7 @@ from configs import base
 PRIORS = (0.0, 0.1, 0.5, 0.99, 1.0)
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = base.get_config()
     config.data.name = "world:gaussian"
     config.data.batch_size = 64
@@ -28,5 +28,5 @@ def get_config(variant: str = ""):
     config.evaluate.evaluators = ("exact",)
     config.evaluate.every_steps = 300
     config.sweep = base.grid({"objective.real_prior": PRIORS})
-    config.figures = ("gaussian_fit",)
+    config.report.figures = ("gaussian_fit",)
     return config

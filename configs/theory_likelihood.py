@@ -8,8 +8,11 @@ On 2 CPU cores KL[P||Q] ends at 3.2e-5 nats with the table (25 s) and at 2.3e-4 
 
 from configs import base
 
+VARIANTS = ("", "lstm")
+
 
 def get_config(variant: str = ""):
+    base.require_variant(variant, VARIANTS)
     config = base.get_config()
     config.data.name = "world:table"
     config.data.batch_size = 4096

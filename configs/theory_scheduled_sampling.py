@@ -13,11 +13,11 @@ from configs import base
 KEEP_TRUE = (0.75, 0.5, 0.25, 0.0)
 
 
-def get_config(variant: str = ""):
+def get_config():
     config = base.get_config()
     config.data.name = "world:table"
     config.data.batch_size = 1024
-    config.world.seed = 1
+    config.data.world.seed = 1
     config.model.width = 32
     config.objective.name = "scheduled_sampling"
     config.steps = 1500
@@ -29,11 +29,15 @@ def get_config(variant: str = ""):
     config.log.tensorboard = False
     config.evaluate.evaluators = ("exact",)
     config.evaluate.every_steps = 500
-    annealed = {"objective.keep_schedule": "linear", "objective.keep_slope": 0.001, "objective.keep_true": 0.25}
+    annealed = {
+        "scheduled_sampling.keep_schedule": "linear",
+        "scheduled_sampling.keep_slope": 0.001,
+        "scheduled_sampling.keep_true": 0.25,
+    }
     config.sweep = (
-        *base.grid({"objective.coin": ("token", "sequence"), "objective.keep_true": KEEP_TRUE}),
-        *base.grid({"objective.label": ("expert",), "objective.keep_true": (0.5, 0.0)}),
+        *base.grid({"scheduled_sampling.coin": ("token", "sequence"), "scheduled_sampling.keep_true": KEEP_TRUE}),
+        *base.grid({"scheduled_sampling.label": ("expert",), "scheduled_sampling.keep_true": (0.5, 0.0)}),
         annealed,
     )
-    config.figures = ("scheduled_sampling_bias", "keep_schedules")
+    config.report.figures = ("scheduled_sampling_bias", "keep_schedules")
     return config

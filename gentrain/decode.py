@@ -1,21 +1,19 @@
 """Sampling from any sequence model: one compiled scan over its cached step, or a few passes over many positions.
 
 Drawing is deterministic given its noise, so a sequence in which each token depends on those before is the solution of
-an equation: z_t = choose(logits(z_<t), t). `scanned` solves it from left to right, `fixed_point` by iterating on all
+an equation: z_t = choose(logits(z_<t), t). `sequential` solves it from left to right, `fixed_point` by iterating on all
 positions, or a window of them, at once; both end at the same tokens.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from gentrain import models
-from gentrain.data import Spec
-from gentrain.losses import token_nll
-from gentrain.models import Sampler, SequenceModel, begun, fed, first
+from gentrain.models.base import DensityModel, Sampler, SequenceModel, at_positions
+from gentrain.models.feeding import inputs_after, with_bos
 
 
 class Samples(NamedTuple):
@@ -66,7 +64,7 @@ def gumbel(keys: Array, positions: Int[Array, "batch n"], vocab: int) -> Float[A
     return jax.vmap(jax.vmap(one, (None, 0)))(keys, positions)
 
 
-def chooser(name: str, keys: Array, length: int) -> Callable[[Array, Array], Array]:
+def make_chooser(name: str, keys: Array, length: int) -> Callable[[Array, Array], Array]:
     """choose(logits (batch, n, vocab), positions (batch, n) int) -> tokens (batch, n), the same for the same logits.
 
     'inverse_cdf' (one uniform number a position) and 'gumbel' (argmax of logits + Gumbel noise) draw from
@@ -83,38 +81,38 @@ def chooser(name: str, keys: Array, length: int) -> Callable[[Array, Array], Arr
     return lambda logits, positions: draw(logits, jnp.take_along_axis(uniform, positions, axis=1))
 
 
-def until(ends: Bool[Array, "batch length"]) -> Bool[Array, "batch length"]:
+def mask_to_end(ends: Bool[Array, "batch length"]) -> Bool[Array, "batch length"]:
     """True up to and including the first end of each row."""
     return jnp.cumsum(ends, axis=1) - ends == 0
 
 
-def scanned(
+def sequential(
     model: SequenceModel,
     params,
     choose: Callable,
-    begins: Bool[Array, "batch length"],
+    starts: Bool[Array, "batch length"],
     context=None,
-    and_logits: bool = False,
+    return_logits: bool = False,
 ):
-    """What is chosen at each position, from left to right; and_logits: (logits (batch, length, vocab), that).
+    """What is chosen at each position, from left to right; return_logits: (logits (batch, length, vocab), that).
 
     choose(logits (batch, n, vocab), positions (batch, n) int) -> tokens (batch, n) int, or weights (batch, n, vocab +
-    1) that mix tokens. begins: where BOS is fed instead of what was chosen before.
+    1) that mix tokens. starts: where BOS is fed instead of what was chosen before.
     """
-    batch, length = begins.shape
+    batch, length = starts.shape
     params = model.fold(params)
 
     def advance(carry, now):
         cache, before = carry
-        position, begin = now
-        cache, logits = model.step(params, cache, begun(before, begin[:, None], model.vocab)[:, 0])
+        position, start = now
+        cache, logits = model.step(params, cache, with_bos(before, start[:, None], model.vocab)[:, 0])
         chosen = choose(logits[:, None, :], jnp.broadcast_to(position, (batch, 1)))
-        return (cache, chosen), (logits, chosen[:, 0]) if and_logits else chosen[:, 0]
+        return (cache, chosen), (logits, chosen[:, 0]) if return_logits else chosen[:, 0]
 
     logits = jax.ShapeDtypeStruct((batch, 1, model.vocab), jnp.float32)
     kind = jax.eval_shape(choose, logits, jax.ShapeDtypeStruct((batch, 1), jnp.int32))
     start = model.start(params, batch, length, context), jnp.zeros(kind.shape, kind.dtype)
-    _, found = jax.lax.scan(advance, start, (jnp.arange(length), begins.T))
+    _, found = jax.lax.scan(advance, start, (jnp.arange(length), starts.T))
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), found)
 
 
@@ -131,7 +129,7 @@ def fixed_point(
     model: SequenceModel,
     params,
     choose: Callable,
-    begins: Bool[Array, "batch length"],
+    starts: Bool[Array, "batch length"],
     guess: Int[Array, "batch length"],
     *,
     finished: Callable[[Array, Array], Array],
@@ -139,7 +137,7 @@ def fixed_point(
     window: int = 0,
     max_passes: int = 0,
 ) -> FixedPoint:
-    """The tokens that `scanned` chooses, by passes over `window` positions at a time (0: all), from a first guess.
+    """The tokens that `sequential` chooses, by passes over `window` positions at a time (0: all), from a first guess.
 
     A position is certain once those before it are, so each pass settles one at least, and in practice many: every row
     goes on from its own first position that changed. Ends when finished(tokens, resolved) holds in all rows, or after
@@ -154,13 +152,13 @@ def fixed_point(
     def look(state):
         cache, found = state
         at, begin = found.resolved, jnp.minimum(found.resolved, length - width)
-        inputs = fed(found.tokens, begins, model.vocab)
+        inputs = inputs_after(found.tokens, starts, model.vocab)
         positions = begin[:, None] + jnp.arange(width)[None, :]
         if extend:
             cache, logits = extend(params, cache, cut(inputs, begin), begin)
             chosen = choose(logits, positions)
         else:
-            chosen = models.at_positions(model, params, choose, inputs, positions, context=context)
+            chosen = at_positions(model, params, choose, inputs, positions, context=context)
         old = cut(found.tokens, begin)
         new = jnp.where(positions < at[:, None], old, chosen)
         kept = jnp.cumprod(new == old, axis=1).sum(1)  # positions before the first change
@@ -214,51 +212,19 @@ def sample(
     return Samples(*(jnp.swapaxes(field, 0, 1) for field in drawn))
 
 
-def pictures(model: SequenceModel | Sampler, params, keys: Array, spec: Spec, context=None) -> Float[Array, "n h w c"]:
-    """One image for each key, in [-1, 1], from a model of either kind: pixel by pixel, or all of it at once."""
-    if isinstance(model, SequenceModel):
-        return models.pictures(sample(model, params, keys, spec.length, context=context).tokens, spec)
-    return model.sample(params, keys, context)
-
-
-def sample_parallel(
-    model: SequenceModel,
+def draw_examples(
+    model: SequenceModel | Sampler | DensityModel,
     params,
     keys: Array,
     length: int,
-    *,
-    end: int | None = None,
-    context=None,
-    law: Callable[[Array], Array] = filtered,
-    draw: str = "inverse_cdf",
-    window: int = 0,
-) -> Samples:
-    """What `sample` draws, by passes over `window` positions at once instead of one position at a time.
-
-    For the same keys the tokens are the same (up to rounding), unless draw is 'gumbel', which takes fewer passes.
-    """
-    batch = keys.shape[0]
-    own = chooser(draw, keys, length)
-    begins = first(batch, length)
-    ends = lambda tokens: jnp.zeros_like(begins) if end is None else tokens == end
-    found = fixed_point(
-        model,
-        params,
-        lambda logits, positions: own(law(logits), positions),
-        begins,
-        jnp.zeros((batch, length), jnp.int32),
-        finished=lambda tokens, resolved: (
-            (resolved >= length) | jnp.any(ends(tokens) & (jnp.arange(length)[None, :] < resolved[:, None]), axis=1)
-        ),
-        context=context,
-        window=window,
-    )
-    score = lambda logits, tokens: -token_nll(law(logits), tokens)[0]
-    log_prob = models.at_positions(
-        model, params, score, fed(found.tokens, begins, model.vocab), found.tokens, context=context
-    )
-    mask = until(ends(found.tokens))
-    return Samples(jnp.where(mask, found.tokens, 0), mask, jnp.where(mask, log_prob, 0.0))
+    context: Array | None = None,
+    **options: Any,
+) -> Samples | Float[Array, "n ..."]:
+    """One example for each key: sequences of at most `length` tokens (options: those of `sample`), or whole points or
+    images."""
+    if isinstance(model, SequenceModel):
+        return sample(model, params, keys, length, context=context, **options)
+    return model.sample(params, keys, context)  # they have no options
 
 
 def beam_search(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from gentrain.metrics import Sum
+from gentrain.sums import Sum
 
 
 def masked_sum(values: Float[Array, "..."], mask: Bool[Array, "..."]) -> Sum:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gentrain import data, plugins, sharding, update
-from gentrain.objectives import Objective
+from gentrain import plugins, sharding, update
+from gentrain.datasets.spec import Spec
+from gentrain.objectives.base import Objective
 from gentrain.update import TrainState
 
 
@@ -24,17 +25,28 @@ class Program(NamedTuple):
     batch: dict[str, jax.ShapeDtypeStruct]
 
 
-def build(config: ConfigDict, spec: data.Spec, mesh: Mesh | None = None) -> Program:
+def build(config: ConfigDict, spec: Spec, mesh: Mesh | None = None) -> Program:
     """Objective, update and shardings for data of this spec, by default on all devices. Nothing is computed yet."""
     size, rules = config.data.batch_size, config.mesh.rules
     mesh = mesh or sharding.make_mesh(config.mesh, size, config.training.microbatches)
     objective = plugins.load("objectives", config.objective.name).build(config, spec)
     init, step = update.build(config, objective, mesh)
     rows = sharding.batch_sharding(mesh)
-    batch = {name: jax.ShapeDtypeStruct(*form, sharding=rows) for name, form in data.shapes(spec, size).items()}
-    state = sharding.shard(jax.eval_shape(init, batch), mesh, rules)
+    batch = {name: jax.ShapeDtypeStruct(*form, sharding=rows) for name, form in spec.batch_shapes(size).items()}
+
+    def init_from_seed() -> TrainState:
+        return init({name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in batch.items()})
+
+    with sharding.inside(mesh):
+        state = sharding.shard(jax.eval_shape(init_from_seed), mesh, rules)
     places = jax.tree.map(lambda leaf: leaf.sharding, state)
     # Without explicit places for the optimiser state the second step would compile again.
-    compiled = jax.jit(sharding.on(mesh, step), out_shardings=(places, sharding.replicated(mesh)), donate_argnums=0)
-    zeros = lambda: {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in batch.items()}
-    return Program(mesh, objective, jax.jit(lambda: init(zeros()), out_shardings=places), compiled, state, batch)
+    outputs = places, sharding.replicated(mesh)
+    return Program(
+        mesh,
+        objective,
+        sharding.compile_on(mesh, init_from_seed, places),
+        sharding.compile_on(mesh, step, outputs, donate_argnums=0),
+        state,
+        batch,
+    )

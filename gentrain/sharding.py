@@ -1,8 +1,10 @@
 """The mesh, and a NamedSharding for every array; nothing else knows how many devices there are."""
 
+import contextlib
+import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -75,14 +77,31 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def on(mesh: Mesh, function: Callable) -> Callable:
-    """The function, in which keep_rows and everywhere are about this mesh."""
+@contextlib.contextmanager
+def inside(mesh: Mesh) -> Iterator[None]:
+    """What is traced here knows its mesh: keep_rows and everywhere are about it."""
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        yield
 
+
+def compile_on(mesh: Mesh, function: Callable, outputs: Any = None, **options: Any) -> Any:
+    """The function compiled for the mesh; outputs: its results' shardings, by default on every device whole.
+
+    options: those of jax.jit. All that runs on a mesh is compiled through here, evaluators too.
+    """
+
+    @functools.wraps(function)
     def placed(*arguments):
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        with inside(mesh):
             return function(*arguments)
 
-    return placed
+    return jax.jit(placed, out_shardings=replicated(mesh) if outputs is None else outputs, **options)
+
+
+def one_device() -> Mesh:
+    """The mesh of the first device alone, for work outside a run: `with inside(one_device()): …`."""
+    device = np.asarray(jax.devices()[:1]).reshape((1,) * len(AXES))
+    return Mesh(device, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def keep_rows(x: jax.Array) -> jax.Array:
@@ -100,9 +119,14 @@ def everywhere(x: jax.Array) -> jax.Array:
 
 
 def _constrained(x: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """x placed so, where the program is compiled for a mesh (see `on`) that divides its rows."""
+    """x placed so in the mesh that the program is compiled for, if that divides its rows.
+
+    Raises RuntimeError outside a mesh: there the compiler would place x as it likes, unnoticed.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or AxisType.Manual in mesh.axis_types:
+    if mesh.empty:
+        raise RuntimeError("a model runs outside a mesh: compile it with sharding.compile_on, or trace it in inside()")
+    if mesh.size == 1 or AxisType.Manual in mesh.axis_types:
         return x
     split = math.prod(mesh.shape[axis] for axis in BATCH_AXES) if spec else 1
     return x if x.shape[0] % split else jax.lax.with_sharding_constraint(x, spec)

@@ -3,23 +3,34 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from ml_collections import ConfigDict
 
-from gentrain import data, health, metrics, plots, plugins, process, report, sharding, update
+from gentrain import files, players, plugins, sharding, update
 from gentrain import program as programs
-from gentrain.checkpoint import Checkpoints, restore_params
-from gentrain.config import check_same_run, resolved
+from gentrain.datasets import build as building
+from gentrain.datasets.prefetch import prefetch
+from gentrain.datasets.spec import Images, Texts
 from gentrain.errors import CheckpointError, Stopped
-from gentrain.evaluators import Evaluator
-from gentrain.models import SequenceModel
-from gentrain.phases import Phases
+from gentrain.evaluators.base import Evaluator
+from gentrain.models.base import SequenceModel
+from gentrain.options.identity import check_same_run, resolved
 from gentrain.program import Program
+from gentrain.reporting import plots, report
+from gentrain.reporting.alarms import Alarms
+from gentrain.reporting.meter import Meter, Profile
+from gentrain.reporting.writer import Writer
+from gentrain.runtime import peers
+from gentrain.runtime.checkpoint import Checkpoints
+from gentrain.runtime.goodput import Phases
+from gentrain.runtime.lock import lock
+from gentrain.runtime.signals import Stop
 from gentrain.update import TrainState
 
 
@@ -29,73 +40,102 @@ class Run(NamedTuple):
     config: ConfigDict
     workdir: Path
     program: Program
-    data: data.Data
+    data: building.Data
     evaluators: list[Evaluator]
+
+
+@dataclass
+class Session:
+    """What goes along with a run from its start to its end: where it tells, saves and counts its time."""
+
+    out: Writer
+    checkpoints: Checkpoints
+    phases: Phases
+    stop: Stop
+    frozen: dict[str, Any] = field(default_factory=dict)  # where the parameters of frozen players are from
 
 
 def build(config: ConfigDict, workdir: Path) -> Run:
     """Everything a run needs but its state."""
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
-    source = data.build(config, workdir, sharding.local_rows(mesh, config.data.batch_size))
-    program = programs.build(config, source.spec, mesh)
+    data = building.build(config, workdir, sharding.local_rows(mesh, config.data.batch_size))
+    program = programs.build(config, data.spec, mesh)
     evaluators = [
-        plugins.load("evaluators", name).build(config, program.objective.model, source, program.mesh)
+        plugins.load("evaluators", name).build(config, program.objective, data, program.mesh)
         for name in config.evaluate.evaluators
     ]
-    return Run(config, workdir, program, source, evaluators)
+    return Run(config, workdir, program, data, evaluators)
 
 
-def start(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> TrainState:
+def start(run: Run, session: Session) -> TrainState:
     """The state to go on from. The ways to start, in order; the first that applies is taken."""
+    wanted, say = run.program.state, session.out.say
     # 1. This workdir's own newest good checkpoint: running the command again resumes, whatever else the config says.
-    if found := checkpoints.restore(run.program.state):
-        step, state, _ = found
+    if found := session.checkpoints.restore(replace(wanted, frozen={})):
+        step, state, meta = found
         say(f"resuming at step {step}")
-        return state
+        frozen, session.frozen = players.restore_frozen(meta.get("frozen", {}), wanted.frozen)
+        return replace(state, frozen=frozen)
     state = run.program.init()
-    # 2. The parameters of another run; optimiser state, averages and step are new.
-    if run.config.init_from:
-        wanted = run.program.state.params
-        step, params = restore_params(Path(run.config.init_from) / "checkpoints", wanted)
-        say(f"starting from the parameters of {run.config.init_from} at step {step}: {', '.join(params)}")
-        ema = jax.tree.map(jnp.copy, state.params | params) if state.ema else {}
-        state = replace(state, params=state.params | params, ema=ema)
-    # 3. Scratch.
-    return state
+    # 2. Parameters of other runs, by player; optimiser state, averages and step are new.
+    params, session.frozen, lines = players.init_from(run.config.init_from, wanted)
+    for line in lines:
+        say(line)
+    learning = state.params | {player: own for player, own in params.items() if player in state.params}
+    frozen = {player: params[player] for player in state.frozen}
+    # 3. Scratch, for all players that no other run gave.
+    return replace(state, params=learning, frozen=frozen, ema=jax.tree.map(jnp.copy, learning) if state.ema else {})
 
 
-def measure(run: Run, state: TrainState, step: int) -> tuple[dict[str, float], list[Any]]:
-    """Numbers and samples of all evaluators, on the averaged parameters where there are any."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(run.config.seed), 2), step)
+def evaluated_params(state: TrainState) -> dict[str, Any]:
+    """The parameters that are measured and sampled from: the averaged ones where there are any."""
+    return (state.ema or state.params) | state.frozen
+
+
+def evaluation_key(seed: int, step: int) -> Array:
+    """The key of all that is drawn in the evaluation of a step."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), step)
+
+
+def measure(run: Run, state: TrainState, step: int) -> tuple[dict[str, float], list[Texts | Images]]:
+    """Numbers and samples of all evaluators."""
+    params, key = evaluated_params(state), evaluation_key(run.config.seed, step)
     numbers: dict[str, float] = {}
-    samples: list[Any] = []
+    samples: list[Texts | Images] = []
     for evaluator in run.evaluators:
-        for label, value in evaluator(state.ema or state.params, key).items():
-            if isinstance(value, metrics.Texts | metrics.Images):
+        for label, value in evaluator(params, key).items():
+            if isinstance(value, Texts | Images):
                 samples.append(value)
             else:
                 numbers[label] = value
     return numbers, samples
 
 
-def evaluate(run: Run, state: TrainState, step: int, out: metrics.Writer) -> None:
+def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:
     """Measures and writes down."""
     numbers, samples = measure(run, state, step)
     for value in samples:
         out.samples(step, value)
-        if isinstance(value, metrics.Texts):
+        if isinstance(value, Texts):
             first_lines = [text.strip().splitlines()[0][:60] for text in value.texts if text.strip()]
             out.say(f"step {step}: sampled {' | '.join(first_lines[:8])}")
     out.scalars(step, numbers)
-    first = list(numbers.items())[:6]
-    held_out = report.verdict(numbers) or ", ".join(f"{label} {value:.4g}" for label, value in first)
-    out.say(f"step {step}: {held_out}")
+    out.say(f"step {step}: {summary_line(run.config, numbers)}")
+
+
+def summary_line(config: ConfigDict, numbers: dict[str, float]) -> str:
+    """What an evaluation found, in a line: the evaluators' verdicts, or the first numbers that have a better direction."""
+    if said := report.verdict(numbers, list(config.evaluate.evaluators)):
+        return said
+    metrics = report.evaluator_metrics(resolved(config))
+    directed = [name for name in numbers if report.better_direction(name, metrics)]
+    return ", ".join(f"{name} {numbers[name]:.4g}" for name in (directed or list(numbers))[:6])
 
 
 def headline(run: Run, values: dict[str, float]) -> str:
     """The few numbers to watch: each player's likelihood or loss, and the speed."""
     split = run.data.split(run.config.evaluate.split)
-    unit = "nats/char" if split.tokens == split.characters and run.data.spec.kind == "text" else "nats/token"
+    unit = run.data.spec.unit(split.tokens / split.characters)
     shown = []
     for player in dict.fromkeys(run.program.objective.players):
         nll = values.get(f"{player}/nll")
@@ -104,17 +144,17 @@ def headline(run: Run, values: dict[str, float]) -> str:
     return ", ".join([*shown, f"{values['tokens_per_second']:,.0f} {counted}/s"])
 
 
-def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
+def train(config: ConfigDict, workdir: Path, stop: Stop) -> None:
     """Trains to config.steps, from wherever the workdir stands. Asked to stop, it saves and raises Stopped."""
     primary = jax.process_index() == 0
     with ExitStack() as stack:
         if primary:
-            stack.enter_context(process.lock(workdir))
+            stack.enter_context(lock(workdir))
         changes = check_same_run(config, workdir / "config.json")
-        out = stack.enter_context(closing(metrics.Writer(workdir, tensorboard=config.log.tensorboard, primary=primary)))
+        out = stack.enter_context(closing(Writer(workdir, tensorboard=config.log.tensorboard, primary=primary)))
         for change in changes:
             out.say(f"changed since the last start: {change}")
-        status = metrics.read_json(workdir / "status.json")
+        status = files.read_json(workdir / "status.json")
         if status.get("state") == "done" and status.get("step") == config.steps:
             return out.say(f"already done at step {config.steps}: {workdir / 'report.html'}")
         stuck = config.training.stuck_seconds if jax.process_count() > 1 else 0.0
@@ -122,18 +162,19 @@ def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
         try:
             out.status("starting")
             run = build(config, workdir)
-            process.same_everywhere({"data": run.data.summary["digest"]})
+            peers.same_everywhere({"data": run.data.summary["digest"]})
             if primary:
-                metrics.write_json(workdir / "config.json", resolved(config))
+                files.write_json(workdir / "config.json", resolved(config))
             options = config.checkpoint
             checkpoints = stack.enter_context(
                 Checkpoints(workdir / "checkpoints", keep_last=options.keep_last, keep_every=options.keep_every)
             )
+            session = Session(out, checkpoints, phases, stop)
             out.say(describe(run))
             with phases.during("restore"):
-                state = start(run, checkpoints, out.say)
+                state = start(run, session)
                 phases.restored(int(state.step))
-            step = loop(run, state, checkpoints, stop, out, phases)
+            step = loop(run, state, session)
             out.finish()
             phases.write()
             if primary:
@@ -147,13 +188,13 @@ def train(config: ConfigDict, workdir: Path, stop: process.Stop) -> None:
 def describe(run: Run) -> str:
     """One line on what is about to be trained, on what."""
     axes = ", ".join(f"{axis}={size}" for axis, size in run.program.mesh.shape.items() if size > 1)
-    found = run.data.summary
+    summary = run.data.summary
     parameters = f"{sharding.elements(run.program.state.params):,} parameters"
     parts = [
         f"{parameters} on {jax.device_count()} x {jax.devices()[0].device_kind} {axes}".rstrip(),
-        f"{found['documents']:,} documents, {found['tokens']:,} tokens of {found['vocab']:,} symbols",
+        f"{summary['documents']:,} documents, {summary['tokens']:,} tokens of {summary['vocab']:,} symbols",
     ]
-    for name, source in found["sources"].items():
+    for name, source in summary["sources"].items():
         parts.append(f"{name} {source['share']:.2%} of the examples, {source['epochs']:.2f} epochs")
     return "; ".join(parts)
 
@@ -169,44 +210,43 @@ def look(config: ConfigDict, workdir: Path, mode: str) -> None:
     state, step = restored(run)
     numbers, samples = measure(run, state, step)
     for value in samples:
-        if isinstance(value, metrics.Texts):
+        if isinstance(value, Texts):
             print("\n".join(value.texts))
         else:
             plots.image_grid(value.images, workdir / f"{mode}.png")
             print(workdir / f"{mode}.png")
     if mode == "evaluate":
         print("\n".join(f"{name} {value:.6g}" for name, value in numbers.items()))
-        metrics.write_json(workdir / "evaluation.json", {"step": step, **numbers})
+        files.write_json(workdir / "evaluation.json", {"step": step, **numbers})
 
 
-def loop(
-    run: Run, state: TrainState, checkpoints: Checkpoints, stop: process.Stop, out: metrics.Writer, phases: Phases
-) -> int:
+def loop(run: Run, state: TrainState, session: Session) -> int:
     """Steps, saves and evaluations until the last step, which it returns."""
     config, first, saved = run.config, int(state.step), time.monotonic()
-    make = lambda n: sharding.put(run.data.train.batch(n), run.program.mesh, config.data.batch_size)
-    batches = data.prefetch(make, first, config.steps, config.data.prefetch)
+    out, phases, stop = session.out, session.phases, session.stop
+    batches = prefetch(put_batch(run), first, config.steps, config.data.prefetch)
     out.progress(first, config.steps)
-    meter = metrics.Meter(run.program.objective.players[-1], sharding.elements(run.program.state.params["generator"]))
-    alarms, step = health.Alarms(), first
-    with closing(batches), stop.deferred(), metrics.Profile(run.workdir / "profile", config.log.profile) as profile:
+    generator_size = sharding.elements(run.program.state.params["generator"])
+    meter = Meter(run.program.objective.players[-1], generator_size)
+    alarms, step = Alarms(run.program.objective.alarms), first
+    with closing(batches), stop.deferred(), Profile(run.workdir / "profile", config.log.profile) as profile:
         while True:
             stopping, last, logged = stop.at(step), step >= config.steps, step % config.log.every_steps == 0
-            overdue = logged and process.agree(time.monotonic() - saved > config.checkpoint.every_seconds)
+            overdue = logged and peers.agree(time.monotonic() - saved > config.checkpoint.every_seconds)
             if stopping or last or (step > first and (overdue or step % config.checkpoint.every_steps == 0)):
-                save(run, state, step, checkpoints, phases)
+                save(run, state, step, session)
                 saved = time.monotonic()
             if not stopping and (last or step % config.evaluate.every_steps == 0):
                 try:
                     with stop.deferred(False), phases.during("evaluate"):
                         evaluate(run, state, step, out)
                 except Stopped:  # the evaluation is dropped, the state is not; the next start evaluates this step
-                    save(run, state, step, checkpoints, phases)
+                    save(run, state, step, session)
                     stopping = True
                 meter.reset()
             if stopping or last:
                 with phases.during("save"):
-                    checkpoints.wait()
+                    session.checkpoints.wait()
             if stopping:
                 raise Stopped(f"stopped by a signal at step {step}, which is saved; run the same command to go on")
             if last:
@@ -223,7 +263,12 @@ def loop(
                     phases.write()
 
 
-def log(run: Run, state: TrainState, step: int, meter: metrics.Meter, alarms: health.Alarms, out: metrics.Writer):
+def put_batch(run: Run) -> Callable[[int], dict[str, Array]]:
+    """step -> its batch, on the devices."""
+    return lambda step: sharding.put(run.data.train.batch(step), run.program.mesh, run.config.data.batch_size)
+
+
+def log(run: Run, state: TrainState, step: int, meter: Meter, alarms: Alarms, out: Writer) -> None:
     """A line of metrics over the steps since the last, and whether all is well. Raises Diverged."""
     values = meter.read()
     raised, lines = alarms.read(values)
@@ -236,18 +281,22 @@ def log(run: Run, state: TrainState, step: int, meter: metrics.Meter, alarms: he
     meter.reset()
 
 
-def save(run: Run, state: TrainState, step: int, checkpoints: Checkpoints, phases: Phases) -> None:
+def save(run: Run, state: TrainState, step: int, session: Session) -> None:
     """Starts saving in the background, unless the run diverged: a bad checkpoint never rotates out a good one."""
-    with phases.during("train"):
+    with session.phases.during("train"):
         update.check_finite(state, run.config.training.max_skipped)  # waits for the last steps
-    with phases.during("save"):
-        checkpoints.save(step, state, {"steps": run.config.steps, "time": time.time()})
-    phases.saved(step)
+    meta = {"steps": run.config.steps, "time": time.time(), "frozen": session.frozen}
+    with session.phases.during("save"):
+        session.checkpoints.save(step, replace(state, frozen={}), meta)
+    session.phases.saved(step)
 
 
 def restored(run: Run) -> tuple[TrainState, int]:
     """The newest good state of the workdir, changing nothing there. Raises CheckpointError where there is none."""
+    wanted = run.program.state
     with Checkpoints(run.workdir / "checkpoints", read_only=True) as checkpoints:
-        if found := checkpoints.restore(run.program.state):
-            return found[1], found[0]
+        if found := checkpoints.restore(replace(wanted, frozen={})):
+            step, state, meta = found
+            frozen, _ = players.restore_frozen(meta.get("frozen", {}), wanted.frozen)
+            return replace(state, frozen=frozen), step
     raise CheckpointError(f"no checkpoint in {run.workdir}; train first, or choose another --workdir")

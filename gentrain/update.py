@@ -13,23 +13,34 @@ from ml_collections import ConfigDict
 
 from gentrain import schedules
 from gentrain.errors import ConfigError, Diverged
-from gentrain.metrics import Sum
-from gentrain.objectives import Objective
+from gentrain.objectives.base import Objective
 from gentrain.sharding import BATCH_AXES, path_name
+from gentrain.sums import Metric, Sum
+
+METRICS = {
+    "<player>/loss": Metric("its own", None, "what a player minimises; losses of different objectives do not compare"),
+    "<player>/grad_norm": Metric("norm", None, "global norm of the gradient, before it is clipped"),
+    "<player>/learning_rate": Metric("a step", None, "of the player"),
+    "<player>/skipped": Metric("share", None, "updates that were not finite, and not applied"),
+}
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """All of a run that changes: what a checkpoint holds. Keys and data are functions of the step, so they are not
-    here."""
+    """All of a run that changes: what a checkpoint holds, with the parameters of frozen players, which it does not.
+    Keys and data are functions of the step, so they are not here."""
 
     step: jax.Array
-    params: dict[str, Any]  # by player
+    params: dict[str, Any]  # by player that learns
+    frozen: dict[str, Any]  # parameters by player that does not
     opt_state: dict[str, Any]
     ema: dict[str, Any]  # averaged parameters, or {}
     carry: Any  # what the objective passes between steps
     skipped: dict[str, jax.Array]  # non-finite updates in a row, by player
+
+
+NOT_DECAYED = ("bias", "scale", "bos")  # last words of the paths of parameters that are no matrices
 
 
 def optimizer(config: ConfigDict) -> optax.GradientTransformation:
@@ -40,16 +51,19 @@ def optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """
     make = getattr(optax, config.name)
     known = {name: config[name] for name in ("b1", "b2", "eps", "momentum", "weight_decay")}
-    decays = lambda params: jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf.ndim > 1 and path_name(path).rsplit("/")[-1] not in ("bias", "scale", "bos"), params
-    )
+
+    def decays(params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: leaf.ndim > 1 and path_name(path).rsplit("/")[-1] not in NOT_DECAYED, params
+        )
+
     takes = inspect.signature(make).parameters
     arguments = {name: value for name, value in (known | {"mask": decays}).items() if name in takes}
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     return optax.chain(*clip, make(learning_rate=1.0, **arguments))
 
 
-def _gradient(objective: Objective, microbatches: int, mesh: Mesh | None) -> Callable:
+def make_gradient(objective: Objective, microbatches: int, mesh: Mesh | None) -> Callable:
     """(player, params, carry, batch, key, step) -> gradient of the total and the sums it goes with, over the whole
     batch.
 
@@ -57,9 +71,9 @@ def _gradient(objective: Objective, microbatches: int, mesh: Mesh | None) -> Cal
     """
 
     def whole(player, params, carry, batch, key, step):
-        def total(own):
-            loss, extra = objective.loss(player, {**params, player: own}, carry, batch, key, step)
-            return loss.total, {"loss": loss, **extra}
+        def total(player_params):
+            loss, metrics = objective.loss(player, {**params, player: player_params}, carry, batch, key, step)
+            return loss.total, {"loss": loss, **metrics}
 
         return jax.grad(total, has_aux=True)(params[player])
 
@@ -68,9 +82,15 @@ def _gradient(objective: Objective, microbatches: int, mesh: Mesh | None) -> Cal
             return whole(player, params, carry, batch, key, step)
         # Strided, so that every device keeps its own rows.
         parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
-        one = lambda part: whole(player, params, carry, part, key, step)
-        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts)))
-        return jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, one(part)), None), zeros, parts)[0]
+
+        def of_part(part):
+            return whole(player, params, carry, part, key, step)
+
+        def add_part(sums, part):
+            return jax.tree.map(jnp.add, sums, of_part(part)), None
+
+        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(of_part, jax.tree.map(lambda x: x[0], parts)))
+        return jax.lax.scan(add_part, zeros, parts)[0]
 
     if mesh is None:
         return split
@@ -102,37 +122,40 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
             f"the loss of {config.objective.name!r} is not a sum over examples:"
             " set training.microbatches=1 and training.mode='jit'"
         )
-    gradient = _gradient(objective, training.microbatches, mesh if training.mode == "shard_map" else None)
+    gradient = make_gradient(objective, training.microbatches, mesh if training.mode == "shard_map" else None)
     learning_rate = schedules.learning_rate(config.optimizer, config.steps)
     tx = optimizer(config.optimizer)
 
     def init(batch) -> TrainState:
         params, carry = objective.init(jax.random.fold_in(jax.random.key(config.seed), 0), batch)
+        learning = {player: own for player, own in params.items() if player not in objective.frozen}
         return TrainState(
             step=jnp.zeros((), jnp.int32),
-            params=params,
-            opt_state={player: tx.init(own) for player, own in params.items()},
-            ema=jax.tree.map(jnp.copy, params) if training.ema_decay else {},
+            params=learning,
+            frozen={player: params[player] for player in objective.frozen},
+            opt_state={player: tx.init(own) for player, own in learning.items()},
+            ema=jax.tree.map(jnp.copy, learning) if training.ema_decay else {},
             carry=carry,
-            skipped={player: jnp.zeros((), jnp.int32) for player in params},
+            skipped={player: jnp.zeros((), jnp.int32) for player in learning},
         )
 
     def move(state: TrainState, player: str, batch, key) -> tuple[TrainState, dict[str, Sum]]:
-        grads, sums = gradient(player, state.params, state.carry, batch, key, state.step)
+        """One player's step, by the gradient of its own loss in its own parameters."""
+        every_player = state.params | state.frozen
+        grads, sums = gradient(player, every_player, state.carry, batch, key, state.step)
         weight = sums["loss"].weight
         grads = jax.tree.map(lambda g: g / jnp.where(weight > 0, weight, 1).astype(g.dtype), grads)
-        own, opt_state, rate = state.params[player], state.opt_state[player], learning_rate(state.step)
-        rate = rate * config.optimizer.critic_scale if player != "generator" else rate
-        updates, new_opt_state = tx.update(grads, opt_state, own)
+        params, opt_state = state.params[player], state.opt_state[player]
+        rate = learning_rate(state.step) * objective.rate(player)
+        updates, new_opt_state = tx.update(grads, opt_state, params)
         updates = jax.tree.map(lambda u: (rate * u).astype(u.dtype), updates)
         norm, skipped = optax.tree.norm(grads), state.skipped[player]
         finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"].total) & jnp.isfinite(optax.tree.norm(updates))
         good = finite & (skipped < training.max_skipped)
-        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
         state = replace(
             state,
-            params={**state.params, player: keep(optax.apply_updates(own, updates), own)},
-            opt_state={**state.opt_state, player: keep(new_opt_state, opt_state)},
+            params={**state.params, player: choose(good, optax.apply_updates(params, updates), params)},
+            opt_state={**state.opt_state, player: choose(good, new_opt_state, opt_state)},
             skipped={**state.skipped, player: jnp.where(good, 0, skipped + 1)},
         )
         one = jnp.ones(())
@@ -141,24 +164,34 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
 
     def update(state: TrainState, batch) -> tuple[TrainState, dict[str, Sum]]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 1), state.step)
-        moves: dict[str, Sum] = {}
+        totals: dict[str, Sum] = {}
         for number, player in enumerate(objective.players):
             state, sums = move(state, player, batch, jax.random.fold_in(key, number))
-            moves |= {
-                name: jax.tree.map(jnp.add, moves[name], value) if name in moves else value
-                for name, value in sums.items()
-            }
-        good = jnp.all(
-            jnp.stack([moves[f"{player}/skipped"].total == 0 for player in dict.fromkeys(objective.players)])
-        )
-        remembered = objective.remember(state.carry, moves, state.params)
+            totals = add_sums(totals, sums)
+        skipped = [totals[f"{player}/skipped"].total == 0 for player in dict.fromkeys(objective.players)]
+        remembered = objective.remember(state.carry, totals, state.params | state.frozen)
         decay = training.ema_decay
-        average = lambda e, p: (decay * e + (1 - decay) * p).astype(e.dtype)
+
+        def average(e, p):
+            return (decay * e + (1 - decay) * p).astype(e.dtype)
+
         ema = jax.tree.map(average, state.ema, state.params) if state.ema else {}
-        carry = jax.tree.map(lambda new, old: jnp.where(good, new, old), remembered, state.carry)
-        return replace(state, step=state.step + 1, ema=ema, carry=carry), moves
+        carry = choose(jnp.all(jnp.stack(skipped)), remembered, state.carry)
+        return replace(state, step=state.step + 1, ema=ema, carry=carry), totals
 
     return init, update
+
+
+def choose(condition: jax.Array, new: Any, old: Any) -> Any:
+    """The new tree where the condition holds, else the old one."""
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+def add_sums(one: dict[str, Sum], other: dict[str, Sum]) -> dict[str, Sum]:
+    """Both, those of the same name added up."""
+    return one | {
+        name: jax.tree.map(jnp.add, one[name], value) if name in one else value for name, value in other.items()
+    }
 
 
 def check_finite(state: TrainState, max_skipped: int) -> None:

@@ -24,8 +24,8 @@ from ml_collections import ConfigDict
 
 from gentrain.devices import HBM, PEAK_FLOPS, known
 from gentrain.errors import ConfigError, DataError, GentrainError
-from launch import hlo
-from launch.__main__ import one_line, parse
+from launch import cli, hlo
+from launch.cli import one_line
 
 ROOM = 0.85  # of HBM: what a step may take, the rest being for the runtime, the next batches and evaluation
 REMATERIALISED = b"Involuntary full rematerialization"  # what XLA says when it can only copy an array to every device
@@ -46,6 +46,9 @@ def make_flags() -> flags.FlagValues:
 
 def main(argv: Sequence[str]) -> int:
     """The command as a function; returns the exit code."""
+    if cli.asks_for_help(argv):
+        print(__doc__)
+        return 0
     try:
         options = make_flags()
         try:
@@ -54,14 +57,13 @@ def main(argv: Sequence[str]) -> int:
             raise ConfigError(one_line(error)) from None
         if bool(options.topology) == bool(options.host_devices):
             raise ConfigError("say for which devices: --topology v5e:16x16, or --host_devices 512")
-        _, config, _ = parse(rest)
-        numbers = measure(config, options)
+        numbers = measure(cli.parse(rest).config, options)
     except GentrainError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
     show(numbers)
     if options.json:
-        from gentrain.metrics import write_json
+        from gentrain.files import write_json
 
         write_json(Path(options.json), numbers)
     return 0 if numbers.get("fits", True) else 1
@@ -128,12 +130,12 @@ def described(topology: str, slices: int) -> Sequence[Any]:
 
 def described_data(config: ConfigDict) -> Any:
     """The spec of the data, from the config where they are not there yet."""
-    from gentrain import data
+    from gentrain.datasets import build
 
     try:
-        return data.build(config, None).spec
+        return build.build(config, None).spec
     except DataError:
-        if (expected := data.expected_spec(config)) is None:
+        if (expected := build.expected_spec(config)) is None:
             raise
         return expected
 

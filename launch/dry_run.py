@@ -22,13 +22,14 @@ def dry_run(config: ConfigDict) -> None:
         "jax_num_cpu_devices", math.prod(max(config.mesh[axis], 1) for axis in config.mesh if axis != "rules")
     )
 
-    from gentrain import data, sharding
     from gentrain import program as programs
+    from gentrain import sharding
+    from gentrain.datasets import build
 
     try:
-        spec = data.build(config, None).spec
+        spec = build.build(config, None).spec
     except DataError as error:
-        expected = data.expected_spec(config)
+        expected = build.expected_spec(config)
         if expected is None:
             raise
         spec = expected
@@ -60,14 +61,20 @@ def memory(config: ConfigDict, program) -> dict[str, int]:
     state, key = program.state, jax.eval_shape(lambda: jax.random.key(0))
     player = program.objective.players[-1]
 
-    def backward(own, params, carry, batch, key, step):
-        loss = lambda own: program.objective.loss(player, {**params, player: own}, carry, batch, key, step)[0].total
-        return jax.vjp(loss, own)[1]
+    def backward(player_params, params, carry, batch, key, step):
+        def loss(player_params):
+            return program.objective.loss(player, {**params, player: player_params}, carry, batch, key, step)[0].total
 
-    kept = jax.eval_shape(backward, state.params[player], state.params, state.carry, local, key, state.step)
-    whole = lambda tree: sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+        return jax.vjp(loss, player_params)[1]
+
+    def whole(tree) -> int:
+        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+    with sharding.inside(sharding.one_device()):
+        params = state.params | state.frozen
+        kept = jax.eval_shape(backward, state.params[player], params, state.carry, local, key, state.step)
     return {
-        "parameters": sharding.bytes_per_device(state.params),
+        "parameters": sharding.bytes_per_device((state.params, state.frozen)),
         "optimiser state": sharding.bytes_per_device(state.opt_state),
         "averaged parameters": sharding.bytes_per_device(state.ema),
         "gradients": sharding.bytes_per_device(state.params) * (2 if config.training.microbatches > 1 else 1),

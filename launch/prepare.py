@@ -9,17 +9,22 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from gentrain import data
-from gentrain.data import corpus, prepared
+from gentrain import plugins
+from gentrain.datasets import build, store
+from gentrain.datasets.spec import TextSpec
 from gentrain.errors import GentrainError
-from launch.__main__ import parse
+from gentrain.options.tree import Run
+from launch import cli
 
 
 def main(argv: list[str]) -> int:
     """The command as a function; returns the exit code."""
     try:
-        values, config, workdir = parse(argv)
-        prepare(config, workdir if values.workdir else None)
+        if cli.asks_for_help(argv):
+            print(__doc__)
+            return 0
+        command = cli.parse(argv)
+        prepare(command.config, command.workdir if command.flags.workdir else None)
     except GentrainError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
@@ -27,26 +32,28 @@ def main(argv: list[str]) -> int:
 
 
 def prepare(config: ConfigDict, workdir: Path | None) -> None:
-    names = [source[0] for source in config.data.sources] or [config.data.name]
-    for name in (name.removeprefix("captions:") for name in names):
-        if name.startswith("tfds:"):
-            print(f"{name}: {prepared.prepare(name.removeprefix('tfds:'))}")
-    found = data.build(config, workdir)
-    for split in corpus.SPLITS:
+    """Fetches what each source needs, encodes the corpus and prints what was found."""
+    for full_name in Run(config).sources:
+        name, _, argument = full_name.partition(":")
+        source = plugins.load("datasets.sources", name)
+        if hasattr(source, "prepare"):
+            print(f"{full_name}: {source.prepare(argument)}")
+    data = build.build(config, workdir)
+    for split in store.SPLITS:
         try:
-            part = found.split(split)
+            part = data.split(split)
         except GentrainError:
             print(f"{split}: empty")
             continue
         documents = len(part.documents[1]) - 1
         size = f"{part.tokens:,} tokens, {part.characters:,} characters, {part.batches:,} batches"
         print(f"{split}: {documents:,} documents, {size}")
-    if found.spec.context_vocab:
-        print(f"context: {found.spec.context_vocab} symbols, shape {found.spec.context_shape}")
-    print(f"vocabulary: {found.spec.vocab}; rows of {found.spec.length}; {found.summary['examples']:,} train examples")
-    for name, source in found.summary["sources"].items():
+    if data.spec.context_vocab:
+        print(f"context: {data.spec.context_vocab} symbols, shape {data.spec.context_shape}")
+    print(f"vocabulary: {data.spec.vocab}; rows of {data.spec.length}; {data.summary['examples']:,} train examples")
+    for name, source in data.summary["sources"].items():
         print(f"{name}: share {source['share']:.4f}, {source['epochs']:.2f} epochs in {config.steps} steps")
-    print(f"cache: {corpus.cache()}" + (f"; tokenizer: {workdir}" if workdir and found.spec.kind == "text" else ""))
+    print(f"cache: {store.cache()}" + (f"; tokenizer: {workdir}" if workdir and isinstance(data.spec, TextSpec) else ""))
 
 
 if __name__ == "__main__":

@@ -4,17 +4,18 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from gentrain import config as config_rules
-from gentrain import process
+from gentrain.options import check
+from gentrain.runtime import signals
 
 
-def sweep(config: ConfigDict, workdir: Path, mode: str, stop: process.Stop) -> None:
+def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> None:
     """Trains (or evaluates, or samples) every variant; what was done before is not done again."""
     import jax
 
-    from gentrain import report, train
+    from gentrain import train
+    from gentrain.reporting import report
 
-    chosen = config_rules.variants(config)
+    chosen = check.variants(config)
     for number, (name, variant) in enumerate(chosen.items(), 1):
         if jax.process_index() == 0:
             print(f"[{number}/{len(chosen)}] {name}", flush=True)

@@ -23,7 +23,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["gentrain.losses", "gentrain.decode", "gentrain.models"], "beartype.beartype")
 
 from configs import base  # noqa: E402, after the hook
-from gentrain.data import Spec  # noqa: E402
+from gentrain import sharding  # noqa: E402
+from gentrain.datasets.spec import TextSpec  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -34,13 +35,20 @@ def same_compiler():
     jax.config.update("jax_enable_compilation_cache", True)
 
 
+@pytest.fixture(autouse=True)
+def one_device():
+    """A model that a test calls by itself runs on one device; programs and evaluators bring their own mesh."""
+    with sharding.inside(sharding.one_device()):
+        yield
+
+
 @pytest.fixture
 def config():
     """Small enough to compile in a second."""
     config = base.get_config()
     config.steps = 20
     config.model.width = 16
-    config.model.heads, config.model.kv_heads = 4, 2
+    config.model.transformer.heads, config.model.transformer.kv_heads = 4, 2
     config.data.batch_size, config.data.length = 16, 12
     config.optimizer.learning_rate = 1e-2
     return config
@@ -48,4 +56,4 @@ def config():
 
 @pytest.fixture
 def spec():
-    return Spec(vocab=7, length=12, end=6, kind="text", decode=lambda tokens: " ".join(map(str, tokens)))
+    return TextSpec(vocab=7, length=12, end=6, decode=lambda tokens: " ".join(map(str, tokens)))

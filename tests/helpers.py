@@ -8,12 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gentrain import process
+from gentrain.runtime.signals import Stop
 
 ROOT = Path(__file__).parents[1]
 
 
-class StopAt(process.Stop):
+class StopAt(Stop):
     """Asks to stop after a step, as a signal would."""
 
     def __init__(self, step=None):

@@ -20,28 +20,32 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from configs import base
-from gentrain import data, metrics, process, program, sharding
-from gentrain.metrics import Sum
+from gentrain import files, program, sharding, sums
+from gentrain.datasets import build as building
+from gentrain.runtime import peers
+from gentrain.sums import Sum
 from gentrain.train import Run
 from gentrain.update import TrainState
 
-TOKENS = {"data.length": 12, "data.batch_size": 32, "model.width": 16, "critic.width": 16}
-TRANSFORMER = TOKENS | {"model.name": "transformer", "model.layers": 2, "model.kv_heads": 2}
-FALLING = {"objective.keep_schedule": "linear", "objective.keep_k": 0.75, "objective.keep_slope": 0.005}
-SAMPLING = FALLING | {"objective.name": "scheduled_sampling", "objective.keep_true": 0.25}
+TOKENS = {"data.length": 12, "data.batch_size": 32, "model.width": 16}
+TRANSFORMER = TOKENS | {"model.name": "transformer", "model.layers": 2, "model.transformer.kv_heads": 2}
+FALLING = {f"scheduled_sampling.keep_{key}": value for key, value in (("schedule", "linear"), ("k", 0.75), ("slope", 0.005))}
+SAMPLING = FALLING | {"objective.name": "scheduled_sampling", "scheduled_sampling.keep_true": 0.25}
+EXACT = SAMPLING | {"scheduled_sampling.mode": "exact", "scheduled_sampling.window": 4}
 GAME = {"objective.name": "adversarial", "objective.real_prior": 0.3}
-POINTS = {"data.name": "world:ring", "objective.r1": 0.02, "objective.r2": 0.02}
-IMAGES = {"data.name": "digits", "data.batch_size": 32, "objective.spectral_norm": True, "model.latent": 16}
+TOKEN_GAME = TOKENS | GAME | {"critic.width": 16}
+POINTS = {"data.name": "world:ring", "adversarial.r1": 0.02, "adversarial.r2": 0.02}
+IMAGES = {"data.name": "digits", "data.batch_size": 32, "adversarial.spectral_norm": True, "model.dcgan.latent": 16}
 CASES = {
-    "likelihood": TOKENS | {"objective.label_smoothing": 0.1, "objective.z_loss": 1e-3},
+    "likelihood": TOKENS | {"likelihood.label_smoothing": 0.1, "likelihood.z_loss": 1e-3},
     "likelihood, transformer": TRANSFORMER,
     "scheduled sampling": TOKENS | SAMPLING,
-    "scheduled sampling, exact": TRANSFORMER | SAMPLING | {"objective.mode": "exact", "objective.window": 4},
-    "adversarial, tokens": TOKENS | GAME,
-    "adversarial, tokens, split": TOKENS | GAME | {"objective.baseline": "moving_average"},
+    "scheduled sampling, exact": TRANSFORMER | EXACT,
+    "adversarial, tokens": TOKEN_GAME,
+    "adversarial, tokens, split": TOKEN_GAME | {"adversarial.baseline": "moving_average"},
     "adversarial, points": GAME | POINTS,
     "adversarial, images": GAME | IMAGES,
-    "cooperative": TOKENS | {"objective.name": "cooperative"},
+    "cooperative": TOKENS | {"objective.name": "cooperative", "mediator.width": 16},
     "divergence": TOKENS | {"objective.name": "divergence", "data.name": "world:table"},
 }
 NETWORKS = {"adversarial, points": ("mlp", 32), "adversarial, images": ("dcgan", 8)}
@@ -88,7 +92,7 @@ def config(case: str, layout: str, dropout: float = 0.0) -> ConfigDict:
         name, width = NETWORKS[case]
         changes |= {f"{player}.name": name for player in ("model", "critic")}
         changes |= {f"{player}.width": width for player in ("model", "critic")}
-    changes |= {f"{player}.dropout": dropout for player in ("model", "critic")}
+    changes |= {f"{player}.dropout": dropout for player in ("model", "critic", "mediator")}
     found.update_from_flattened_dict(changes)
     if found.mesh.tensor > 1:
         found.mesh.rules = base.TRANSFORMER_RULES if found.model.name == "transformer" else TENSOR_RULES
@@ -99,7 +103,7 @@ def build(config: ConfigDict, workdir: Path = Path()) -> Run:
     """A run on as many of all devices as its layout takes."""
     count, size = math.prod(config.mesh[axis] for axis in sharding.AXES), config.data.batch_size
     mesh = sharding.make_mesh(config.mesh, size, config.training.microbatches, jax.devices()[:count])
-    found = data.build(config, None, sharding.local_rows(mesh, size))
+    found = building.build(config, None, sharding.local_rows(mesh, size))
     return Run(config, workdir, program.build(config, found.spec, mesh), found, [])
 
 
@@ -147,7 +151,7 @@ def digest(tree: Any) -> str:
 
 def means(sums: Iterable[Mapping[str, Sum]], ending: str) -> np.ndarray:
     """(steps, names) of the metrics whose names end so."""
-    return np.asarray([[metrics.mean(named[name]) for name in named if name.endswith(ending)] for named in sums])
+    return np.asarray([[sums.mean(named[name]) for name in named if name.endswith(ending)] for named in sums])
 
 
 def weights(found: Trace) -> list[float]:
@@ -211,18 +215,18 @@ def exceeded(apart: Mapping[str, float]) -> dict[str, float]:
 def write(path: Path, found: Trace) -> None:
     """As JSON, with digests for states."""
     after = {step: digest(state) for step, state in found.after.items()}
-    metrics.write_json(path, {"sums": found.sums, "batches": found.batches, "after": after})
+    files.write_json(path, {"sums": found.sums, "batches": found.batches, "after": after})
 
 
 def read(path: Path) -> Trace:
     """What was written."""
-    found = metrics.read_json(path)
+    found = files.read_json(path)
     sums = [{name: Sum(*value) for name, value in named.items()} for named in found["sums"]]
     return Trace(sums, found["batches"], {}, {int(step): state for step, state in found["after"].items()})
 
 
 def main(case: str, layout: str, steps: int, out: Path, address: str, processes: int, index: int) -> None:
-    process.join(address, processes, index)
+    peers.join(address, processes, index)
     sharding.SMALL = 1  # split even the small arrays of toys
     found = trace(build(config(case, layout)), range(steps), keep=(steps - 1,))
     if index == 0:

@@ -42,7 +42,7 @@ def updated(built, batch):
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
 def test_a_step_by_chunks_is_the_step(config, spec, name, model):
     if "windows" in name and model == "lstm":
-        config.objective.window = 0
+        config.scheduled_sampling.window = 0
     whole, chunks = (jax.device_get(updated(*step_of(config, spec, name, model, chunk))) for chunk in (0, 5))
     assert_trees_close(chunks[0].params, whole[0].params, atol=1e-6)
     assert_trees_close(chunks[1], whole[1], rtol=1e-4, atol=1e-4)
@@ -52,7 +52,7 @@ def test_a_step_by_chunks_is_the_step(config, spec, name, model):
 def test_every_position_is_scored_once_whatever_the_chunk(config, spec, chunk):
     model = plugins.load("models", "lstm").build(config.model, spec)
     params, batch = model.init(jax.random.key(0)), ragged_batch(spec, 4, 0)
-    inputs = models.shift_right(jnp.asarray(batch["tokens"]), spec.vocab, spec.end)
+    inputs = feeding.shift_right(jnp.asarray(batch["tokens"]), spec.vocab, spec.end)
     score = lambda logits, tokens: (logits[..., 0], {"picked": jnp.take_along_axis(logits, tokens[..., None], -1)})
     whole = models.at_positions(model, params, score, inputs, batch["tokens"])
     found = models.at_positions(model._replace(chunk=chunk), params, score, inputs, batch["tokens"])
@@ -70,7 +70,7 @@ def largest(jaxpr) -> int:
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
 def test_the_logits_of_all_positions_never_exist(config, spec, name, model):
     if "windows" in name and model == "lstm":
-        config.objective.window = 0
+        config.scheduled_sampling.window = 0
     spec = spec._replace(vocab=1001, end=1000)  # outweighs all else
     every = 16 * spec.length * spec.vocab
     sizes = []

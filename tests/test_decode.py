@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gentrain import decode, plugins
-from gentrain.models import SequenceModel, example_keys, shift_right
+from gentrain.models.base import SequenceModel, example_keys, shift_right
 
 
 def bigram(logits) -> SequenceModel:
@@ -180,10 +180,10 @@ def test_samples_in_parallel_are_samples(name, draw, window, config, spec):
         expected = jax.jit(lambda keys: decode.sample(model, params, keys, spec.length, **options))(keys)
         assert np.array_equal(found.tokens, expected.tokens) and np.array_equal(found.mask, expected.mask)
         np.testing.assert_allclose(found.log_prob, expected.log_prob, atol=1e-4)
-    choose = decode.chooser(draw, keys, spec.length)
+    choose = decode.make_chooser(draw, keys, spec.length)
     begins = jnp.broadcast_to(jnp.arange(spec.length)[None, :] == 0, found.tokens.shape)
     own = lambda logits, at: choose(law(logits), at)
-    chosen = jax.jit(lambda: decode.scanned(model, params, own, begins, context))()
+    chosen = jax.jit(lambda: decode.sequential(model, params, own, begins, context))()
     assert np.array_equal(np.where(found.mask, chosen, 0), found.tokens)
     assert not found.mask.all() and len(np.unique(found.tokens, axis=0)) > 4
     if window:  # one wrong token, the first of the second window, in a first guess that is right elsewhere
@@ -196,7 +196,7 @@ def test_samples_in_parallel_are_samples(name, draw, window, config, spec):
 def test_a_chain_takes_a_pass_for_each_link_and_no_row_stops_at_an_end_that_may_change():
     logits = 50 * jnp.eye(6)[jnp.asarray([5, 2, 3, 4, 5, 0, 1])]  # truly 1 2 3 4 5; after a guess of zeros 1 5 5 5 5
     keys, begins = example_keys(jax.random.key(0), jnp.arange(2)), jnp.zeros((2, 5), bool).at[:, 0].set(True)
-    choose, chain = decode.chooser("argmax", keys, 5), jnp.tile(jnp.arange(1, 6), (2, 1))
+    choose, chain = decode.make_chooser("argmax", keys, 5), jnp.tile(jnp.arange(1, 6), (2, 1))
     for guess, needed, passes in ((0 * chain, 5, 5), (0 * chain, 3, 3), (chain, 5, 1)):
         over = lambda _, resolved, needed=needed: resolved >= needed
         found = decode.fixed_point(bigram(logits), {}, choose, begins, guess, finished=over)
@@ -212,7 +212,7 @@ def test_gumbel_draws_follow_the_law_and_change_less_often():
     at, near = jnp.zeros((count, 1), jnp.int32), logits + 0.2 * jnp.cos(jnp.arange(9.0))
     changes = {}
     for name in ("gumbel", "inverse_cdf"):
-        choose = jax.jit(lambda logits, name=name: decode.chooser(name, keys, 1)(jnp.tile(logits, (count, 1, 1)), at))
+        choose = jax.jit(lambda logits, name=name: decode.make_chooser(name, keys, 1)(jnp.tile(logits, (count, 1, 1)), at))
         law, drawn = np.asarray(jax.nn.softmax(logits), np.float64), np.asarray(choose(logits))
         counts = np.bincount(drawn.ravel(), minlength=9)
         assert np.all(np.abs(counts - count * law) < 4.5 * np.sqrt(count * law * (1 - law)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs import base
-from gentrain.config import flatten
+from gentrain.options.check import flatten
 from tests.helpers import ROOT
 
 MODULES = (

@@ -39,5 +39,5 @@ def test_what_the_mask_hides_is_nowhere_not_even_in_the_gradient():
 
 def test_inputs_are_the_tokens_before_and_documents_begin_anew():
     tokens = jnp.asarray([[3, 9, 4, 5, 9, 0], [1, 2, 3, 4, 5, 6]])
-    assert models.shift_right(tokens, 10, 9).tolist() == [[10, 3, 10, 4, 5, 10], [10, 1, 2, 3, 4, 5]]
-    assert models.shift_right(tokens, 10, None).tolist()[0] == [10, 3, 9, 4, 5, 9]
+    assert feeding.shift_right(tokens, 10, 9).tolist() == [[10, 3, 10, 4, 5, 10], [10, 1, 2, 3, 4, 5]]
+    assert feeding.shift_right(tokens, 10, None).tolist()[0] == [10, 3, 9, 4, 5, 9]

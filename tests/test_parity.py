@@ -40,9 +40,9 @@ import jax.numpy as jnp
 import pytest
 
 from gentrain import data, process, sharding, train
-from gentrain.checkpoint import Checkpoints
+from gentrain.runtime.checkpoint import Checkpoints
 from gentrain.errors import Stopped
-from gentrain.metrics import Sum
+from gentrain.sums import Sum
 from gentrain.objectives.likelihood import Likelihood
 from tests import parity
 from tests.helpers import ROOT, environment
@@ -119,7 +119,7 @@ def test_every_layout_has_the_curve_of_one_device(straight, case, layout, dropou
 
 def together(folder, case, layout, steps, processes):
     """What several processes on this machine leave behind, of four devices in all."""
-    address = f"127.0.0.1:{process.free_port()}"
+    address = f"127.0.0.1:{peers.free_port()}"
     out = folder / f"{processes}.json"
     command = [sys.executable, "-m", "tests.parity", case, layout, str(steps), str(out), address, str(processes)]
     env = environment(JAX_NUM_CPU_DEVICES=str(4 // processes))
@@ -241,7 +241,7 @@ def game():
 
 def stopped(run, step):
     """Trains on from where the workdir stands until a signal after a step."""
-    stop = process.Stop()
+    stop = signals.Stop()
     stop.at = lambda now: now == step
     with pytest.raises(Stopped):
         train.train(run.config, run.workdir, stop)

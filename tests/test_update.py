@@ -11,9 +11,9 @@ import optax
 import pytest
 
 from gentrain import metrics, program, schedules, sharding, update
-from gentrain.config import OPTIMIZERS
+from gentrain.options.check import OPTIMIZERS
 from gentrain.errors import ConfigError
-from gentrain.metrics import Sum
+from gentrain.sums import Sum
 from tests.helpers import assert_trees_close, ragged_batch
 
 

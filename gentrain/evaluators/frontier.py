@@ -1,20 +1,26 @@
 """Quality against diversity over temperatures, in a world that knows the likelihood of samples."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gentrain import decode, losses, metrics, models, sharding, worlds
-from gentrain.data import Data
+from gentrain import losses, sharding, sums, worlds
+from gentrain.datasets.build import Data
 from gentrain.errors import ConfigError
+from gentrain.evaluators.base import make_draw, sample_rows
+from gentrain.objectives.base import Objective
+from gentrain.sums import Metric
+
+METRICS = {
+    "frontier/nll_oracle@<temperature>": Metric("nats/token", None, "-E log P of samples at a temperature"),
+    "frontier/nll_test@<temperature>": Metric("nats/token", None, "-E_P log Q at a temperature"),
+}
 
 TEMPERATURES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5)
 
 
-def build(config: ConfigDict, model: models.SequenceModel, data: Data, mesh):
+def build(config: ConfigDict, objective: Objective, data: Data, mesh):
     """For each temperature T, nats a token: frontier/nll_oracle@T = -E log P of samples from softmax(logits / T), low
     for likely samples, and frontier/nll_test@T = -E_P log Q_T of held-out data, low for a model that covers them.
 
@@ -25,29 +31,29 @@ def build(config: ConfigDict, model: models.SequenceModel, data: Data, mesh):
     world = worlds.of(config, "evaluator 'frontier'")
     if not isinstance(world, worlds.SequenceWorld):
         raise ConfigError(f"evaluator 'frontier' is for sequences; {config.data.name} has points")
-    split, size = data.split(config.evaluate.split), config.data.batch_size
+    model, split, size = objective.model, data.split(config.evaluate.split), config.data.batch_size
+    draw, rows = make_draw(model, mesh, world.length), sample_rows(mesh, config.evaluate.examples)
 
-    @partial(jax.jit, out_shardings=sharding.replicated(mesh))
-    def draw(params, key, temperature):
-        rows = sharding.spread(jnp.arange(sharding.whole(mesh, config.evaluate.examples)), mesh)
-        keys = models.example_keys(key, rows)
-        return decode.sample(model, params, keys, world.length, law=lambda logits: logits / temperature).tokens
+    def nll_by_temperature(params, batch, temperatures):
+        logits = model.apply(params, model.inputs(batch["tokens"]))
 
-    @jax.jit
-    def scores(params, batch, temperatures):
-        logits = model.apply(params, models.shift_right(batch["tokens"], model.vocab, None))
-        nll = lambda t: losses.masked_sum(losses.token_nll(logits / t, batch["tokens"])[0], batch["mask"])
+        def nll(temperature):
+            return losses.masked_sum(losses.token_nll(logits / temperature, batch["tokens"])[0], batch["mask"])
+
         return jax.lax.map(nll, temperatures)
 
+    score = sharding.compile_on(mesh, nll_by_temperature)
+
     def evaluate(params, key):
-        own, found = params["generator"], {}
-        batch = lambda i: sharding.put(split.batch(i), mesh, size)
-        parts = list(metrics.paced(scores(own, batch(i), jnp.asarray(TEMPERATURES)) for i in range(split.batches)))
+        generator, measured = params["generator"], {}
+        put = (sharding.put(split.batch(i), mesh, size) for i in range(split.batches))
+        parts = list(sums.paced(score(generator, batch, jnp.asarray(TEMPERATURES)) for batch in put))
         total, weight = (np.sum([np.asarray(part[half], np.float64) for part in parts], axis=0) for half in (0, 1))
         for number, temperature in enumerate(TEMPERATURES):
-            drawn = np.asarray(draw(own, jax.random.fold_in(key, number), temperature))[: config.evaluate.examples]
-            found[f"frontier/nll_oracle@{temperature:g}"] = float(-world.log_prob(drawn).mean() / world.length)
-            found[f"frontier/nll_test@{temperature:g}"] = metrics.mean(metrics.Sum(total[number], weight[number]))
-        return found
+            samples = draw(generator, jax.random.fold_in(key, number), rows, temperature=temperature)
+            tokens = np.asarray(samples.tokens)[: config.evaluate.examples]
+            measured[f"frontier/nll_oracle@{temperature:g}"] = float(-world.log_prob(tokens).mean() / world.length)
+            measured[f"frontier/nll_test@{temperature:g}"] = sums.mean(sums.Sum(total[number], weight[number]))
+        return measured
 
     return evaluate

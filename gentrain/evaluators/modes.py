@@ -1,20 +1,29 @@
 """Does a generator of points find every mode, and stay on them? For mixtures of Gaussians that are known."""
 
-from functools import partial
-
-import jax
-import jax.numpy as jnp
+import matplotlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from gentrain import divergences, models, sharding, worlds
-from gentrain.data import Data
+from gentrain import divergences, worlds
+from gentrain.datasets.build import Data
+from gentrain.datasets.spec import Images
 from gentrain.errors import ConfigError
-from gentrain.metrics import Images
-from gentrain.plots import scatter
+from gentrain.evaluators.base import make_draw, sample_rows
+from gentrain.objectives.base import Objective
+from gentrain.sums import Metric
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+METRICS = {
+    "modes/captured": Metric("modes", "higher", "components with a sample within 3 standard deviations"),
+    "modes/quality": Metric("share", "higher", "samples within 3 standard deviations of the nearest component"),
+    "modes/reverse_kl": Metric("nats", "lower", "KL of the histogram of nearest components to their weights"),
+    "modes/nll_oracle": Metric("nats", None, "-E_Q log P: low for likely samples, however alike they are"),
+}
 
 
-def build(config: ConfigDict, model: models.Sampler | models.DensityModel, data: Data, mesh):
+def build(config: ConfigDict, objective: Objective, data: Data, mesh):
     """From evaluate.examples samples: modes/captured, how many components have a sample within 3 standard deviations;
     modes/quality, the share of samples within 3 of the nearest; modes/reverse_kl, KL of the histogram of nearest
     components to their weights, nats; modes/nll_oracle, -E_Q log P, nats; and a picture of them.
@@ -27,15 +36,13 @@ def build(config: ConfigDict, model: models.Sampler | models.DensityModel, data:
         raise ConfigError(f"evaluator 'modes' is for mixtures in the plane, as world:ring; not {config.data.name}")
     whitening = np.linalg.inv(np.linalg.cholesky(world.covariances))
 
-    @partial(jax.jit, out_shardings=sharding.replicated(mesh))
-    def draw(params, key):
-        rows = sharding.spread(jnp.arange(sharding.whole(mesh, config.evaluate.examples)), mesh)
-        return model.sample(params, models.example_keys(key, rows))[: config.evaluate.examples]
+    count = config.evaluate.examples
+    draw, rows = make_draw(objective.model, mesh, world.dimension), sample_rows(mesh, count)
 
     def evaluate(params, key):
-        points = np.asarray(draw(params["generator"], key), np.float64)
-        apart = np.einsum("kij,nkj->nki", whitening, points[:, None] - world.means[None])
-        distance = np.sqrt(np.square(apart).sum(-1))  # (n, k), in standard deviations
+        points = np.asarray(draw(params["generator"], key, rows), np.float64)[:count]
+        scaled = np.einsum("kij,nkj->nki", whitening, points[:, None] - world.means[None])
+        distance = np.sqrt(np.square(scaled).sum(-1))  # (n, k), in standard deviations
         nearest, good = distance.argmin(1), distance.min(1) < 3
         counts = np.bincount(nearest, minlength=len(world.weights))
         return {
@@ -47,3 +54,17 @@ def build(config: ConfigDict, model: models.Sampler | models.DensityModel, data:
         }
 
     return evaluate
+
+
+def scatter(points: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Points of the plane over the places where they should be: (height, width, 3) uint8."""
+    figure, axes = pyplot.subplots(figsize=(4, 4), dpi=100)
+    reach = 1.4 * np.abs(means).max()
+    axes.plot(*means.T, "+", color="C3", ms=12, mew=1)
+    axes.plot(*points.T, ".", color="C0", ms=2, alpha=0.4)
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    figure.tight_layout()
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba())[:, :, :3].copy()  # type: ignore[attr-defined]
+    pyplot.close(figure)
+    return drawn

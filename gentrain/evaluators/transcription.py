@@ -1,6 +1,5 @@
 """How often answers to held-out contexts are wrong: the phonemes of a spelling, the caption of a picture."""
 
-from functools import partial
 from itertools import zip_longest
 
 import jax
@@ -9,14 +8,21 @@ from ml_collections import ConfigDict
 from sacrebleu.metrics import BLEU
 
 from gentrain import decode, sharding
-from gentrain.data import Data
+from gentrain.datasets.build import Data
+from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
-from gentrain.metrics import Sum, mean
-from gentrain.models import SequenceModel
+from gentrain.objectives.base import Objective
+from gentrain.sums import Metric, Sum, mean
+
+METRICS = {
+    "<split>/token_error_rate": Metric("share", "lower", "insertions, deletions and substitutions by tokens"),
+    "<split>/sequence_error_rate": Metric("share", "lower", "answers that are not exactly right"),
+    "<split>/bleu": Metric("0 to 100", "higher", "corpus BLEU of the answers, sacrebleu's 13a tokens"),
+}
 
 
-def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
-    """The likeliest answer that a beam of evaluate.beam finds for each context of a split, against what is written
+def build(config: ConfigDict, objective: Objective, data: Data, mesh):
+    """The likeliest answer that a beam of evaluate.transcription.beam finds for each context of a split, against what is written
     there, named `<split>/…`:
 
     token_error_rate: insertions, deletions and substitutions / tokens, the end of a document not counted;
@@ -26,7 +32,7 @@ def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
     Rows of the same context are one example with several references: bleu takes all of them, the rates the closest.
     With evaluate.batches, an estimate from that many batches. Raises ConfigError for data that this cannot be said of.
     """
-    spec, name, size = data.spec, config.evaluate.split, config.data.batch_size
+    spec, name, size, model = data.spec, config.evaluate.split, config.data.batch_size, objective.model
     needs = f"evaluator 'transcription' compares what was answered to contexts, and {config.data.name} "
     if not spec.context_vocab:
         raise ConfigError(f"{needs}gives none: set data.conditional, or take it out of evaluate.evaluators")
@@ -35,24 +41,27 @@ def build(config: ConfigDict, model: SequenceModel, data: Data, mesh):
     split = data.split(name)
     batches = min(config.evaluate.batches or split.batches, split.batches)
 
-    # Replicated: every process sees all rows, so that each groups them and counts the same.
-    @partial(jax.jit, out_shardings=sharding.replicated(mesh))
-    def answer(params, batch):
-        found = decode.beam_search(model, params, batch["context"], spec.length, config.evaluate.beam, end=spec.end)
-        return batch["context"], found.tokens, found.mask, batch["tokens"], batch["mask"]
+    def answer_batch(params, batch):
+        width = config.evaluate.transcription.beam
+        likely = decode.beam_search(model, params, batch["context"], spec.length, width, end=spec.end)
+        return batch["context"], likely.tokens, likely.mask, batch["tokens"], batch["mask"]
+
+    answer = sharding.compile_on(
+        mesh, answer_batch
+    )  # on every device: each process groups all rows and counts the same
 
     def evaluate(params, key):
         put = (sharding.put(split.batch(i), mesh, size) for i in range(batches))
         rows = [jax.device_get(answer(params["generator"], batch)) for batch in put]
-        context, found, found_mask, tokens, mask = (np.concatenate(field) for field in zip(*rows, strict=True))
+        context, answered, answer_mask, tokens, mask = (np.concatenate(field) for field in zip(*rows, strict=True))
         real = mask.any(-1)  # not the filler of the last batch
-        answers = documents(found[real], (found_mask & (found != spec.end))[real])
+        answers = documents(answered[real], (answer_mask & (answered != spec.end))[real])
         references = documents(tokens[real], (mask & (tokens != spec.end))[real])
         numbers: dict[bytes, int] = {}
         example = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in context[real]])
         answers = [answers[row] for row in np.unique(example, return_index=True)[1]]
         measured = error_rates(answers, references, example)
-        if spec.kind == "text":
+        if isinstance(spec, TextSpec):
             texts = [spec.decode(tokens) for tokens in references]
             measured["bleu"] = bleu([spec.decode(tokens) for tokens in answers], texts, example)
         return {f"{name}/{label}": value for label, value in measured.items()}
@@ -111,3 +120,13 @@ def bleu(answers: list[str], references: list[str], example: np.ndarray) -> floa
         mine[number].append(text)
     # The first reference of each, the second of each, …; None where an answer has fewer.
     return BLEU(force=True).corpus_score(answers, list(zip_longest(*mine))).score
+
+
+def verdict(values: dict[str, float]) -> str:
+    """How much of what was answered to contexts is wrong; empty where nothing was asked."""
+    for split in ("valid", "test", "train"):
+        wrong = [values.get(f"{split}/{of}_error_rate") for of in ("token", "sequence")]
+        if None not in wrong:
+            bleu = f", BLEU {values[f'{split}/bleu']:.1f}" if f"{split}/bleu" in values else ""
+            return f"{wrong[0]:.1%} of tokens wrong, {wrong[1]:.1%} of sequences on {split}{bleu}".replace("%", " %")
+    return ""

@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gentrain.data import Spec
-from gentrain.models import Params
+from gentrain.datasets.spec import Spec
+from gentrain.models.base import Params
 
 FEATURES = 64
 

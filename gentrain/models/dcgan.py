@@ -11,16 +11,21 @@ import jax.numpy as jnp
 from jax import Array, lax
 from ml_collections import ConfigDict
 
-from gentrain.data import Spec
-from gentrain.models import Critic, Sampler, images
+from gentrain.datasets.spec import Spec
+from gentrain.models import images
+from gentrain.models.base import Critic, Sampler
+from gentrain.models.dcgan_options import CriticOptions, Options
+from gentrain.options.sections import NetworkSection
 
 
 def build(config: ConfigDict, spec: Spec) -> Sampler:
-    return images.sampler(Generator(config, spec.shape), config, spec)
+    options = Options.of(config)
+    return images.sampler(lambda shape: Generator(options, shape), options, spec)
 
 
 def critic(config: ConfigDict, spec: Spec) -> Critic:
-    return images.judge(Features(config), config, spec)
+    options = CriticOptions.of(config)
+    return images.judge(Features(options), options, spec)
 
 
 class Double(nn.Module):
@@ -31,7 +36,7 @@ class Double(nn.Module):
     """
 
     features: int
-    config: ConfigDict
+    config: NetworkSection
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -53,7 +58,7 @@ class Double(nn.Module):
 
 
 class Generator(nn.Module):
-    config: ConfigDict
+    config: NetworkSection
     shape: tuple[int, ...]
 
     @nn.compact
@@ -68,7 +73,7 @@ class Generator(nn.Module):
 class Features(nn.Module):
     """Images (n, height, width, channels) -> (n, all numbers of the coarsest resolution)."""
 
-    config: ConfigDict
+    config: NetworkSection
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain.data import Spec
+from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
-from gentrain.models import SequenceModel
+from gentrain.models.base import SequenceModel
 
 
 def build(config: ConfigDict, spec: Spec) -> SequenceModel:
@@ -27,4 +27,4 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
     def step(params, cache, token):
         return cache + 1, params["table"][cache]
 
-    return SequenceModel(init, apply, start, step, spec.vocab)
+    return SequenceModel(init, apply, start, step, spec.vocab, differentiable_step=True, independent=True)

@@ -6,22 +6,24 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain.data import Spec
+from gentrain.datasets.spec import PointSpec, Spec
 from gentrain.errors import ConfigError
-from gentrain.models import DensityModel
+from gentrain.models.base import DensityModel
+from gentrain.models.gaussian_options import Options
 
 
 def build(config: ConfigDict, spec: Spec) -> DensityModel:
     """Q = N(mean, scale^2 I), log Q(x) = -|x - mean|^2 / (2 scale^2) - d log(scale sqrt(2 pi)).
 
-    Parameters: mean (d,) and log_scale (). Starts at mean model.mean in every coordinate, with standard deviation
-    model.scale: where a divergence has two minima, the start decides between them.
+    Parameters: mean (d,) and log_scale (). Starts at mean options.mean in every coordinate, with standard
+    deviation options.scale: where a divergence has two minima, the start decides between them.
     """
-    if spec.kind != "points":
-        raise ConfigError(f"model.name='gaussian' is for points, and this data is {spec.kind}")
+    if not isinstance(spec, PointSpec):
+        raise ConfigError(f"model.name='gaussian' is for points, and the data are {spec.kind}")
+    options = Options.of(config)
 
     def init(key):
-        return {"mean": jnp.full((spec.length,), config.mean), "log_scale": jnp.log(jnp.asarray(config.scale))}
+        return {"mean": jnp.full((spec.length,), options.mean), "log_scale": jnp.log(jnp.asarray(options.scale))}
 
     def log_prob(params, points):
         distance = jnp.sum(jnp.square(points - params["mean"][None, :]), axis=-1)

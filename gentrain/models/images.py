@@ -1,18 +1,20 @@
 """What the models of images share: resolutions, layers, labels at both ends, the way out of Flax."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
-from ml_collections import ConfigDict
 
-from gentrain.data import Spec
+from gentrain.datasets.spec import ImageSpec, Spec
 from gentrain.errors import ConfigError
-from gentrain.models import Critic, Params, Sampler
+from gentrain.models.base import Critic, Params, Sampler
+from gentrain.models.base_options import ImageModelOptions
 from gentrain.models.layers import keep_mask, unit_variance
+from gentrain.options.sections import NetworkSection
 
 after_relu = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015
 
@@ -31,17 +33,17 @@ def scales(shape: tuple[int, ...], width: int) -> list[tuple[int, int, int]]:
     return found
 
 
-def dtypes(config: ConfigDict) -> Any:
+def dtypes(config: NetworkSection) -> Any:
     return {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
 
 
-def conv(config: ConfigDict, features: int, size: int = 3, stride: int = 1, **options: Any) -> nn.Conv:
+def conv(config: NetworkSection, features: int, size: int = 3, stride: int = 1, **options: Any) -> nn.Conv:
     """A convolution of zero padding whose kernel is drawn for inputs that come from a ReLU, unless options say more."""
     options = {"kernel_init": after_relu} | dtypes(config) | options
     return nn.Conv(features, (size, size), (stride, stride), **options)
 
 
-def norm(config: ConfigDict, x: Array) -> Array:
+def norm(config: NetworkSection, x: Array) -> Array:
     """Group normalisation, 4 groups (Wu & He 2018): statistics of each image alone."""
     return nn.GroupNorm(math.gcd(4, x.shape[-1]), **dtypes(config))(x)
 
@@ -53,7 +55,7 @@ class Generator(nn.Module):
     """
 
     body: nn.Module  # (n, numbers) -> (n, height, width, channels)
-    config: ConfigDict
+    config: NetworkSection
     classes: int
 
     @nn.compact
@@ -72,7 +74,7 @@ class Judge(nn.Module):
     """
 
     body: nn.Module  # images -> features (n, numbers)
-    config: ConfigDict
+    config: NetworkSection
     classes: int
 
     @nn.compact
@@ -96,11 +98,11 @@ def labels(context: Array | None, classes: int) -> Array:
     return context[:, 0]
 
 
-def sampler(body: nn.Module, config: ConfigDict, spec: Spec) -> Sampler:
+def sampler(make_body: Callable[[tuple[int, ...]], nn.Module], config: ImageModelOptions, spec: Spec) -> Sampler:
     """The pure functions of a generator, z ~ N(0, I) of config.latent numbers; conditional where data have labels."""
-    if spec.kind != "image":
-        raise ConfigError(f"model.name={config.name!r} makes images, and this data is {spec.kind}")
-    module = Generator(body, config, spec.context_vocab)
+    if not isinstance(spec, ImageSpec):
+        raise ConfigError(f"model.name={config.name!r} makes images, and the data are {spec.kind}")
+    module = Generator(make_body(spec.shape), config, spec.context_vocab)
 
     def init(key: Array) -> Params:
         return module.init(key, jnp.zeros((1, config.latent)), jnp.zeros((1, 1), jnp.int32))["params"]
@@ -112,10 +114,10 @@ def sampler(body: nn.Module, config: ConfigDict, spec: Spec) -> Sampler:
     return Sampler(init, sample)
 
 
-def judge(body: nn.Module, config: ConfigDict, spec: Spec) -> Critic:
+def judge(body: nn.Module, config: NetworkSection, spec: Spec) -> Critic:
     """The pure functions of a critic of whole images; conditional where data have labels."""
-    if spec.kind != "image":
-        raise ConfigError(f"critic.name={config.name!r} judges images, and this data is {spec.kind}")
+    if not isinstance(spec, ImageSpec):
+        raise ConfigError(f"critic.name={config.name!r} judges images, and the data are {spec.kind}")
     module = Judge(body, config, spec.context_vocab)
 
     def init(key: Array) -> Params:
@@ -127,6 +129,6 @@ def judge(body: nn.Module, config: ConfigDict, spec: Spec) -> Critic:
     return Critic(init, apply)
 
 
-def start(config: ConfigDict, z: Array, shape: tuple[int, int, int]) -> Array:
+def start(config: NetworkSection, z: Array, shape: tuple[int, int, int]) -> Array:
     """A linear map of z (n, numbers) to the coarsest resolution: (n, *shape)."""
     return nn.Dense(math.prod(shape), kernel_init=unit_variance, **dtypes(config))(z).reshape(-1, *shape)

@@ -1,15 +1,15 @@
 """What the sequence models share: token tables, logits, dropout by example, rematerialisation, the way out of Flax."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
-from ml_collections import ConfigDict
 
-from gentrain.errors import ConfigError
-from gentrain.models import Cache, Params, SequenceModel
+from gentrain.datasets.spec import Spec
+from gentrain.models.base import Cache, Params, SequenceModel
+from gentrain.models.base_options import TokenModelOptions
 from gentrain.sharding import everywhere, keep_rows
 
 unit_variance = nn.initializers.variance_scaling(1.0, "fan_in", "normal")  # std 1/sqrt(fan_in)
@@ -29,8 +29,6 @@ def remat(module: type[nn.Module], name: str, scanned: bool) -> type[nn.Module]:
     if name == "none":
         return module
     policies = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None}
-    if name not in policies:
-        raise ConfigError(f"config.model.remat is {name!r}; there are: none, {', '.join(policies)}")
     # A loop keeps the compiler from merging the recomputation with the forward pass; unrolled code needs the barrier.
     return nn.remat(module, policy=policies[name], prevent_cse=not scanned)
 
@@ -77,10 +75,22 @@ class TokenModel(nn.Module):
     Tables are drawn with std 1/sqrt(width), right for a tied output, and read times sqrt(width), for unit variance.
     """
 
-    config: ConfigDict  # config.model
-    vocab: int
-    context_vocab: int
-    context_shape: tuple[int, ...]
+    config: TokenModelOptions
+    spec: Spec
+
+    differentiable_step: ClassVar[bool] = False  # see models.base.SequenceModel
+
+    @property
+    def vocab(self) -> int:
+        return self.spec.vocab
+
+    @property
+    def context_vocab(self) -> int:
+        return self.spec.context_vocab
+
+    @property
+    def context_shape(self) -> tuple[int, ...]:
+        return self.spec.context_shape
 
     def setup(self) -> None:
         width, dtype = self.config.width, self.config.param_dtype
@@ -163,10 +173,12 @@ def sequence_model(module: TokenModel) -> SequenceModel:
         apply,
         start,
         step,
-        module.vocab,
+        module.spec.vocab,
         extend=extend if hasattr(module, "extend") else None,
         fold=fold if hasattr(module, "fold") else lambda params: params,
         hidden=hidden,
         logits=logits,
         chunk=module.config.logits_chunk,
+        end=module.spec.end,
+        differentiable_step=module.differentiable_step,
     )

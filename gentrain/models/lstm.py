@@ -8,16 +8,17 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
-from gentrain.data import Spec
-from gentrain.models import Cache, SequenceModel
+from gentrain.datasets.spec import Spec
+from gentrain.models.base import Cache, SequenceModel
 from gentrain.models.layers import TokenModel, keep_mask, remat, sequence_model, unit_variance
+from gentrain.models.lstm_options import Options
 
 Carry = tuple[tuple[Array, Array], ...]  # of each layer: cell (batch, width) float32, hidden (batch, width)
 
 
 def build(config: ConfigDict, spec: Spec) -> SequenceModel:
-    """The LSTM of config.model over the tokens of spec."""
-    return sequence_model(LSTM(config, spec.vocab, spec.context_vocab, spec.context_shape))
+    """The LSTM over the tokens of spec."""
+    return sequence_model(LSTM(Options.of(config), spec))
 
 
 class Cell(nn.Module):
@@ -47,7 +48,7 @@ class Cell(nn.Module):
 class Stack(nn.Module):
     """One step of all layers; rows that read a beginning of sequence go on from their initial state."""
 
-    config: ConfigDict
+    config: Options
 
     @nn.compact
     def __call__(self, carry: Carry, x: Array, bos: Array, masks: Array | None, initial: Carry) -> tuple[Carry, Array]:
@@ -62,6 +63,8 @@ class Stack(nn.Module):
 
 class LSTM(TokenModel):
     """Dropout is on each layer's input and on the last output, not on what goes on in time (Zaremba et al. 2014)."""
+
+    differentiable_step = True
 
     def setup(self) -> None:
         super().setup()

@@ -6,34 +6,36 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain.data import Spec
+from gentrain.datasets.spec import PointSpec, Spec
 from gentrain.errors import ConfigError
-from gentrain.models import Critic, Params, Sampler
+from gentrain.models.base import Critic, Params, Sampler
 from gentrain.models.layers import keep_mask
+from gentrain.models.mlp_options import CriticOptions, Options
 
 
 def build(config: ConfigDict, spec: Spec) -> Sampler:
     """x = W relu(... relu(W z + b)) + b, z ~ N(0, I) of model.latent numbers; a density it has none that is known."""
-    if spec.kind != "points":
-        raise ConfigError(f"model.name='mlp' generates points, and this data is {spec.kind}")
-    sizes = [config.latent, *[config.width] * config.layers, spec.length]
+    if not isinstance(spec, PointSpec):
+        raise ConfigError(f"model.name='mlp' generates points, and the data are {spec.kind}")
+    options = Options.of(config)
+    sizes = [options.latent, *[options.width] * options.layers, spec.length]
 
     def sample(params, keys, context=None):
-        return forward(params, jax.vmap(lambda key: jax.random.normal(key, (config.latent,)))(keys))
+        return forward(params, jax.vmap(lambda key: jax.random.normal(key, (options.latent,)))(keys))
 
     return Sampler(lambda key: layers(key, sizes, 1.0), sample)
 
 
 def critic(config: ConfigDict, spec: Spec) -> Critic:
     """One estimate of log P/Q for a whole point, or for a whole sequence by the one-hot code of its tokens."""
-    points = spec.kind == "points"
-    sizes = [spec.length if points else spec.length * spec.vocab, *[config.width] * config.layers, 1]
+    options, points = CriticOptions.of(config), isinstance(spec, PointSpec)
+    sizes = [spec.length if points else spec.length * spec.vocab, *[options.width] * options.layers, 1]
 
     def apply(params, examples, context=None, keys=None):
         if not points:
             weights = examples[..., :-1] if examples.ndim == 3 else jax.nn.one_hot(examples, spec.vocab)
             examples = weights.reshape(len(weights), -1)
-        return forward(params, examples, config.dropout, keys)
+        return forward(params, examples, options.dropout, keys)
 
     return Critic(lambda key: layers(key, sizes, 0.0), apply)
 

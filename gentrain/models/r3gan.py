@@ -12,26 +12,31 @@ import jax.numpy as jnp
 from jax import Array, lax
 from ml_collections import ConfigDict
 
-from gentrain.data import Spec
-from gentrain.models import Critic, Sampler, images
+from gentrain.datasets.spec import Spec
+from gentrain.models import images
+from gentrain.models.base import Critic, Sampler
 from gentrain.models.layers import unit_variance
+from gentrain.models.r3gan_options import CriticOptions, Options
+from gentrain.options.sections import NetworkSection
 
 SLOPE, GROUP = 0.2, 16  # of leaky ReLUs; channels of a group
 
 
 def build(config: ConfigDict, spec: Spec) -> Sampler:
-    return images.sampler(Generator(config, spec.shape), config, spec)
+    options = Options.of(config)
+    return images.sampler(lambda shape: Generator(options, shape), options, spec)
 
 
 def critic(config: ConfigDict, spec: Spec) -> Critic:
-    return images.judge(Features(config), config, spec)
+    options = CriticOptions.of(config)
+    return images.judge(Features(options), options, spec)
 
 
 class Grouped(nn.Module):
     """A 3x3 convolution within groups of 16 channels: (n, height, width, channels) -> the same shape."""
 
     kernel_init: nn.initializers.Initializer
-    config: ConfigDict
+    config: NetworkSection
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -59,7 +64,7 @@ class Block(nn.Module):
     """
 
     blocks: int
-    config: ConfigDict
+    config: NetworkSection
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -71,7 +76,7 @@ class Block(nn.Module):
         return x + images.conv(self.config, channels, 1, kernel_init=zeros, use_bias=False)(y)
 
 
-def linear(config: ConfigDict, channels: int, x: Array) -> Array:
+def linear(config: NetworkSection, channels: int, x: Array) -> Array:
     """A 1x1 convolution where the number of channels changes."""
     same = x.shape[-1] == channels
     return x if same else images.conv(config, channels, 1, kernel_init=unit_variance, use_bias=False)(x)
@@ -84,7 +89,7 @@ def resized(x: Array, height: int, width: int) -> Array:
 class Generator(nn.Module):
     """A learned picture, its channels times a linear map of z, then from resolution to resolution."""
 
-    config: ConfigDict
+    config: NetworkSection
     shape: tuple[int, ...]
 
     @nn.compact
@@ -104,7 +109,7 @@ class Generator(nn.Module):
 class Features(nn.Module):
     """Images (n, height, width, channels) -> weighted sums over the pixels of the coarsest resolution (n, channels)."""
 
-    config: ConfigDict
+    config: NetworkSection
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -9,17 +9,22 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
-from gentrain.data import Spec
-from gentrain.models import Critic, Sampler, images
+from gentrain.datasets.spec import Spec
+from gentrain.models import images
+from gentrain.models.base import Critic, Sampler
 from gentrain.models.layers import unit_variance
+from gentrain.models.resnet_options import CriticOptions, Options
+from gentrain.options.sections import NetworkSection
 
 
 def build(config: ConfigDict, spec: Spec) -> Sampler:
-    return images.sampler(Generator(config, spec.shape), config, spec)
+    options = Options.of(config)
+    return images.sampler(lambda shape: Generator(options, shape), options, spec)
 
 
 def critic(config: ConfigDict, spec: Spec) -> Critic:
-    return images.judge(Features(config), config, spec)
+    options = CriticOptions.of(config)
+    return images.judge(Features(options), options, spec)
 
 
 class Up(nn.Module):
@@ -27,7 +32,7 @@ class Up(nn.Module):
 
     channels: int
     double: bool
-    config: ConfigDict
+    config: NetworkSection
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -46,7 +51,7 @@ class Down(nn.Module):
     channels: int
     halve: bool
     first: bool
-    config: ConfigDict
+    config: NetworkSection
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -66,7 +71,7 @@ def halved(x: Array) -> Array:
 
 
 class Generator(nn.Module):
-    config: ConfigDict
+    config: NetworkSection
     shape: tuple[int, ...]
 
     @nn.compact
@@ -82,7 +87,7 @@ class Generator(nn.Module):
 class Features(nn.Module):
     """Images (n, height, width, channels) -> sums over all pixels of the coarsest resolution (n, channels)."""
 
-    config: ConfigDict
+    config: NetworkSection
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain.data import Spec
+from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
-from gentrain.models import SequenceModel
+from gentrain.models.base import SequenceModel
 
 LARGEST = 10**6  # entries
 
@@ -47,4 +47,4 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
         logits = params["table"][firsts[cache["position"]] + number]
         return {"number": number, "position": cache["position"] + 1}, logits
 
-    return SequenceModel(init, apply, start, step, vocab)
+    return SequenceModel(init, apply, start, step, vocab, differentiable_step=True)

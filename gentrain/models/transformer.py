@@ -8,24 +8,20 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
-from gentrain.data import Spec
+from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
-from gentrain.models import Cache, SequenceModel
+from gentrain.models.base import Cache, SequenceModel
 from gentrain.models.layers import TokenModel, keep_mask, remat, sequence_model, unit_variance
+from gentrain.models.transformer_options import Options
 from gentrain.sharding import keep_rows
 
 
 def build(config: ConfigDict, spec: Spec) -> SequenceModel:
-    """The Transformer of config.model over the tokens of spec; heads that do not divide raise a ConfigError."""
-    if config.width % (2 * config.heads):
-        raise ConfigError(
-            f"config.model.width is {config.width}; rotary heads need a multiple of 2*heads={2 * config.heads}"
-        )
-    if config.heads % config.kv_heads:
-        raise ConfigError(f"config.model.heads is {config.heads}; it must be a multiple of kv_heads={config.kv_heads}")
-    if config.attention == "cudnn" and jax.default_backend() != "gpu":
-        raise ConfigError(f"config.model.attention='cudnn' needs an NVIDIA GPU, and this is {jax.default_backend()!r}")
-    return sequence_model(Transformer(config, spec.vocab, spec.context_vocab, spec.context_shape))
+    """The Transformer over the tokens of spec. Raises ConfigError for fused attention without a GPU."""
+    options, backend = Options.of(config), jax.default_backend()
+    if options.attention == "cudnn" and backend != "gpu":
+        raise ConfigError(f"transformer.attention='cudnn': expected 'xla', since this is no NVIDIA GPU but {backend!r}")
+    return sequence_model(Transformer(options, spec))
 
 
 class Place(NamedTuple):
@@ -58,7 +54,7 @@ class Block(nn.Module):
     Zhang & Sennrich 2019, Ainslie et al. 2023, Shazeer 2020.
     """
 
-    config: ConfigDict
+    config: Options
 
     @nn.compact
     def __call__(self, x: Array, layer: Array, cache: Cache | None, place: Place, keys: Array | None):

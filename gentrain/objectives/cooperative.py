@@ -6,17 +6,26 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain import decode, health, models, plugins
-from gentrain.data import Spec
-from gentrain.errors import ConfigError
+from gentrain import decode, plugins
+from gentrain.datasets.spec import Spec
 from gentrain.losses import masked_sum
-from gentrain.metrics import Sum
+from gentrain.models.base import SequenceModel, at_positions, before_logits, token_nlls
+from gentrain.models.feeding import example_keys
+from gentrain.objectives.base import Objective
+from gentrain.objectives.cooperative_options import Options
+from gentrain.objectives.diagnostics import COLLAPSE, DIAGNOSTICS, compare
+from gentrain.sums import Metric, Sum
 
+METRICS = DIAGNOSTICS | {
+    "mediator/real_nll": Metric("nats/token", None, "the mediator's negative log-likelihood of the data"),
+    "mediator/fake_nll": Metric("nats/token", None, "the mediator's negative log-likelihood of samples"),
+    "generator/entropy": Metric("nats/token", None, "entropy of the generator's conditionals on its own prefixes"),
+}
 FAKES = 2**32 - 1  # apart from the keys of dropout, which are of rows
 
 
 @dataclass(frozen=True)
-class Cooperative:
+class Cooperative(Objective):
     """Mediator: pi E_P[-log M] + (1 - pi) E_Q[-log M], nats a token, least at M = pi P + (1 - pi) Q, pi = real_prior.
     Generator: E_{x~Q} sum_t KL[Q(. | x_<t) || M(. | x_<t)], by a sum over the vocabulary, no gradient through prefixes.
 
@@ -25,64 +34,69 @@ class Cooperative:
     is the data's own model and this is on-policy reverse-KL distillation. Lu et al. (2019).
     """
 
-    model: models.SequenceModel
-    mediator: models.SequenceModel
-    end: int | None
+    model: SequenceModel
+    mediator: SequenceModel
     real_prior: float
+    mediator_rate: float
     players: tuple[str, ...]
-    splittable: bool = True
+    alarms = (COLLAPSE,)
 
     def init(self, key, batch):
         return {"mediator": self.mediator.init(jax.random.fold_in(key, 1)), "generator": self.model.init(key)}, {}
 
     def loss(self, player, params, carry, batch, key, step):
-        context, keys = batch.get("context"), models.example_keys(key, batch["row"])
-        there = batch["mask"][:, :1]
-        drawn = decode.sample(
+        samples = decode.sample(
             self.model,
             jax.lax.stop_gradient(params["generator"]),
-            models.example_keys(jax.random.fold_in(key, FAKES), batch["row"]),
+            example_keys(jax.random.fold_in(key, FAKES), batch["row"]),
             batch["tokens"].shape[1],
-            end=self.end,
-            context=context,
+            end=self.model.end,
+            context=batch.get("context"),
         )
-        fed = lambda tokens: models.shift_right(tokens, self.model.vocab, self.end)
+        sample_mask = samples.mask & batch["mask"][:, :1]
+        keys = example_keys(key, batch["row"])
         if player == "mediator":
-            own, pi = params["mediator"], self.real_prior
-            nll = lambda tokens: models.token_nlls(self.mediator, own, fed(tokens), tokens, context, keys)
-            real = masked_sum(nll(batch["tokens"]), batch["mask"])
-            fake = masked_sum(nll(drawn.tokens), drawn.mask & there)
-            total = 2 * pi * real.total + 2 * (1 - pi) * fake.total
-            return Sum(total, real.weight + fake.weight), {"real_nll": real, "fake_nll": fake}
+            return self.mediator_loss(params, batch, samples.tokens, sample_mask, keys)
+        return self.generator_loss(params, batch, samples.tokens, sample_mask, keys)
 
-        def compared(logits, mediated):
+    def rate(self, player):
+        return self.mediator_rate if player == "mediator" else 1.0
+
+    def mediator_loss(self, params, batch, samples, sample_mask, keys):
+        """2 pi -log M(data) + 2 (1 - pi) -log M(samples), over the tokens of both; samples (batch, length) int."""
+        pi = self.real_prior
+
+        def nll(tokens, mask):
+            inputs = self.model.inputs(tokens)
+            context = batch.get("context")
+            return masked_sum(token_nlls(self.mediator, params["mediator"], inputs, tokens, context, keys), mask)
+
+        real, fake = nll(batch["tokens"], batch["mask"]), nll(samples, sample_mask)
+        total = 2 * pi * real.total + 2 * (1 - pi) * fake.total
+        return Sum(total, real.weight + fake.weight), {"real_nll": real, "fake_nll": fake}
+
+    def generator_loss(self, params, batch, samples, sample_mask, keys):
+        """KL[Q(. | x_<t) || M(. | x_<t)] at every position of the samples (batch, length) int, nats."""
+
+        def divergence(logits, mediator_hidden):
             log_q = jax.nn.log_softmax(logits, axis=-1)
-            log_m = jax.nn.log_softmax(self.mediator.logits(params["mediator"], mediated), axis=-1)
+            log_m = jax.nn.log_softmax(self.mediator.logits(params["mediator"], mediator_hidden), axis=-1)
             q = jnp.exp(log_q)
             return jnp.sum(q * (log_q - log_m), axis=-1), -jnp.sum(q * log_q, axis=-1)
 
-        inputs = fed(drawn.tokens)
-        mediated = models.before_logits(self.mediator, params["mediator"], inputs, context)
-        apart, entropy = models.at_positions(
-            self.model, params["generator"], compared, inputs, mediated, context=context, keys=keys
+        inputs, context = self.model.inputs(samples), batch.get("context")
+        mediator_hidden = before_logits(self.mediator, params["mediator"], inputs, context)
+        kl, entropy = at_positions(
+            self.model, params["generator"], divergence, inputs, mediator_hidden, context=context, keys=keys
         )
-        alive = drawn.mask & there
-        signs = health.compare(batch["tokens"], drawn.tokens)
-        return masked_sum(apart, alive), {"entropy": masked_sum(entropy, alive), **signs}
-
-    def remember(self, carry, metrics, params):
-        return carry
+        diagnostics = compare(batch["tokens"], samples)
+        return masked_sum(kl, sample_mask), {"entropy": masked_sum(entropy, sample_mask), **diagnostics}
 
 
 def build(config: ConfigDict, spec: Spec) -> Cooperative:
-    """The mediator is the model of config.critic. Raises ConfigError for models that are not of sequences."""
     model, mediator = (
-        plugins.load("models", section.name).build(section, spec) for section in (config.model, config.critic)
+        plugins.load("models", section.name).build(section, spec) for section in (config.model, config.mediator)
     )
-    if not (isinstance(model, models.SequenceModel) and isinstance(mediator, models.SequenceModel)):
-        raise ConfigError(
-            "objective.name='cooperative' needs model.name and critic.name of sequences, as lstm; they are"
-            f" {config.model.name!r} and {config.critic.name!r}"
-        )
-    players = ("mediator",) * config.objective.critic_steps + ("generator",)
-    return Cooperative(model, mediator, spec.end, config.objective.real_prior, players)
+    options = Options.read(config.objective, config.cooperative)
+    players = ("mediator",) * options.mediator_steps + ("generator",)
+    return Cooperative(model, mediator, options.real_prior, options.mediator_rate, players)

@@ -5,48 +5,48 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain import models, plugins, worlds
-from gentrain.data import Spec
+from gentrain import plugins, worlds
+from gentrain.datasets.spec import Spec
 from gentrain.divergences import normalised_js_from_logits
 from gentrain.errors import ConfigError
-from gentrain.metrics import Sum
+from gentrain.models.base import DensityModel, SequenceModel
+from gentrain.objectives.base import Objective, Optimum
+from gentrain.objectives.optima import factorised_optimum
+from gentrain.sums import Metric, Sum
 from gentrain.worlds.support import Support, support
+
+METRICS = {"generator/divergence": Metric("nats", "lower", "JS_pi / (pi (1 - pi)) to the world, exactly")}
 
 
 @dataclass(frozen=True)
-class Divergence:
+class Divergence(Objective):
     """loss = JS_pi[P||Q] / (pi (1 - pi)), in nats an example: KL[P||Q] at pi = 0, KL[Q||P] at pi = 1 (Huszár, 2015).
 
-    P and Q are laws over a support of (points, log_p), which is every sequence of a world or a fine grid of points,
+    P and Q are laws over a support of (examples, log_p), which is every sequence of a world or a fine grid of points,
     where log_p and log_q + log_volume are logarithms of masses. Its gradient is exact, so what it reaches is what the
     divergence, the model and the start decide; the batch is not looked at.
     """
 
-    model: models.SequenceModel | models.DensityModel
+    model: SequenceModel | DensityModel
     support: Support
     real_prior: float
-    players: tuple[str, ...] = ("generator",)
     splittable: bool = False
 
-    def init(self, key, batch):
-        return {"generator": self.model.init(key)}, {}
-
     def loss(self, player, params, carry, batch, key, step):
-        log_q = (
-            models.log_prob(self.model, params[player], jnp.asarray(self.support.examples)) + self.support.log_volume
-        )
+        log_q = self.model.log_prob(params[player], jnp.asarray(self.support.examples)) + self.support.log_volume
         value = normalised_js_from_logits(jnp.asarray(self.support.log_p), log_q, self.real_prior)
         one = jnp.ones(())
         return Sum(value, one), {"divergence": Sum(value, one)}
 
-    def remember(self, carry, metrics, params):
-        return carry
+    def optimum(self, world: worlds.World) -> Optimum | None:
+        return factorised_optimum(self.model, world, self.real_prior)
 
 
 def build(config: ConfigDict, spec: Spec) -> Divergence:
+    """Raises ConfigError for a world that cannot be enumerated."""
     world = worlds.of(config, "objective.name='divergence'")
     model = plugins.load("models", config.model.name).build(config.model, spec)
-    everywhere = support(world)
-    if everywhere is None:
+    all_examples = support(world)
+    if all_examples is None:
         raise ConfigError(f"objective.name='divergence' cannot enumerate {config.data.name}; take a smaller world")
-    return Divergence(model, everywhere, config.objective.real_prior)
+    return Divergence(model, all_examples, config.objective.real_prior)

@@ -5,44 +5,46 @@ from functools import partial
 
 from ml_collections import ConfigDict
 
-from gentrain import models, plugins
-from gentrain.data import Spec
+from gentrain import plugins
+from gentrain.datasets.spec import Spec
 from gentrain.losses import masked_sum, smoothed_nll
+from gentrain.models.base import DensityModel, SequenceModel, at_positions
+from gentrain.models.feeding import example_keys
+from gentrain.objectives.base import Objective
+from gentrain.objectives.likelihood_options import Options
+from gentrain.sums import Metric
+
+METRICS = {"generator/nll": Metric("nats/token", "lower", "negative log-likelihood of the training batches")}
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class Likelihood(Objective):
     """loss = -sum_t log Q(x_t | x_<t), in nats a token, over the tokens that are not padding; of points -log Q(x).
 
     It is the log score, strictly proper: its mean over the data is KL[P||Q] + H(P), least at Q = P alone.
     """
 
-    model: models.SequenceModel | models.DensityModel
-    end: int | None
-    label_smoothing: float = 0.0
-    z_loss: float = 0.0
-    players: tuple[str, ...] = ("generator",)
-    splittable: bool = True
-
-    def init(self, key, batch):
-        return {"generator": self.model.init(key)}, {}
+    model: SequenceModel | DensityModel
+    options: Options
 
     def loss(self, player, params, carry, batch, key, step):
-        if isinstance(self.model, models.DensityModel):
-            total = masked_sum(-self.model.log_prob(params[player], batch["points"]), batch["mask"])
-            return total, {"nll": total}
-        inputs = models.shift_right(batch["tokens"], self.model.vocab, self.end)
-        context, keys = batch.get("context"), models.example_keys(key, batch["row"])
-        score = partial(smoothed_nll, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
-        loss, nll = models.at_positions(
-            self.model, params[player], score, inputs, batch["tokens"], context=context, keys=keys
+        if isinstance(self.model, DensityModel):
+            nll = masked_sum(*self.model.batch_nll(params[player], batch))
+            return nll, {"nll": nll}
+        tokens = batch["tokens"]
+        smooth = partial(smoothed_nll, label_smoothing=self.options.label_smoothing, z_loss=self.options.z_loss)
+        loss, nll = at_positions(
+            self.model,
+            params[player],
+            smooth,
+            self.model.inputs(tokens),
+            tokens,
+            context=batch.get("context"),
+            keys=example_keys(key, batch["row"]),
         )
         return masked_sum(loss, batch["mask"]), {"nll": masked_sum(nll, batch["mask"])}
-
-    def remember(self, carry, metrics, params):
-        return carry
 
 
 def build(config: ConfigDict, spec: Spec) -> Likelihood:
     model = plugins.load("models", config.model.name).build(config.model, spec)
-    return Likelihood(model, spec.end, config.objective.label_smoothing, config.objective.z_loss)
+    return Likelihood(model, Options.read(config.objective, config.likelihood))

@@ -6,25 +6,40 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
-from gentrain import decode, models, plugins, schedules, worlds
-from gentrain.data import Spec
+from gentrain import decode, plugins, schedules, worlds
+from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
 from gentrain.losses import cross_entropy, masked_sum, smoothed_nll
-from gentrain.metrics import Sum
+from gentrain.models import tabular
+from gentrain.models.base import Params, SequenceModel, at_positions
+from gentrain.models.feeding import example_keys, inputs_after
+from gentrain.objectives.base import Objective, Optimum
+from gentrain.objectives.scheduled_sampling_options import MIXTURES, TOKENS, Options
+from gentrain.sums import Metric, Sum
 
+METRICS = {
+    "generator/keep_true": Metric("probability", None, "of feeding the true token"),
+    "generator/replaced": Metric("share", None, "tokens of which another one was fed"),
+    "generator/passes": Metric("passes", None, "of the model over a window, to find what is fed"),
+    "generator/unresolved": Metric("tokens", None, "a row, that were fed as they stood after the last pass"),
+}
 COINS, NOISE = 2**32 - 1, 2**32 - 2  # apart from the keys of dropout, which are of rows
+Tokens = Int[Array, "batch length"]
+Mask = Bool[Array, "batch length"]
 
 
 @dataclass(frozen=True)
-class ScheduledSampling:
+class ScheduledSampling(Objective):
     """loss = -sum_t log Q(x_t | f_<t), nats a token, where f_i is the true x_i with probability keep_true, else the
     model's own z_i ~ Q(. | f_<i).
 
     The target stays that of the true prefix, so what it converges to is not the data but (without a gradient through
     z) Q(x_t | f) = E[P(x_t | x_<t) | f]: at keep_true = 0 the product of the position marginals (Huszár, 2015). With
-    label 'expert' the target is the world's law after f itself, as in DAgger, and Q = P again.
+    label 'expert' the target is the world's conditional after f itself, as in DAgger, and Q = P again.
 
     Never replaced are padding, the beginning of a sequence and its end. Fed tokens are drawn without dropout. The
     coins and draws of an example are functions of (seed, step, row). Modes 'sequential' and 'exact' feed the same
@@ -32,86 +47,93 @@ class ScheduledSampling:
     K = 1 that is what it stays, so for three tokens and more it is another objective, with a bias of its own.
     """
 
-    model: models.SequenceModel
-    end: int | None
-    options: ConfigDict  # config.objective
+    model: SequenceModel
+    options: Options
+    steps: int
     dropout: float
-    expert: Callable[[jax.Array], jax.Array] | None  # inputs (batch, length) -> P(. | f), (batch, length, vocab)
-    players: tuple[str, ...] = ("generator",)
-    splittable: bool = True
-
-    def init(self, key, batch):
-        return {"generator": self.model.init(key)}, {}
+    expert: Callable[[Tokens], Float[Array, "batch length vocab"]] | None  # inputs -> P(. | inputs up to each)
 
     def loss(self, player, params, carry, batch, key, step):
-        tokens, mask, own = batch["tokens"], batch["mask"], params[player]
-        begins = models.shift_right(tokens, self.model.vocab, self.end) == self.model.vocab
+        tokens, mask, context = batch["tokens"], batch["mask"], batch.get("context")
+        starts = self.model.inputs(tokens) == self.model.vocab
         keep_true = schedules.keep_true(self.options)(step)
-        keep = self.kept(tokens, mask, batch["row"], key, keep_true)
-        choose = self.chooser(tokens, keep, models.example_keys(jax.random.fold_in(key, NOISE), batch["row"]))
+        keep = self.draw_coins(tokens, mask, batch["row"], key, keep_true)
+        choose = self.make_chooser(tokens, keep, example_keys(jax.random.fold_in(key, NOISE), batch["row"]))
         one = jnp.ones(())
-        extra = {"keep_true": Sum(keep_true * one, one), "replaced": masked_sum((~keep).astype(jnp.float32), mask)}
-        context = batch.get("context")
-        alone = self.model.extend is None and not self.dropout and not self.model.chunk
-        if self.options.mode == "sequential" and alone:
-            logits, chosen = decode.scanned(self.model, own, choose, begins, context, and_logits=True)
-            inputs = models.fed(chosen, begins, self.model.vocab)
-            return masked_sum(self.scored(logits, self.target(tokens, inputs)), mask), extra
-        chosen, found = self.chosen(own, choose, tokens, keep, begins, context)
-        inputs, keys = models.fed(chosen, begins, self.model.vocab), models.example_keys(key, batch["row"])
-        target = self.target(tokens, inputs)
-        loss = models.at_positions(self.model, own, self.scored, inputs, target, context=context, keys=keys)
-        return masked_sum(loss, mask), extra | found
+        metrics = {"keep_true": Sum(keep_true * one, one), "replaced": masked_sum((~keep).astype(jnp.float32), mask)}
+        one_pass = self.model.differentiable_step and not self.dropout and not self.model.chunk
+        if self.options.mode == "sequential" and one_pass:
+            logits, fed = decode.sequential(self.model, params[player], choose, starts, context, return_logits=True)
+            inputs = inputs_after(fed, starts, self.model.vocab)
+            return masked_sum(self.position_loss(logits, self.target(tokens, inputs)), mask), metrics
+        fed, found = self.find_fed(params[player], choose, tokens, keep, starts, context)
+        inputs = inputs_after(fed, starts, self.model.vocab)
+        loss = at_positions(
+            self.model,
+            params[player],
+            self.position_loss,
+            inputs,
+            self.target(tokens, inputs),
+            context=context,
+            keys=example_keys(key, batch["row"]),
+        )
+        return masked_sum(loss, mask), metrics | found
 
-    def kept(self, tokens, mask, row, key, keep_true):
-        """Where the true token is fed on: (batch, length) bool."""
+    def draw_coins(self, tokens: Tokens, mask: Mask, row: Array, key: Array, keep_true: Array) -> Mask:
+        """Where the true token is fed on."""
         count = tokens.shape[1] if self.options.coin == "token" else 1
-        keys = models.example_keys(jax.random.fold_in(key, COINS), row)
+        keys = example_keys(jax.random.fold_in(key, COINS), row)
         coins = jax.vmap(lambda key: jax.random.uniform(key, (count,)))(keys) < keep_true
-        unread = jnp.arange(tokens.shape[1])[None, :] == tokens.shape[1] - 1
-        return coins | ~mask | unread | (False if self.end is None else tokens == self.end)
+        never_fed = jnp.arange(tokens.shape[1])[None, :] == tokens.shape[1] - 1
+        end = self.model.end
+        return coins | ~mask | never_fed | (False if end is None else tokens == end)
 
-    def chooser(self, tokens, keep, keys):
+    def make_chooser(self, tokens: Tokens, keep: Mask, keys: Array) -> Callable[[Array, Array], Array]:
         """choose(logits, positions): the true tokens where they are kept, else the model's, or a mixture of them."""
-        at = lambda values, positions: jnp.take_along_axis(values, positions, axis=1)
-        if self.options.feed in ("sample", "argmax"):
-            name = self.options.draw if self.options.feed == "sample" else "argmax"
-            own = decode.chooser(name, keys, tokens.shape[1])
-            return lambda logits, positions: jnp.where(
-                at(keep, positions), at(tokens, positions), own(jax.lax.stop_gradient(logits), positions)
-            )
+        options = self.options
 
-        def mixed(logits, positions):
-            noise = decode.gumbel(keys, positions, logits.shape[-1]) if self.options.feed == "gumbel_softmax" else 0.0
-            weights = jax.nn.softmax(self.options.soft_alpha * (logits + noise), axis=-1)
+        def at(values, positions):
+            return jnp.take_along_axis(values, positions, axis=1)
+
+        draw = decode.make_chooser(options.draw if options.feed == "sample" else "argmax", keys, tokens.shape[1])
+
+        def choose_token(logits, positions):
+            drawn = draw(jax.lax.stop_gradient(logits), positions)
+            return jnp.where(at(keep, positions), at(tokens, positions), drawn)
+
+        def mix_tokens(logits, positions):
+            noise = decode.gumbel(keys, positions, logits.shape[-1]) if options.feed == "gumbel_softmax" else 0.0
+            weights = jax.nn.softmax(options.soft_alpha * (logits + noise), axis=-1)
             true = jax.nn.one_hot(at(tokens, positions), self.model.vocab)
             weights = jnp.where(at(keep, positions)[..., None], true, weights)
-            weights = weights if self.options.feed_gradient else jax.lax.stop_gradient(weights)
+            weights = weights if options.feed_gradient else jax.lax.stop_gradient(weights)
             return jnp.pad(weights, ((0, 0), (0, 0), (0, 1)))  # no weight on BOS
 
-        return mixed
+        return choose_token if options.feed in TOKENS else mix_tokens
 
-    def chosen(self, params, choose, tokens, keep, begins, context):
+    def find_fed(self, params: Params, choose: Callable, tokens: Tokens, keep: Mask, starts: Mask, context):
         """What is fed after each position, and metrics of finding it."""
         options, model = self.options, self.model
         params = params if options.feed_gradient else jax.lax.stop_gradient(params)
         if options.mode == "sequential":
-            return decode.scanned(model, params, choose, begins, context), {}
+            return decode.sequential(model, params, choose, starts, context), {}
         rounds = int(options.mode.partition(":")[2] or 0)
-        if options.feed in ("soft_argmax", "gumbel_softmax"):
+        if options.feed in MIXTURES:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, :], tokens.shape)
-            again = lambda mixed: choose(
-                model.apply(params, models.fed(mixed, begins, model.vocab), context), positions
-            )
+
+            def mix_again(mixtures, _):
+                inputs = inputs_after(mixtures, starts, model.vocab)
+                return choose(model.apply(params, inputs, context), positions), None
+
             true = jax.nn.one_hot(tokens, model.vocab + 1)
-            return jax.lax.scan(lambda mixed, _: (again(mixed), None), true, length=rounds)[0], {}
+            return jax.lax.scan(mix_again, true, length=rounds)[0], {}
         # Certain is enough up to the last token that is not kept.
         needed = jnp.max(jnp.where(keep, 0, jnp.arange(1, tokens.shape[1] + 1)[None, :]), axis=1)
         found = decode.fixed_point(
             model,
             params,
             choose,
-            begins,
+            starts,
             tokens,
             finished=lambda _, resolved: resolved >= needed,
             context=context,
@@ -120,36 +142,49 @@ class ScheduledSampling:
         )
         unresolved = jnp.maximum(needed - found.resolved, 0).astype(jnp.float32)
         one = jnp.ones(())
-        return found.tokens, {
-            "passes": Sum(found.passes * one, one),
-            "unresolved": Sum(unresolved.sum(), needed.size * one),
-        }
+        metrics = {"passes": Sum(found.passes * one, one), "unresolved": Sum(unresolved.sum(), needed.size * one)}
+        return found.tokens, metrics
 
-    def target(self, tokens, inputs):
-        """What is learned after what was fed: the data's tokens, or the expert's laws."""
+    def target(self, tokens: Tokens, inputs: Array) -> Array:
+        """What is learned after what was fed: the data's tokens, or the expert's conditionals."""
         return tokens if self.expert is None else self.expert(inputs)
 
-    def scored(self, logits, target):
-        """The loss of each position, nats (batch, length)."""
+    def position_loss(self, logits: Float[Array, "batch length vocab"], target: Array) -> Float[Array, "batch length"]:
+        """The loss of each position, nats."""
         if self.expert is not None:
             return cross_entropy(target, logits)
         return smoothed_nll(logits, target, self.options.label_smoothing, self.options.z_loss)[0]
 
-    def remember(self, carry, metrics, params):
-        return carry
+    def optimum(self, world: worlds.World) -> Optimum | None:
+        """The fixed point at the last step's keep_true, where it is known in closed form; None in worlds of too many
+        prefixes for its recursion."""
+        options, single_pass = self.options, self.options.mode == "passes:1"
+        known = options.mode in ("sequential", "exact") or (single_pass and options.coin == "token")
+        if not known or options.feed != "sample" or not isinstance(world, worlds.SequenceWorld):
+            return None
+        coin = "parallel" if single_pass else options.coin
+        keep_true = float(schedules.keep_true(options)(self.steps))
+        try:
+            table = worlds.scheduled_sampling_fixed_point(world, keep_true, coin, options.label)
+        except ConfigError:
+            return None
+        return Optimum("fixed_point", table)
 
 
 def build(config: ConfigDict, spec: Spec) -> ScheduledSampling:
-    """Raises ConfigError for points, and for an expert in a world that cannot be enumerated."""
-    if spec.kind == "points":
-        raise ConfigError(f"objective.name='scheduled_sampling' is for sequences; {config.data.name} has points")
+    """Raises ConfigError for an expert in a world that cannot be enumerated."""
+    options = Options.read(config.objective, config.scheduled_sampling)
     model = plugins.load("models", config.model.name).build(config.model, spec)
-    expert = None
-    if config.objective.label == "expert":
-        world = worlds.of(config, "objective.label='expert'")
-        assert isinstance(world, worlds.SequenceWorld)
-        laws = worlds.conditionals(world.probabilities())
-        table = jnp.asarray(np.concatenate([law.reshape(-1, spec.vocab) for law in laws]), jnp.float32)
-        lookup = plugins.load("models", "tabular").build(config.model, spec).apply
-        expert = lambda inputs: lookup({"table": table}, inputs)
-    return ScheduledSampling(model, spec.end, config.objective, config.model.dropout, expert)
+    expert = world_expert(config, spec) if options.label == "expert" else None
+    return ScheduledSampling(model, options, config.steps, config.model.dropout, expert)
+
+
+def world_expert(config: ConfigDict, spec: Spec) -> Callable[[Array], Array]:
+    """inputs (batch, length) int -> the world's conditionals P(. | inputs up to each), (batch, length, vocab)."""
+    world = worlds.of(config, "scheduled_sampling.label='expert'")
+    assert isinstance(world, worlds.SequenceWorld)
+    conditionals = worlds.conditionals(world.probabilities())
+    table = np.concatenate([conditional.reshape(-1, spec.vocab) for conditional in conditionals])
+    lookup = tabular.build(config.model, spec).apply
+    params = {"table": jnp.asarray(table, jnp.float32)}
+    return lambda inputs: lookup(params, inputs)

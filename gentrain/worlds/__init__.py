@@ -69,11 +69,11 @@ def of(config: Any, who: str) -> World:
     kind, _, name = config.data.name.partition(":")
     if kind != "world":
         raise ConfigError(f"{who} needs a world that is known, and data.name={config.data.name!r}")
-    return build(name, config.world)
+    return build(name, config.data.world)
 
 
 def build(name: str, config: Any) -> World:
-    """The world of that name, drawn from the section config (config.world of the run).
+    """The world of that name, drawn from the section config (config.data.world of the run).
 
     Raises ConfigError for an unknown name or impossible keys, DataError for an oracle's file that cannot be used.
     """

@@ -72,17 +72,15 @@ def read_weights(path: str) -> dict[str, np.ndarray]:
         with np.load(path) as file:
             return dict(file)
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"config.world.path {path!r} is no readable .npz of plain arrays: {error}") from error
+        raise DataError(f"data.world.path {path!r} is no readable .npz of plain arrays: {error}") from error
 
 
 def build(config: Any) -> Oracle:
-    """The oracle in config.world.path, else the one drawn from config.world.seed."""
+    """The oracle in data.world.path, else the one drawn from data.world.seed."""
     vocab, length, rng = sizes(config, VOCAB, LENGTH)
     if not config.path:
         return Oracle(random_weights(rng, vocab), length)
     oracle = Oracle(read_weights(config.path), length)
     if config.vocab not in (0, oracle.vocab):
-        raise ConfigError(
-            f"config.world.vocab is {config.vocab}, but the oracle in config.world.path has {oracle.vocab}"
-        )
+        raise ConfigError(f"data.world.vocab is {config.vocab}, but the oracle in data.world.path has {oracle.vocab}")
     return oracle

@@ -102,8 +102,8 @@ def grid() -> GaussianMixture:
 
 
 def build_gaussian(config: Any) -> GaussianMixture:
-    """N(0, config.world.covariance)."""
+    """N(0, data.world.covariance)."""
     covariance = np.asarray(config.covariance, np.float64)
     if covariance.ndim != 2:
-        raise ConfigError(f"config.world.covariance is {config.covariance}; give d rows of d numbers")
+        raise ConfigError(f"data.world.covariance is {config.covariance}; give d rows of d numbers")
     return gaussian(np.zeros(len(covariance)), covariance)

@@ -117,7 +117,7 @@ class SequenceWorld(ABC):
         if not self.enumerable:
             raise ConfigError(
                 f"{self.vocab}^{self.length} strings are too many to enumerate (at most {MOST_STRINGS}): "
-                "lower config.world.vocab or config.world.length"
+                "lower data.world.vocab or data.world.length"
             )
         # One state for each prefix; each grows into `vocab` longer ones.
         state, log_p = self.start(1), np.zeros(1)
@@ -238,31 +238,31 @@ def sizes(config: Any, vocab: int = VOCAB, length: int = LENGTH) -> tuple[int, i
     for key in ("vocab", "length", "states"):
         if config[key] < 0:
             raise ConfigError(
-                f"config.world.{key} is {config[key]}; it counts something: give 1 or more, 0 for the default"
+                f"data.world.{key} is {config[key]}; it counts something: give 1 or more, 0 for the default"
             )
     if config.concentration <= 0:
-        raise ConfigError(f"config.world.concentration is {config.concentration}; a Dirichlet law needs it above 0")
+        raise ConfigError(f"data.world.concentration is {config.concentration}; a Dirichlet law needs it above 0")
     return config.vocab or vocab, config.length or length, np.random.default_rng(config.seed)
 
 
 def build_table(config: Any) -> Table:
-    """The table in config.world.probabilities, else a Dirichlet draw over all strings."""
+    """The table in data.world.probabilities, else a Dirichlet draw over all strings."""
     if len(config.probabilities):
         try:
             given = Table(np.asarray(config.probabilities, np.float64))
         except ValueError as error:
-            raise ConfigError(f"config.world.probabilities is not nested like a table (V,)*N: {error}") from error
+            raise ConfigError(f"data.world.probabilities is not nested like a table (V,)*N: {error}") from error
         if config.vocab not in (0, given.vocab) or config.length not in (0, given.length):
             raise ConfigError(
-                f"config.world.probabilities has {given.length} positions of {given.vocab} symbols, but "
-                f"config.world.length is {config.length} and vocab {config.vocab}; leave them 0"
+                f"data.world.probabilities has {given.length} positions of {given.vocab} symbols, but "
+                f"data.world.length is {config.length} and vocab {config.vocab}; leave them 0"
             )
         return given
     vocab, length, rng = sizes(config)
     if vocab**length > MOST_STRINGS:
         raise ConfigError(
-            f"a table of {vocab}^{length} strings is too large (at most {MOST_STRINGS}): lower config.world.vocab or "
-            "config.world.length, or take the world 'markov'"
+            f"a table of {vocab}^{length} strings is too large (at most {MOST_STRINGS}): lower data.world.vocab or "
+            "data.world.length, or take the world 'markov'"
         )
     return Table(rng.dirichlet(np.full(vocab**length, config.concentration)).reshape((vocab,) * length))
 
@@ -276,7 +276,7 @@ def build_markov(config: Any) -> Markov:
 def build_hmm(config: Any) -> HiddenMarkov:
     vocab, length, rng = sizes(config)
     if not config.states:
-        raise ConfigError("config.world.states is 0; a hidden Markov chain needs at least 1")
+        raise ConfigError("data.world.states is 0; a hidden Markov chain needs at least 1")
     alpha = np.full(config.states, config.concentration)
     return HiddenMarkov(
         rng.dirichlet(alpha),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gentrain import data, divergences, sharding, worlds
-from gentrain.data import Spec
+from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
 from gentrain.evaluators import exact
 from gentrain.models import gaussian, tabular
@@ -19,7 +19,7 @@ def measure(config, model, params):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_everything_about_a_random_table(config, seed):
-    config.data.name, config.world.seed, config.world.held_out = "world:table", seed, 4000
+    config.data.name, config.data.world.seed, config.data.world.held_out = "world:table", seed, 4000
     config.objective.update({"name": "scheduled_sampling", "keep_true": 0.3})
     p = worlds.build("table", config.world).probabilities()
     q = np.random.default_rng(seed + 10).dirichlet(np.ones(81)).reshape((3,) * 4)
@@ -74,7 +74,7 @@ def test_a_fixed_point_is_that_of_the_run_or_unknown(config, options, arguments)
 
 
 def test_a_world_of_too_many_prefixes_for_the_recursion_has_no_known_end(config):
-    config.objective.name, config.world.vocab, config.world.length = "scheduled_sampling", 10, 5
+    config.objective.name, config.data.world.vocab, config.data.world.length = "scheduled_sampling", 10, 5
     world = worlds.build("table", config.world)
     with pytest.raises(ConfigError, match="too many"):
         worlds.scheduled_sampling_fixed_point(world, 0.5)
@@ -82,12 +82,12 @@ def test_a_world_of_too_many_prefixes_for_the_recursion_has_no_known_end(config)
 
 
 def test_a_gaussian_in_its_own_world_and_beside_it(config):
-    config.data.name, config.world.covariance, config.world.held_out = (
+    config.data.name, config.data.world.covariance, config.data.world.held_out = (
         "world:gaussian",
         ((0.25, 0.0), (0.0, 0.25)),
         4000,
     )
-    config.model.scale = 0.5
+    config.model.gaussian.scale = 0.5
     model = gaussian.build(config.model, Spec(0, 2, None, "points", str))
     params = model.init(jax.random.key(0))
     same = measure(config, model, params)

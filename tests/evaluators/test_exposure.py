@@ -10,7 +10,7 @@ import pytest
 from gentrain import data, ngrams, plugins, sharding
 from gentrain.data import rows
 from gentrain.errors import ConfigError
-from gentrain.models import SequenceModel
+from gentrain.models.base import SequenceModel
 
 
 def bigram(logits) -> SequenceModel:

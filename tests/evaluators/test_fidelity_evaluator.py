@@ -11,7 +11,7 @@ from gentrain import data, fidelity, models, report, sharding
 from gentrain.errors import ConfigError
 from gentrain.evaluators import fidelity as evaluator
 from gentrain.evaluators import samples
-from gentrain.metrics import Images
+from gentrain.sums import Images
 from gentrain.models.classifier import classifier
 from tests.evaluators.test_generators import unigram
 from tests.helpers import assert_trees_close

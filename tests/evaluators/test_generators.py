@@ -11,8 +11,8 @@ from gentrain import sharding
 from gentrain.data import Data, Spec
 from gentrain.errors import ConfigError
 from gentrain.evaluators import likelihood, samples
-from gentrain.metrics import Images, Texts
-from gentrain.models import SequenceModel
+from gentrain.sums import Images, Texts
+from gentrain.models.base import SequenceModel
 from tests.helpers import ragged_batch
 
 

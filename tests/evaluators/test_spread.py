@@ -14,7 +14,7 @@ SAMPLERS = {"samples": "world:oracle", "frontier": "world:oracle", "exact": "wor
 def test_samples_are_drawn_where_their_rows_are(name, count, monkeypatch, tmp_path):
     config = base.get_config()
     config.data.name, config.data.batch_size = SAMPLERS[name], 64
-    config.world.vocab, config.world.length, config.world.held_out = 7, 5, count
+    config.data.world.vocab, config.data.world.length, config.data.world.held_out = 7, 5, count
     config.evaluate.examples = config.sample.count = count
     config.model.width = 8
     if name == "modes":

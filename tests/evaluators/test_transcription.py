@@ -9,7 +9,7 @@ from gentrain import sharding
 from gentrain.data import Data, Spec
 from gentrain.errors import ConfigError
 from gentrain.evaluators import transcription
-from gentrain.models import SequenceModel
+from gentrain.models.base import SequenceModel
 
 END, LENGTH = 9, 8
 
@@ -63,7 +63,7 @@ def documents(count, seed=0):
 
 @pytest.mark.parametrize("beam", [1, 3])
 def test_what_is_right_has_no_errors(config, beam):
-    config.evaluate.beam, pairs = beam, documents(40)
+    config.evaluate.transcription.beam, pairs = beam, documents(40)
     found = measure(config, reciter(pairs), list(pairs.items()))
     assert found == {
         "valid/token_error_rate": 0.0,
@@ -132,7 +132,7 @@ def test_batches_can_be_fewer(config):
 
 @pytest.mark.parametrize("beam", [1, 2])
 def test_the_number_of_devices_changes_nothing(config, beam):
-    config.evaluate.beam, pairs = beam, documents(27)
+    config.evaluate.transcription.beam, pairs = beam, documents(27)
     model = reciter(documents(27, seed=1) | dict(list(pairs.items())[:9]))
     several, one = (measure(config, model, list(pairs.items()), jax.devices()[:n]) for n in (8, 1))
     assert several == one and 0 < one["valid/token_error_rate"] < 1
@@ -144,7 +144,7 @@ def test_a_wider_beam_finds_what_greed_misses(config):
     logits = jnp.log(jnp.asarray(law, jnp.float32))
     model = reciter({})._replace(step=lambda params, cache, token: (cache, logits[token]))
     for beam, wrong in ((1, 1.0), (2, 0.0)):
-        config.evaluate.beam = beam
+        config.evaluate.transcription.beam = beam
         assert measure(config, model, [(0, [1])])["valid/sequence_error_rate"] == wrong
 
 

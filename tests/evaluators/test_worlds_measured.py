@@ -7,7 +7,7 @@ import pytest
 
 from gentrain import data, models, plugins, sharding, worlds
 from gentrain.errors import ConfigError
-from gentrain.metrics import Images
+from gentrain.sums import Images
 
 
 def measured(name, config, model, params):
@@ -30,7 +30,7 @@ def drawn_from(world, which, sd_scale=1.0):
 
 @pytest.mark.parametrize(("name", "count"), [("ring", 8), ("grid", 25)])
 def test_modes_are_counted_and_samples_judged_by_their_distance(config, name, count):
-    config.data.name, config.evaluate.examples, config.world.held_out = f"world:{name}", 2500, 64
+    config.data.name, config.evaluate.examples, config.data.world.held_out = f"world:{name}", 2500, 64
     world = worlds.of(config, "a test")
     told = measured("modes", config, drawn_from(world, range(count)), {})
     assert told["modes/captured"] == count
@@ -53,7 +53,7 @@ def test_modes_are_of_mixtures_in_the_plane(config):
 
 def test_a_frontier_bends_at_the_data_and_temperature_sharpens(config):
     config.data.name, config.model.name, config.data.batch_size = "world:table", "tabular", 256
-    config.world.held_out, config.evaluate.examples, config.world.concentration = 4096, 4096, 1.0
+    config.data.world.held_out, config.evaluate.examples, config.data.world.concentration = 4096, 4096, 1.0
     world, spec = worlds.of(config, "a test"), data.build(config, None).spec
     model = plugins.load("models", "tabular").build(config.model, spec)
     p = world.probabilities()

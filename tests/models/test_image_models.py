@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.base import get_config
-from gentrain.data import Spec
+from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
 from gentrain.models import dcgan, images, r3gan
 from gentrain.plugins import load

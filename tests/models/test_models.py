@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from configs.base import TRANSFORMER_RULES, get_config
-from gentrain.data import Spec
+from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
 from gentrain.models.layers import keep_mask
 from gentrain.plugins import load

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gentrain import models
-from gentrain.data import Spec
+from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
 from gentrain.models import factorised, gaussian, mlp, tabular
 
@@ -30,7 +30,7 @@ def test_a_law_of_sequences_sums_to_one_and_steps_as_it_applies(config, file):
     model = file.build(config.model, SEQUENCES)
     params = random_params(model, 3)
     assert float(jnp.exp(models.log_prob(model, params, everything())).sum()) == pytest.approx(1, abs=1e-5)
-    inputs = models.shift_right(everything(), 3, None)
+    inputs = feeding.shift_right(everything(), 3, None)
     cache, stepped = model.start(params, 81, 4), []
     for t in range(4):
         cache, logits = model.step(params, cache, inputs[:, t])
@@ -50,7 +50,7 @@ def test_a_table_can_be_any_law(config):
 
 
 def test_a_gaussian_is_a_density_and_samples_itself(config):
-    config.model.mean, config.model.scale = 0.5, 0.3
+    config.model.gaussian.mean, config.model.gaussian.scale = 0.5, 0.3
     model = gaussian.build(config.model, Spec(0, 2, None, "points", str))
     params = model.init(jax.random.key(0))
     axis = jnp.linspace(-3, 4, 281)

@@ -1,0 +1,241 @@
+"""The data of a config: train as batch(step), splits in order, the spec and what was found."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from gentrain import plugins
+from gentrain.datasets import store, tokenizers
+from gentrain.datasets.reading import read_source
+from gentrain.datasets.rows import Part, Pass, Shuffled, draws_by_source, lay_out, proportions
+from gentrain.datasets.spec import ImageSpec, Spec, TextSpec
+from gentrain.datasets.store import Corpus
+from gentrain.errors import ConfigError, DataError
+
+FIX_EMPTY = "raise config.data.valid_fraction and test_fraction, or give more examples"
+Batch = dict[str, np.ndarray]
+Weighted = tuple[str, float, int]  # a source, its weight in a mixture, and how often it may be repeated (0: always)
+
+
+class Source(Protocol):
+    """Random access to batches; there is no iterator state, so a step number is the whole data position.
+
+    batch(step) is this process's rows of global batch number `step`, a dict of arrays:
+    tokens (rows, length) int32, targets, the end token included, padded with 0;
+    mask (rows, length) bool, False on padding;
+    row (rows,) int32, the row's number in the global batch, from which per-example keys are made;
+    points (rows, length) float32 in place of tokens, with mask (rows,), where the data are points;
+    context (rows, *spec.context_shape), only where spec.context_vocab > 0: int32, or uint8 where it is a picture.
+    """
+
+    def batch(self, step: int) -> Batch: ...
+
+
+class Split(Protocol):
+    """One pass over a split in file order: batch(0..batches-1), the last one filled up with rows that are masked out.
+
+    tokens: targets in the split; characters: what a reader counts instead (characters of the text plus one for each
+    document's end; values of an image), so that nats/character = nats/token * tokens / characters.
+    documents: (tokens, offsets): all tokens in one array, document i, its end token included, being
+    tokens[offsets[i]:offsets[i+1]].
+    """
+
+    batches: int
+    tokens: int
+    characters: int
+
+    @property
+    def documents(self) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def batch(self, step: int) -> Batch: ...
+
+
+class Data(NamedTuple):
+    spec: Spec
+    train: Source
+    split: Callable[[str], Split]  # 'train', 'valid' or 'test'
+    # What was found: examples, tokens, a digest, and each source's share and epochs over the run.
+    summary: dict[str, Any]
+
+
+def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray | None = None) -> Data:
+    """The data of a config: uses config.seed, config.steps and config.data.
+
+    workdir: where the tokenizer is kept and found again; None: nothing is written but the cache. rows: the rows of the
+    global batch that this process reads, None for all. Raises ConfigError and DataError.
+    """
+    data = config.data
+    rows = np.arange(data.batch_size) if rows is None else np.asarray(rows)
+    source = plugins.load("datasets.sources", data.name.partition(":")[0])
+    if hasattr(source, "build"):
+        return source.build(config, workdir, rows)
+    return from_sources(config, [(data.name, 1.0, 0)], workdir, rows)
+
+
+def from_sources(config: ConfigDict, weighted: list[Weighted], workdir: Path | None, rows: np.ndarray) -> Data:
+    """The data of sources that are read into corpora, one or a mixture of them by weight."""
+    data = config.data
+    names = [name for name, _, _ in weighted]
+    raw = read_sources(names, data)
+    tokenise = texts if raw[0].meta["kind"] == "text" else images
+    context = contexts(names, raw) if data.conditional else {}
+    corpora, spec = tokenise(names, raw, data, workdir)
+    spec = dataclasses.replace(spec, **context)
+    if not data.conditional:
+        corpora = [without_contexts(corpus) for corpus in corpora]
+    layout = data.layout if isinstance(spec, TextSpec) else "pad"
+
+    def parts(split: str) -> list[Part]:
+        return [lay_out(corpus.splits[split], spec.length, layout) for corpus in corpora]
+
+    @functools.cache
+    def split(name: str) -> Split:
+        if name not in store.SPLITS:
+            raise ConfigError(f"no split is named {name!r}; there are: {', '.join(store.SPLITS)}")
+        whole = Pass(parts(name), data.batch_size, rows, spec.length)
+        if not whole.batches:
+            raise DataError(f"the split {name!r} of {', '.join(names)} is empty; {FIX_EMPTY}")
+        return whole
+
+    train = parts("train")
+    shares = proportions([weight for _, weight, _ in weighted])
+    summary = summarise(config, weighted, train, shares)
+    summary |= {"vocab": spec.vocab, "length": spec.length, "digest": " ".join(corpus.digest for corpus in corpora)}
+    return Data(spec, Shuffled(train, shares, config.seed, data.batch_size, rows, spec.length), split, summary)
+
+
+def summarise(config: ConfigDict, weighted: list[Weighted], train: list[Part], shares: np.ndarray) -> dict[str, Any]:
+    """What was found, and how often the run passes over each source. Raises DataError for more passes than allowed."""
+    size = config.data.batch_size
+    draws = draws_by_source(config.steps * size, shares)
+    sources: dict[str, Any] = {}
+    for (name, _, repeats), part, count in zip(weighted, train, draws.tolist(), strict=True):
+        epochs = count / part.rows
+        if repeats and epochs > repeats:
+            raise DataError(
+                f"{name} has {part.rows} train examples and {config.steps} steps of {size} draw {count}, "
+                f"{epochs:.2f} passes, but config.data.mixture.sources allows {repeats}: lower its weight or config.steps"
+            )
+        share = count / max(1, int(draws.sum()))
+        sources[name] = {"share": share, "examples": part.rows, "drawn": count, "epochs": epochs}
+    return {
+        "examples": sum(part.rows for part in train),
+        "documents": sum(len(part.offsets) - 1 for part in train),
+        "tokens": sum(len(part.tokens) for part in train),
+        "sources": sources,
+    }
+
+
+def expected_spec(config: ConfigDict) -> Spec | None:
+    """The spec of data that are not there yet, where their source knows it all the same, else None."""
+    name, _, argument = config.data.name.partition(":")
+    source = plugins.load("datasets.sources", name)
+    return source.expected_spec(argument, config.data) if hasattr(source, "expected_spec") else None
+
+
+def read_sources(names: list[str], data: ConfigDict) -> list[Corpus]:
+    """The sources' raw corpora, of one kind. Raises DataError where they are not, or have no train examples."""
+    raw = [read_source(name, data) for name in names]
+    for name, source in zip(names, raw, strict=True):
+        if not len(source.splits["train"].tokens):
+            raise DataError(f"{name} has no train examples: {source.meta['documents']} documents")
+        if source.meta["kind"] != raw[0].meta["kind"]:
+            raise DataError(
+                f"a mixture is of text or of images: {names[0]} is {raw[0].meta['kind']}, "
+                f"{name} is {source.meta['kind']}"
+            )
+    return raw
+
+
+def contexts(names: list[str], raw: list[Corpus]) -> dict[str, Any]:
+    """What the spec says of the sources' contexts.
+
+    Raises ConfigError where a source has none, and DataError where those of a mixture differ.
+    """
+    first = raw[0].meta
+    for name, source in zip(names, raw, strict=True):
+        if not source.meta.get("classes") and not source.meta.get("context_shape"):
+            raise ConfigError(
+                f"config.data.conditional needs class labels, or texts that come with what they are about, and {name} "
+                "has none: set it to False"
+            )
+        for key in ("classes", "context_shape", "alphabet"):
+            mine, other = first.get(key), source.meta.get(key)
+            if mine != other:
+                raise DataError(f"a mixture's contexts must agree: {key} is {mine} in {names[0]}, {other} in {name}")
+    classes, alphabet = first.get("classes"), first.get("alphabet")
+    if classes:
+        return {"context_vocab": len(classes), "decode_context": lambda context: classes[int(context[0])]}
+    shape = {"context_shape": tuple(first["context_shape"])}
+    if alphabet:
+
+        def spell(context: np.ndarray) -> str:
+            return "".join(alphabet[symbol - 1] for symbol in np.asarray(context).tolist() if symbol)
+
+        return {**shape, "context_vocab": len(alphabet) + 1, "decode_context": spell}
+    return {**shape, "context_vocab": 256, "decode_context": lambda context: np.asarray(context, np.uint8)}
+
+
+def without_contexts(corpus: Corpus) -> Corpus:
+    """The same documents, without what they are about."""
+    splits = {
+        split: arrays._replace(labels=arrays.labels[:0], contexts=None) for split, arrays in corpus.splits.items()
+    }
+    return corpus._replace(splits=splits)
+
+
+def texts(names: list[str], raw: list[Corpus], data: Any, workdir: Path | None) -> tuple[list[Corpus], Spec]:
+    """Text in tokens of one vocabulary, and its spec; one with a context is a whole row."""
+    if data.conditional and data.layout == "pack":
+        raise ConfigError("config.data.layout='pack' puts texts with different contexts into one row: set it to 'pad'")
+    tokenizer, key = tokenizers.obtain(raw, data.tokenizer, data.vocab_size, workdir)
+    corpora = [tokenizers.encode(source, tokenizer, key) for source in raw]
+    if data.conditional:
+        sizes = [max(np.diff(arrays.offsets).max(initial=0) for arrays in corpus.splits.values()) for corpus in corpora]
+        if max(sizes) > data.length:
+            raise DataError(
+                f"{names[int(np.argmax(sizes))]} has a text of {max(sizes)} tokens, its end counted, which with "
+                f"config.data.conditional is not cut: set config.data.length = {max(sizes)} (it is {data.length})"
+            )
+    return corpora, TextSpec(tokenizer.symbols + 1, data.length, tokenizer.symbols, tokenizer.decode)
+
+
+def images(names: list[str], raw: list[Corpus], data: Any, _workdir: Path | None) -> tuple[list[Corpus], Spec]:
+    """Images quantised to config.data.levels, and their spec: row-major values, a pixel's channels side by side."""
+    first = raw[0].meta
+    for name, source in zip(names, raw, strict=True):
+        for key in ("shape",) if data.levels else ("shape", "top"):
+            if source.meta[key] != first[key]:
+                raise DataError(
+                    f"a mixture's images must agree: {key} is {first[key]} in {names[0]}, {source.meta[key]} in {name}"
+                )
+    vocab, shape = data.levels or first["top"] + 1, tuple(first["shape"])
+    corpora = [quantise(source, data.levels) if data.levels else source for source in raw]
+
+    def decode(tokens: np.ndarray) -> np.ndarray:
+        values = np.minimum(np.asarray(tokens), vocab - 1) * (255 / (vocab - 1))
+        return np.round(values).astype(np.uint8).reshape(shape)
+
+    return corpora, ImageSpec(vocab, math.prod(shape), None, decode, shape=shape)
+
+
+def quantise(raw: Corpus, levels: int) -> Corpus:
+    """min(levels - 1, floor(value / top * levels)) of every value."""
+    values = np.arange(raw.meta["top"] + 1)
+    table = np.minimum(levels - 1, values * levels // raw.meta["top"]).astype(np.uint8)
+
+    def make(folder: Path) -> None:
+        with store.Writer(folder) as writer:
+            for name, arrays in raw.splits.items():
+                for tokens, lengths in store.blocks(arrays):
+                    writer.extend(name, table[tokens], lengths, len(tokens))
+                writer.labels[name].extend(arrays.labels.tolist())
+            writer.finish(**{key: raw.meta[key] for key in ("kind", "shape", "top", "classes")})
+
+    return store.read(store.cached(["quantised", raw.digest, levels], make))

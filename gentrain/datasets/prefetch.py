@@ -1,0 +1,42 @@
+"""Batches made ahead of the step that needs them."""
+
+import queue
+import threading
+from collections.abc import Callable, Generator
+from typing import Any
+
+
+def prefetch(make: Callable[[int], Any], start: int, stop: int, depth: int) -> Generator[tuple[int, Any]]:
+    """Yields (step, make(step)) for start <= step < stop in order, `depth` of them made ahead in a thread (0: no
+    thread).
+
+    What make raises is raised here, at its step; closing the generator ends the thread after the make it is in.
+    """
+    if not depth:
+        yield from ((step, make(step)) for step in range(start, stop))
+        return
+    ready: queue.SimpleQueue = queue.SimpleQueue()
+    room, closed = threading.Semaphore(depth), threading.Event()
+
+    def work() -> None:
+        for step in range(start, stop):
+            room.acquire()
+            if closed.is_set():
+                return
+            try:
+                ready.put((make(step), None))
+            except BaseException as error:
+                ready.put((None, error))
+                return
+
+    threading.Thread(target=work, name="prefetch", daemon=True).start()
+    try:
+        for step in range(start, stop):
+            made, error = ready.get()
+            if error is not None:
+                raise error
+            room.release()
+            yield step, made
+    finally:
+        closed.set()
+        room.release()

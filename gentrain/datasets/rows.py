@@ -1,0 +1,150 @@
+"""Rows of a batch: slices of a corpus's one token array, and the order in which training visits them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gentrain.datasets.store import Arrays
+
+
+class Part(NamedTuple):
+    """What one source gives to a split: row r is tokens[edges[r]:edges[r+1]].
+
+    labels: one a row, its class or the number of its context, or none at all; where there are labels, a row is a
+    document. contexts: what the labels number; None: labels are classes.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    edges: np.ndarray
+    labels: np.ndarray
+    characters: int
+    contexts: np.ndarray | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.edges) - 1
+
+
+def lay_out(arrays: Arrays, length: int, layout: str) -> Part:
+    edges = cut(np.asarray(arrays.offsets), length)
+    if layout == "pack":
+        edges = pack(edges, length)
+    return Part(arrays.tokens, arrays.offsets, edges, arrays.labels, arrays.characters, arrays.contexts)
+
+
+def cut(offsets: np.ndarray, length: int) -> np.ndarray:
+    """Edges of rows that hold one document each, or one piece of a document that is longer than a row."""
+    pieces = -(-np.diff(offsets) // length)
+    first = np.cumsum(pieces) - pieces
+    within = np.arange(pieces.sum()) - np.repeat(first, pieces)
+    return np.append(np.repeat(offsets[:-1], pieces) + within * length, offsets[-1])
+
+
+def pack(edges: np.ndarray, length: int) -> np.ndarray:
+    """Edges of rows that hold as many of the given pieces, in order, as fit (next-fit); no piece is split.
+
+    A piece that does not end its document is as long as a row, so in a row a token is followed by one of another
+    document only after an end token.
+    """
+    following = (np.searchsorted(edges, edges + length, "right") - 1).tolist()
+    chain, at, last = [0], 0, len(edges) - 1
+    while at < last:
+        at = following[at]
+        chain.append(at)
+    return edges[chain]
+
+
+def proportions(weights: list[float]) -> np.ndarray:
+    """Weights as whole millionths, at least one each, so that shares are integer arithmetic."""
+    return np.maximum(1, np.round(np.asarray(weights) / np.sum(weights) * 1_000_000)).astype(np.int64)
+
+
+def draws_by_source(number: np.ndarray | int, shares: np.ndarray) -> np.ndarray:
+    """How many of the first `number` draws come from each source, (sources, ...), as grain.MapDataset.mix has it.
+
+    grain's own mixing does the same one draw at a time, which makes a batch ten times slower than its reading.
+    """
+    counts, left, remaining = [], np.asarray(number, np.int64), int(np.sum(shares))
+    for share in shares.tolist():
+        rest = left * (remaining - share) // remaining
+        counts.append(left - rest)
+        left, remaining = rest, remaining - share
+    return np.stack(counts)
+
+
+class Shuffled:
+    """Training's endless order. Example number n = step * batch_size + row of the run is drawn from a source by its
+    share, and each source visits its rows in a new permutation every epoch: a function of n, whoever reads it.
+
+    It is the order of grain.MapDataset.mix over range(rows).shuffle().repeat(), without an object and its statistics
+    per example.
+    """
+
+    def __init__(
+        self, parts: list[Part], shares: np.ndarray, seed: int, batch_size: int, rows: np.ndarray, length: int
+    ):
+        self.parts, self.shares, self.batch_size, self.rows, self.length = parts, shares, batch_size, rows, length
+        self.seeds = [int(np.random.SeedSequence([seed % 2**32, i]).generate_state(1)[0]) for i in range(len(parts))]
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        from grain.experimental import index_shuffle
+
+        numbers = step * self.batch_size + self.rows.astype(np.int64)
+        before, after = draws_by_source(numbers, self.shares), draws_by_source(numbers + 1, self.shares)
+        source = np.argmax(after - before, axis=0)
+        key = before[source, np.arange(len(numbers))]
+        row = np.zeros(len(numbers), np.int64)
+        for i, (s, k) in enumerate(zip(source.tolist(), key.tolist(), strict=True)):
+            epoch, place = divmod(k, self.parts[s].rows)
+            row[i] = index_shuffle(
+                place, max_index=self.parts[s].rows - 1, seed=(self.seeds[s] + epoch) % 2**32, rounds=4
+            )
+        return gather(self.parts, source, row, self.rows, self.length)
+
+
+class Pass:
+    """One pass over a split in file order, source after source; the last batch is filled up with masked rows."""
+
+    def __init__(self, parts: list[Part], batch_size: int, rows: np.ndarray, length: int):
+        self.parts, self.batch_size, self.rows, self.length = parts, batch_size, rows, length
+        self.ends = np.cumsum([part.rows for part in parts])
+        self.batches = -(-int(self.ends[-1]) // batch_size)
+        self.tokens = sum(len(part.tokens) for part in parts)
+        self.characters = sum(part.characters for part in parts)
+
+    @property
+    def documents(self) -> tuple[np.ndarray, np.ndarray]:
+        if len(self.parts) == 1:
+            return self.parts[0].tokens, self.parts[0].offsets
+        starts = np.cumsum([0, *(len(part.tokens) for part in self.parts)])
+        offsets = [part.offsets[:-1] + start for part, start in zip(self.parts, starts, strict=False)]
+        return np.concatenate([part.tokens for part in self.parts]), np.concatenate([*offsets, starts[-1:]])
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        if not 0 <= step < self.batches:
+            raise IndexError(f"batch {step} of a split of {self.batches}")
+        numbers = step * self.batch_size + self.rows.astype(np.int64)
+        source = np.searchsorted(self.ends, numbers, "right")  # len(parts) past the end: no part, an empty row
+        row = numbers - np.concatenate([[0], self.ends])[source]
+        return gather(self.parts, source, row, self.rows, self.length)
+
+
+def gather(
+    parts: list[Part], source: np.ndarray, row: np.ndarray, number: np.ndarray, length: int
+) -> dict[str, np.ndarray]:
+    """The batch whose i-th row is row[i] of parts[source[i]], padded with 0."""
+    batch = {"tokens": np.zeros((len(row), length), np.int32), "mask": np.zeros((len(row), length), bool)}
+    tokens, mask = batch["tokens"], batch["mask"]
+    for i, part in enumerate(parts):
+        mine = source == i
+        begin, stop = part.edges[row[mine]], part.edges[row[mine] + 1]
+        positions = begin[:, None] + np.arange(length)
+        mask[mine] = positions < stop[:, None]
+        tokens[mine] = np.where(mask[mine], part.tokens[np.minimum(positions, len(part.tokens) - 1)], 0)
+        if len(part.labels):
+            labels = part.labels[row[mine]]
+            context = labels[:, None] if part.contexts is None else part.contexts[labels]
+            kind = np.uint8 if context.ndim == 4 else np.int32  # pictures stay bytes, a quarter of the traffic
+            batch.setdefault("context", np.zeros((len(row), *context.shape[1:]), kind))[mine] = context
+    return {**batch, "row": number.astype(np.int32)}

@@ -1,0 +1,5 @@
+"""Options of source 'digits'."""
+
+from gentrain.datasets.sources.base_options import ImageOptions as Options
+
+__all__ = ["Options"]

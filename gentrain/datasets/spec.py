@@ -1,0 +1,133 @@
+"""What models and evaluators must know about the data: text, images or points."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+Shapes = dict[str, tuple[tuple[int, ...], type]]  # of each array of a batch: shape and type
+
+
+class Texts(NamedTuple):
+    """Samples to read."""
+
+    texts: list[str]
+
+
+class Images(NamedTuple):
+    """Samples to look at: (n, height, width, channels) uint8."""
+
+    images: np.ndarray
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Sequences of tokens of a vocabulary 0..vocab-1, `length` a row.
+
+    end: the token that closes a document, or None where every row is full. decode: tokens (n,) of one document without
+    its end -> what a person sees. context_vocab: 0, or the number of symbols of batch['context'], of which each row has
+    context_shape: (1,) a class label, (n,) symbols, (height, width, channels) a picture (256 values). decode_context:
+    one row's context -> str, or uint8 (height, width, channels).
+    """
+
+    kind: ClassVar[str] = "sequences"
+
+    vocab: int
+    length: int
+    end: int | None = None
+    decode: Callable[[np.ndarray], Any] = str
+    context_vocab: int = 0
+    context_shape: tuple[int, ...] = (1,)
+    decode_context: Callable[[np.ndarray], Any] = str
+
+    @property
+    def context_is_picture(self) -> bool:
+        return len(self.context_shape) == 3
+
+    def batch_shapes(self, rows: int) -> Shapes:
+        """Shape and type of each array of a batch."""
+        shapes: Shapes = {"tokens": ((rows, self.length), np.int32), "mask": ((rows, self.length), np.bool_)}
+        shapes["row"] = ((rows,), np.int32)
+        if self.context_vocab:
+            kind = np.uint8 if self.context_is_picture else np.int32
+            shapes["context"] = ((rows, *self.context_shape), kind)
+        return shapes
+
+    @property
+    def asks_contexts_of_split(self) -> bool:
+        """Whether samples are drawn to the contexts of held-out examples, rather than to each class in turn."""
+        return bool(self.context_vocab)
+
+    def nll_in_units(self, nll: float, tokens_per_character: float) -> dict[str, float]:
+        """Negative log-likelihood, nats/token, in every unit that readers compare."""
+        return {"nll": nll}
+
+    def unit(self, tokens_per_character: float) -> str:
+        """The unit of a negative log-likelihood per token, as people say it."""
+        return "nats/token"
+
+    def show(self, decoded: list[Any]) -> Texts | Images:
+        """Decoded samples, for people."""
+        return Texts(decoded)
+
+
+@dataclass(frozen=True)
+class TextSpec(Spec):
+    """Documents."""
+
+    kind: ClassVar[str] = "text"
+
+    def nll_in_units(self, nll: float, tokens_per_character: float) -> dict[str, float]:
+        """nats/token, perplexity, nats and bits a character; the end of a document counts as a character."""
+        per_char = nll * tokens_per_character
+        return {
+            "nll": nll,
+            "perplexity": math.exp(min(nll, 700.0)),
+            "nats_per_char": per_char,
+            "bits_per_char": per_char / math.log(2),
+        }
+
+    def unit(self, tokens_per_character: float) -> str:
+        return "nats/char" if tokens_per_character == 1 else "nats/token"
+
+
+@dataclass(frozen=True)
+class ImageSpec(Spec):
+    """Images as rows of values, row-major, a pixel's channels side by side; shape: (height, width, channels)."""
+
+    kind: ClassVar[str] = "images"
+
+    shape: tuple[int, ...] = ()
+
+    @property
+    def asks_contexts_of_split(self) -> bool:
+        return bool(self.context_vocab) and self.context_shape != (1,)
+
+    def pixels(self, tokens: Any) -> Any:
+        """Images as numbers in [-1, 1]: tokens (n, length) -> (n, height, width, channels) float32."""
+        return (2 * tokens.astype("float32") / (self.vocab - 1) - 1).reshape(-1, *self.shape)
+
+    def nll_in_units(self, nll: float, tokens_per_character: float) -> dict[str, float]:
+        """nats a value, perplexity, bits a dimension and nats an image."""
+        return {
+            "nll": nll,
+            "perplexity": math.exp(min(nll, 700.0)),
+            "bits_per_dim": nll / math.log(2),
+            "nats_per_image": nll * self.length,
+        }
+
+    def show(self, decoded: list[Any]) -> Texts | Images:
+        return Images(np.stack(decoded))
+
+
+@dataclass(frozen=True)
+class PointSpec(Spec):
+    """Points of `length` numbers; there are no tokens."""
+
+    kind: ClassVar[str] = "points"
+
+    def batch_shapes(self, rows: int) -> Shapes:
+        shapes: Shapes = {"points": ((rows, self.length), np.float32), "mask": ((rows,), np.bool_)}
+        return {**shapes, "row": ((rows,), np.int32)}

@@ -1,0 +1,276 @@
+"""Text to tokens and back: learned on train, then kept in the workdir so that a vocabulary cannot drift.
+
+A tokenizer has `kind`, `symbols` (tokens are 0..symbols-1; the end of a document is token number `symbols`),
+encode(text, lengths) -> (tokens, lengths), which takes documents as one array of UTF-8 and the bytes of each, and
+decode(tokens) -> str.
+"""
+
+import io
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from gentrain.datasets import store
+from gentrain.datasets.store import Corpus
+from gentrain.errors import ConfigError, DataError
+
+UNKNOWN_CHARACTER = "\ufffd"
+UNKNOWN_WORD = "<unk>"
+PIECES = 8192  # of a sentencepiece vocabulary, unless the config says
+JSON, MODEL = "tokenizer.json", "tokenizer.model"
+
+
+class Tokenizer(Protocol):
+    kind: str
+    symbols: int
+
+    def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def decode(self, tokens: np.ndarray) -> str: ...
+
+
+def documents(text: np.ndarray, lengths: np.ndarray) -> Iterator[str]:
+    raw, start = text.tobytes(), 0
+    for length in lengths.tolist():
+        yield raw[start : start + length].decode()
+        start += length
+
+
+def codepoints(text: np.ndarray) -> np.ndarray:
+    return np.frombuffer(text.tobytes().decode().encode("utf-32-le"), np.uint32)
+
+
+def characters(text: np.ndarray) -> np.ndarray:
+    """True on the first byte of each character of UTF-8."""
+    return (text & 0xC0) != 0x80
+
+
+class Bytes:
+    kind, symbols = "bytes", 256
+
+    def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return text, lengths
+
+    def decode(self, tokens: np.ndarray) -> str:
+        tokens = np.asarray(tokens)
+        return tokens[tokens < 256].astype(np.uint8).tobytes().decode(errors="replace")
+
+
+class Chars:
+    kind = "chars"
+
+    def __init__(self, alphabet: list[str]):
+        self.alphabet, self.symbols = alphabet, len(alphabet)
+        self.points = np.array([ord(c) for c in [*alphabet, UNKNOWN_CHARACTER]], np.uint32)
+        unknown = alphabet.index(UNKNOWN_CHARACTER) if UNKNOWN_CHARACTER in alphabet else -1
+        self.table = np.full(0x110000, unknown, np.int32)
+        self.table[self.points[:-1]] = np.arange(len(alphabet))
+
+    @classmethod
+    def learn(cls, sources: list[Corpus]) -> "Chars":
+        seen = {split: np.zeros(0x110000, bool) for split in store.SPLITS}
+        for split in store.SPLITS:
+            for source in sources:
+                for text, _ in store.blocks(source.splits[split]):
+                    seen[split][codepoints(text)] = True
+        alphabet = [chr(c) for c in np.flatnonzero(seen["train"])]
+        unseen = (seen["valid"] | seen["test"]) & ~seen["train"]
+        return cls(sorted({*alphabet, *([UNKNOWN_CHARACTER] if unseen.any() else [])}))
+
+    def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points = codepoints(text)
+        tokens = self.table[points]
+        if (tokens < 0).any():
+            raise DataError(
+                f"the text has the character {chr(points[np.argmin(tokens)])!r}, which this workdir's tokenizer lacks: "
+                "the data changed, use a new workdir"
+            )
+        edges = np.concatenate([[0], np.cumsum(characters(text))])[np.concatenate([[0], np.cumsum(lengths)])]
+        return tokens, np.diff(edges)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        return self.points[np.minimum(tokens, self.symbols)].tobytes().decode("utf-32-le")
+
+
+class Words:
+    """Words and punctuation marks; white space is lost: decode puts single spaces, none before closing punctuation."""
+
+    kind = "words"
+    pattern = re.compile(r"<unk>|\w+(?:['-]\w+)*|[^\w\s]")
+
+    def __init__(self, alphabet: list[str]):
+        self.alphabet, self.symbols = alphabet, len(alphabet)
+        self.table = {word: i for i, word in enumerate(alphabet)}
+
+    @classmethod
+    def learn(cls, sources: list[Corpus], vocab_size: int) -> "Words":
+        counts: Counter[str] = Counter()
+        for source in sources:
+            for block in store.blocks(source.splits["train"]):
+                for document in documents(*block):
+                    counts.update(cls.pattern.findall(document))
+        counts.pop(UNKNOWN_WORD, None)
+        ranked = sorted(counts, key=lambda word: (-counts[word], word))
+        return cls([UNKNOWN_WORD, *(ranked[: vocab_size - 1] if vocab_size else ranked)])
+
+    def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        unknown = self.table[UNKNOWN_WORD]
+        found = [[self.table.get(w, unknown) for w in self.pattern.findall(d)] for d in documents(text, lengths)]
+        return np.array([token for tokens in found for token in tokens], np.int32), np.array(
+            [len(tokens) for tokens in found]
+        )
+
+    def decode(self, tokens: np.ndarray) -> str:
+        words = [self.alphabet[t] if t < self.symbols else UNKNOWN_WORD for t in np.asarray(tokens).tolist()]
+        return re.sub(r" ([,.;:!?)\]])", r"\1", " ".join(words))
+
+
+class SentencePiece:
+    """Unigram pieces without normalisation; characters it lacks are spelt in bytes, so any text comes back the same."""
+
+    kind = "sentencepiece"
+
+    def __init__(self, model: bytes):
+        import sentencepiece
+
+        self.model, self.processor = model, sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.symbols = self.processor.vocab_size()
+
+    @classmethod
+    def learn(cls, sources: list[Corpus], vocab_size: int) -> "SentencePiece":
+        import sentencepiece
+
+        def lines() -> Iterator[
+            str
+        ]:  # the trainer skips sentences of more than some thousand bytes, which documents are
+            for source in sources:
+                for block in store.blocks(source.splits["train"]):
+                    for document in documents(*block):
+                        yield from document.split("\n")
+
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=lines(),
+                model_writer=model,
+                vocab_size=vocab_size or PIECES,
+                hard_vocab_limit=False,  # a small text may have fewer pieces
+                input_sentence_size=2_000_000,
+                shuffle_input_sentence=False,
+                character_coverage=1.0,
+                byte_fallback=True,
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=False,
+                add_dummy_prefix=False,
+                bos_id=-1,
+                eos_id=-1,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ConfigError(f"sentencepiece refuses config.data.vocab_size = {vocab_size}: {reason}") from error
+        return cls(model.getvalue())
+
+    def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = self.processor.encode(list(documents(text, lengths)))
+        return np.array([token for tokens in found for token in tokens], np.int32), np.array(
+            [len(tokens) for tokens in found]
+        )
+
+    def decode(self, tokens: np.ndarray) -> str:
+        tokens = np.asarray(tokens)
+        return self.processor.decode(tokens[tokens < self.symbols].tolist())
+
+
+def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | None) -> tuple[Tokenizer, str]:
+    """The workdir's tokenizer if it has one, else one learned on the sources' train and kept there; and its content."""
+    vocab_size = vocab_size if kind in ("words", "sentencepiece") else 0
+    if workdir is None or not (workdir / JSON).exists():
+        key = ["tokenizer", kind, vocab_size, [source.digest for source in sources]]
+        folder = store.cached(key, lambda folder: save(learn(sources, kind, vocab_size), vocab_size, folder))
+        if workdir is not None:
+            workdir.mkdir(parents=True, exist_ok=True)
+            for name in (MODEL, JSON):  # the JSON last: it tells that the tokenizer is whole
+                if (folder / name).exists():
+                    replace(workdir / name, (folder / name).read_bytes())
+    else:
+        folder = workdir
+    tokenizer = load(folder, kind, vocab_size)
+    model = tokenizer.model.hex() if isinstance(tokenizer, SentencePiece) else ""
+    return tokenizer, (folder / JSON).read_text() + model
+
+
+def learn(sources: list[Corpus], kind: str, vocab_size: int) -> Tokenizer:
+    if kind == "bytes":
+        return Bytes()
+    if kind == "chars":
+        return Chars.learn(sources)
+    return (Words if kind == "words" else SentencePiece).learn(sources, vocab_size)
+
+
+def save(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
+    if isinstance(tokenizer, SentencePiece):
+        replace(folder / MODEL, tokenizer.model)
+    alphabet = tokenizer.alphabet if isinstance(tokenizer, Chars | Words) else []
+    kept = {"kind": tokenizer.kind, "vocab_size": vocab_size, "alphabet": alphabet}
+    replace(folder / JSON, json.dumps(kept, indent=0).encode())
+
+
+def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
+    try:
+        kept = json.loads((folder / JSON).read_text())
+        found = kept["kind"], kept["vocab_size"]
+        alphabet = kept["alphabet"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder / JSON} is damaged ({error}); put it back from a copy, or use a new workdir"
+        ) from error
+    if found != (kind, vocab_size):
+        raise DataError(
+            f"{folder / JSON} is a {found[0]!r} tokenizer with vocab_size {found[1]}, but config.data asks for "
+            f"{kind!r} with {vocab_size}: set config.data.tokenizer and vocab_size back, or use a new workdir"
+        )
+    if kind == "sentencepiece":
+        try:
+            return SentencePiece((folder / MODEL).read_bytes())
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"{folder / MODEL} is missing or damaged; put it back, or use a new workdir") from error
+    return Bytes() if kind == "bytes" else (Chars if kind == "chars" else Words)(alphabet)
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Writes a file in one go: readers, and other writers, never see half of it."""
+    handle, unfinished = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    with os.fdopen(handle, "wb") as out:
+        out.write(content)
+    os.chmod(unfinished, 0o644)
+    os.replace(unfinished, file)
+
+
+def encode(raw: Corpus, tokenizer: Tokenizer, key: str) -> Corpus:
+    """The corpus in tokens, the end token after each document; contexts are the raw corpus's own."""
+
+    def make(folder: Path) -> None:
+        with store.Writer(folder, np.min_scalar_type(tokenizer.symbols)) as writer:
+            for split in store.SPLITS:
+                for text, lengths in store.blocks(raw.splits[split]):
+                    tokens, counts = tokenizer.encode(text, lengths)
+                    ends = np.cumsum(counts + 1) - 1
+                    closed = np.full(len(tokens) + len(counts), tokenizer.symbols, writer.dtype)
+                    closed[np.delete(np.arange(len(closed)), ends)] = tokens
+                    writer.extend(split, closed, counts + 1, int(characters(text).sum()) + len(counts))
+            writer.finish(kind="text")
+
+    encoded = store.read(store.cached(["encoded", raw.digest, key], make))
+    splits = {
+        split: arrays._replace(labels=raw.splits[split].labels, contexts=raw.splits[split].contexts)
+        for split, arrays in encoded.splits.items()
+    }
+    return encoded._replace(splits=splits)

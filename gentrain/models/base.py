@@ -1,0 +1,173 @@
+"""What a model is: contracts of pure functions over a nested dict of arrays, and what follows from them alone."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gentrain.losses import token_nll
+from gentrain.models.feeding import inputs_after, sequence_starts, shift_right
+
+Params = Any  # nested dict of arrays
+Batch = Mapping[str, Any]  # see gentrain/datasets/build.py
+Cache = Any  # pytree of arrays, first dimension = batch
+
+
+class SequenceModel(NamedTuple):
+    """An autoregressive model of token sequences, as pure functions over a nested dict of arrays.
+
+    Inputs are tokens of the vocabulary 0..vocab-1, or `vocab` itself: the input-only beginning-of-sequence token. On
+    reading it the model forgets everything before it in that row (not its context), so packed documents never see one
+    another. Neural models also take mixtures of tokens: weights (…, vocab + 1) in place of a number, BOS last. A model
+    without `context_vocab` ignores its context, which is then None.
+
+    init(key) -> params
+    apply(params, inputs, context=None, keys=None) -> logits
+        inputs (batch, length) int -> logits (batch, length, vocab) float32; logits[:, t] is the law of the token that
+        follows inputs[:, :t+1]. context: (batch, positions) int of 0..context_vocab-1, pictures (batch, height, width,
+        channels) uint8, or None. keys: (batch,) PRNG keys, one an example, that switch dropout on: what is dropped in
+        a row depends on its own key alone.
+    hidden(params, inputs, context=None, keys=None) -> x; logits(params, x) -> logits
+        apply in two halves, x (batch, length, width), the second position by position: see `at_positions`. hidden is
+        None in models whose first half is all of it.
+    start(params, batch, length, context=None) -> cache
+        An empty decoding cache for at most `length` steps.
+    step(params, cache, token) -> (cache, logits)
+        token (batch,) -> logits (batch, vocab); scanned over the inputs it equals apply.
+    extend(params, cache, inputs, at) -> (cache, logits)
+        As apply on a piece: inputs (batch, n), the first of them at position at (batch,) of its row, whose cache must
+        hold all positions before; what it held from there on is forgotten. None where it would be no faster than
+        steps.
+    fold(params) -> params
+        The same parameters with the work done that does not depend on the inputs, for many steps.
+    chunk: positions whose logits `at_positions` holds at once, 0 for all.
+    end: the token that closes a document, or None where every row is full.
+    differentiable_step: whether a scan of `step` can be differentiated at the cost of apply, as where the state is small.
+    independent: whether the conditional of a position is the same after every prefix.
+    """
+
+    init: Callable[..., Params]
+    apply: Callable[..., Any]
+    start: Callable[..., Cache]
+    step: Callable[..., Any]
+    vocab: int
+    extend: Callable[..., Any] | None = None
+    fold: Callable[[Params], Params] = lambda params: params
+    hidden: Callable[..., Any] | None = None
+    logits: Callable[..., Any] = lambda params, x: x
+    chunk: int = 0
+    end: int | None = None
+    differentiable_step: bool = False
+    independent: bool = False
+
+    def inputs(self, tokens: Array) -> Array:
+        """What teaches the model `tokens`: (batch, length) int, each one's predecessor, BOS at the start of a document."""
+        return shift_right(tokens, self.vocab, self.end)
+
+    def batch_nll(self, params: Params, batch: Batch, keys: Array | None = None) -> tuple[Array, Array]:
+        """-log Q(x_t | x_<t), nats, and the mask of what counts: (batch, length) each."""
+        tokens = batch["tokens"]
+        nll = token_nlls(self, params, self.inputs(tokens), tokens, context=batch.get("context"), keys=keys)
+        return nll, batch["mask"]
+
+    def log_prob(self, params: Params, examples: Array) -> Array:
+        """log Q of whole sequences of a fixed length, nats: (n, length) int -> (n,) float32."""
+        inputs = shift_right(examples, self.vocab, None)
+        return -jnp.sum(token_nlls(self, params, inputs, examples), axis=-1)
+
+
+class Sampler(NamedTuple):
+    """A law of points or images that is known by its samples alone, as pure functions over a nested dict of arrays.
+
+    init(key) -> params; sample(params, keys (n,), context=None) -> examples float32, each a function of its own key and
+    row of context, differentiable in params: points (n, d), or pictures (n, height, width, channels) in [-1, 1].
+    """
+
+    init: Callable[..., Params]
+    sample: Callable[..., Any]
+
+
+class DensityModel(NamedTuple):
+    """A sampler of points in d dimensions whose density is known: log_prob(params, points (n, d)) -> (n,) nats."""
+
+    init: Callable[..., Params]
+    sample: Callable[..., Any]
+    log_prob: Callable[..., Any]
+
+    def batch_nll(self, params: Params, batch: Batch, keys: Array | None = None) -> tuple[Array, Array]:
+        """-log Q(x), nats, and the mask of the rows that count: (batch,) each."""
+        return -self.log_prob(params, batch["points"]), batch["mask"]
+
+
+class Critic(NamedTuple):
+    """What tells real examples from generated ones, as an estimate of log P/Q.
+
+    init(key) -> params, at which the estimate is 0; apply(params, examples, context=None, keys=None) -> (n, prefixes):
+    of the whole example alone (prefixes = 1), or of each prefix of a sequence, after 1, 2, … tokens. Examples are those
+    of a Sampler, or tokens (n, length), or weights of them. keys (n,) switch dropout on.
+    """
+
+    init: Callable[..., Params]
+    apply: Callable[..., Any]
+
+
+def at_positions(model: SequenceModel, params: Params, function: Callable, inputs, *arrays, context=None, keys=None):
+    """function(logits, *arrays) at every position of the inputs, holding the logits of model.chunk positions at once.
+
+    function takes logits (batch, n, vocab) and (batch, n, …) of each array, for any n positions side by side, and
+    returns arrays (batch, n, …). The backward pass makes a chunk's logits again, so (batch, length, vocab) never is.
+    """
+    if not model.chunk:
+        return function(model.apply(params, inputs, context, keys), *arrays)
+    x = before_logits(model, params, inputs, context, keys)
+    batch, length = inputs.shape[:2]
+    size = min(model.chunk, length)
+    count = -(-length // size)
+
+    def split(array):
+        array = jnp.pad(array, ((0, 0), (0, count * size - length), *((0, 0),) * (array.ndim - 2)))
+        return array.reshape(batch, count, size, *array.shape[2:]).swapaxes(0, 1)
+
+    def join(parts):
+        return parts.swapaxes(0, 1).reshape(batch, count * size, *parts.shape[3:])[:, :length]
+
+    of_chunk = jax.checkpoint(lambda chunk: function(model.logits(params, chunk[0]), *chunk[1:]))
+    return jax.tree.map(join, jax.lax.map(of_chunk, tuple(map(split, (x, *arrays)))))
+
+
+def before_logits(model: SequenceModel, params: Params, inputs, context=None, keys=None):
+    """What model.logits takes: (batch, length, …)."""
+    return (model.hidden or model.apply)(params, inputs, context, keys)
+
+
+def token_nlls(model: SequenceModel, params: Params, inputs, tokens, context=None, keys=None):
+    """-log Q(token | inputs up to it), nats: (batch, length) float32."""
+    nll = lambda logits, tokens: token_nll(logits, tokens)[0]
+    return at_positions(model, params, nll, inputs, tokens, context=context, keys=keys)
+
+
+def prefix_critic(model: SequenceModel, normalised: bool = False) -> Critic:
+    """Any sequence model as a critic of prefixes: its outputs are the terms of log P(x_<=t)/Q(x_<=t), a sum over t.
+
+    estimate_t = sum_{i<=t} f(x_<i)[x_i], f the model's logits: increments estimate log P(x_i|x_<i)/Q(x_i|x_<i) and
+    telescope by construction. Reads tokens (n, length) or weights (n, length, vocab + 1) that mix them. Normalised, f
+    is log-probabilities, and the estimate that of log P(x_<=t).
+    """
+
+    def init(key):
+        params = model.init(key)
+        return params | {"output": jax.tree.map(jnp.zeros_like, params["output"])} if "output" in params else params
+
+    def apply(params, examples, context=None, keys=None):
+        def increments(logits, chosen):
+            scores = jax.nn.log_softmax(logits, axis=-1) if normalised else logits
+            if chosen.ndim == 3:
+                return jnp.sum(scores * chosen[:, :, : model.vocab], axis=-1)
+            return jnp.take_along_axis(scores, chosen[..., None], axis=-1)[..., 0]
+
+        inputs = inputs_after(examples, sequence_starts(*examples.shape[:2]), model.vocab)
+        return jnp.cumsum(at_positions(model, params, increments, inputs, examples, context=context, keys=keys), axis=1)
+
+    return Critic(init, apply)

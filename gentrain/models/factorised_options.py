@@ -1,0 +1,11 @@
+"""Options of independent positions: none; their number follows from the data."""
+
+from dataclasses import dataclass
+
+from gentrain.options.sections import NetworkSection
+
+
+@dataclass(frozen=True)
+class Options(NetworkSection):
+    shared = ()
+    has_kernels = False

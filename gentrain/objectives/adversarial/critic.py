@@ -1,0 +1,153 @@
+"""The critic of an adversarial game: its logits, its loss with penalties, and how well it knows its classes."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float
+
+from gentrain.losses import masked_sum
+from gentrain.models.base import Critic, SequenceModel, token_nlls
+from gentrain.models.feeding import example_keys
+from gentrain.objectives.adversarial.augment import augment
+from gentrain.objectives.adversarial.examples import Examples, final_logits, row_mask
+from gentrain.objectives.adversarial.games import Game
+from gentrain.objectives.adversarial_options import Options
+from gentrain.objectives.base import Batch, Loss
+from gentrain.sums import Metric, Sum
+
+METRICS = {
+    "critic/bound": Metric("nats", None, "H2(pi) less the critic's loss: a lower bound on JS_pi[P||Q]"),
+    "critic/calibration": Metric("probability", None, "E_M D - pi: 0 at the critic's optimum"),
+    "critic/real_probability": Metric("probability", None, "mean D of real examples"),
+    "critic/fake_probability": Metric("probability", None, "mean D of generated examples"),
+    "critic/auc": Metric("probability", None, "a real example has a larger logit than a generated one"),
+    "critic/r1": Metric("squared slope", None, "of the critic at real examples"),
+    "critic/r2": Metric("squared slope", None, "of the critic at generated examples"),
+}
+SEEN_REAL, SEEN_FAKE = 2**32 - 3, 2**32 - 4  # keys of augmentation, apart from those of dropout, which are of rows
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What the critic makes of examples, and what it learns."""
+
+    critic: Critic
+    model: object  # the generator's, whose log-probability is subtracted with options.known_density
+    game: Game
+    options: Options
+
+    def logits(self, params, examples: Examples, batch: Batch, keys: Array | None = None) -> Float[Array, "n prefixes"]:
+        """l = log(pi / (1 - pi)) + the critic's estimate of log P/Q; in games without log-ratios the estimate alone."""
+        pi = self.options.real_prior
+        offset = math.log(pi / (1 - pi)) if self.game.log_ratio else 0.0
+        estimate = self.critic.apply(params["critic"], examples.values, batch.get("context"), keys)
+        if self.options.known_density:
+            generator = jax.lax.stop_gradient(params["generator"])
+            estimate = estimate - jnp.cumsum(-token_nll_of(self.model, generator, examples, batch), axis=1)
+        return offset + estimate
+
+    def augmented(self, examples: Examples, batch: Batch, key: Array, number: int) -> Examples:
+        """What the critic sees of pictures: each changed at random, data and samples alike."""
+        if not self.options.augment:
+            return examples
+        keys = example_keys(jax.random.fold_in(key, number), batch["row"])
+        return Examples(augment(self.options.augment, examples.values, keys), examples.mask)
+
+    def class_rows(self, batch: Batch) -> tuple[Batch, Batch]:
+        """The rows whose data the critic sees, and those whose samples: all of both, or real_prior of them and the
+        rest."""
+        if self.options.allocation == "weights":
+            return batch, batch
+        rows = len(batch["row"])
+        count = min(max(round(rows * self.options.real_prior), 1), rows - 1)
+        return jax.tree.map(lambda x: x[:count], batch), jax.tree.map(lambda x: x[count:], batch)
+
+    def loss(self, params, real: Examples, fake: Examples, rows: tuple[Batch, Batch], key: Array) -> Loss:
+        """The game's loss of both classes with slope penalties; rows: the rows of the batch that each class comes from."""
+        options, pi, (real_rows, fake_rows) = self.options, self.options.real_prior, rows
+        real = self.augmented(real, real_rows, key, SEEN_REAL)
+        fake = self.augmented(fake, fake_rows, key, SEEN_FAKE)
+        real_keys, fake_keys = (example_keys(key, part["row"]) for part in rows)
+        real_logits = self.logits(params, real, real_rows, real_keys)
+        fake_logits = self.logits(params, fake, fake_rows, fake_keys)
+        real_final, fake_final = final_logits(real_logits, real.mask), final_logits(fake_logits, fake.mask)
+        masks = row_mask(real_rows), row_mask(fake_rows)
+        if self.game.log_ratio and options.prefixes == "all" and real_logits.shape[1] > 1:
+            terms = self.game.critic_loss(real_logits, fake_logits, pi, options.label_smoothing)
+            weighed = real.mask, fake.mask & masks[1][:, None]
+        else:
+            terms = self.game.critic_loss(real_final, fake_final, pi, options.label_smoothing)
+            weighed = masks
+        total = add(*(masked_sum(values, mask) for values, mask in zip(terms, weighed, strict=True)))
+        metrics = diagnostics(real_final, fake_final, *masks, pi)
+        if not self.game.log_ratio:
+            metrics = {"auc": metrics["auc"]}
+        for name, weight, examples, part, keys in (
+            ("r1", options.r1, real, real_rows, real_keys),
+            ("r2", options.r2, fake, fake_rows, fake_keys),
+        ):
+            if weight:
+                slopes = self.slopes(params, examples, part, keys)
+                metrics[name] = masked_sum(jnp.sum(jnp.square(slopes), axis=-1), row_mask(part))
+                share = (len(real_final) + len(fake_final)) / (2 * len(slopes))
+                total = Sum(total.total + share * weight * metrics[name].total, total.weight)
+        return total, metrics
+
+    def slopes(self, params, examples: Examples, batch: Batch, keys: Array) -> Float[Array, "n values"]:
+        """The gradient of each whole example's logit in the example."""
+
+        def summed_logits(values):
+            logits = self.logits(params, Examples(values, examples.mask), batch, keys)
+            return final_logits(logits, examples.mask).sum()
+
+        return jax.grad(summed_logits)(examples.values).reshape(len(examples.values), -1)
+
+
+def token_nll_of(model, params, examples: Examples, batch: Batch, keys: Array | None = None) -> Float[Array, "n _"]:
+    """-log Q, nats a token or point, 0 under the mask: (n, length)."""
+    if not isinstance(model, SequenceModel):
+        return jnp.where(examples.mask, -model.log_prob(params, examples.values)[:, None], 0)
+    tokens = examples.values
+    nll = token_nlls(model, params, model.inputs(tokens), tokens, batch.get("context"), keys)
+    return jnp.where(examples.mask, nll, 0)
+
+
+def add(one: Sum, other: Sum) -> Sum:
+    return Sum(one.total + other.total, one.weight + other.weight)
+
+
+def prior_entropy(pi: float) -> float:
+    """H2(pi), nats."""
+    return -pi * math.log(pi) - (1 - pi) * math.log(1 - pi)
+
+
+def diagnostics(
+    real: Float[Array, "real"],
+    fake: Float[Array, "fake"],
+    real_mask: Bool[Array, "real"],
+    fake_mask: Bool[Array, "fake"],
+    pi: float,
+) -> dict[str, Sum]:
+    """How well a critic knows its classes, from its logits on whole examples of both (see METRICS)."""
+    n = len(real) + len(fake)
+    weights = pi * n / len(real), (1 - pi) * n / len(fake)
+    rows = jnp.sum(real_mask) + jnp.sum(fake_mask)
+
+    def over_classes(real_values, fake_values):  # the mean is pi E_P of the first + (1 - pi) E_Q of the second
+        parts = masked_sum(weights[0] * real_values, real_mask), masked_sum(weights[1] * fake_values, fake_mask)
+        return Sum(parts[0].total + parts[1].total, rows.astype(jnp.float32))
+
+    nll = over_classes(jax.nn.softplus(-real), jax.nn.softplus(fake))
+    real_probability, fake_probability = jax.nn.sigmoid(real), jax.nn.sigmoid(fake)
+    probability = over_classes(real_probability, fake_probability)
+    ordered = (real[:, None] > fake[None, :]) + 0.5 * (real[:, None] == fake[None, :])
+    return {
+        "bound": Sum(prior_entropy(pi) * nll.weight - nll.total, nll.weight),
+        "calibration": Sum(probability.total - pi * probability.weight, probability.weight),
+        "real_probability": masked_sum(real_probability, real_mask),
+        "fake_probability": masked_sum(fake_probability, fake_mask),
+        "auc": masked_sum(ordered, real_mask[:, None] & fake_mask[None, :]),
+    }

@@ -1,0 +1,179 @@
+"""How a generator is differentiated: through its examples, or, for tokens, by the score function or by mixtures."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from gentrain import decode
+from gentrain.datasets.spec import Spec
+from gentrain.losses import masked_sum
+from gentrain.models.base import SequenceModel
+from gentrain.models.feeding import example_keys, sequence_starts
+from gentrain.objectives.adversarial.critic import SEEN_FAKE, SEEN_REAL, Judge, token_nll_of
+from gentrain.objectives.adversarial.examples import Examples, final_logits, real_examples, row_mask
+from gentrain.objectives.adversarial_options import Options
+from gentrain.objectives.base import Batch, Loss
+from gentrain.objectives.diagnostics import compare
+from gentrain.sums import Metric
+
+METRICS = {
+    "generator/logit": Metric("nats", None, "the critic's mean logit of generated examples"),
+    "generator/reward": Metric("nats", None, "mean reward of generated sequences"),
+    "generator/entropy": Metric("nats/token", None, "-log Q of the generator's own tokens"),
+}
+NEVER = -1  # no token ends a sequence
+FAKES, ROLLOUTS = 2**32 - 1, 2**32 - 2  # keys apart from those of dropout, which are of rows
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """The generator's examples and its loss, given a critic."""
+
+    model: object
+    spec: Spec
+    judge: Judge
+    options: Options
+
+    @property
+    def scores(self) -> bool:
+        """Whether the gradient is that of the score function."""
+        return isinstance(self.model, SequenceModel) and self.options.estimator == "score"
+
+    def examples(self, params, batch: Batch, key: Array) -> Examples:
+        """As many examples of the generator as the batch has rows, from keys of those rows."""
+        keys, context = example_keys(key, batch["row"]), batch.get("context")
+        if not isinstance(self.model, SequenceModel):
+            values = self.model.sample(params, keys, context)
+            return Examples(values, jnp.ones((len(values), 1), bool))
+        length = batch["tokens"].shape[1]
+        if self.scores:
+            generator = jax.lax.stop_gradient(params)
+            samples = decode.sample(self.model, generator, keys, length, end=self.spec.end, context=context)
+            return Examples(samples.tokens, samples.mask)
+        return self.mixtures(params, batch, keys)
+
+    def mixtures(self, params, batch: Batch, keys: Array) -> Examples:
+        """Sequences of weights over tokens, (n, length, vocab + 1), that a gradient goes through: softmax((logits +
+        Gumbel noise) / temperature), which 'straight_through' rounds to one token in the forward pass."""
+
+        def choose(logits, positions):
+            noisy = logits + decode.gumbel(keys, positions, self.model.vocab)
+            soft = jax.nn.softmax(noisy / self.options.temperature, axis=-1)
+            if self.options.estimator == "straight_through":
+                hard = jax.nn.one_hot(jnp.argmax(noisy, axis=-1), self.model.vocab)
+                soft = hard + soft - jax.lax.stop_gradient(soft)
+            return jnp.pad(soft, ((0, 0), (0, 0), (0, 1)))
+
+        starts = sequence_starts(*batch["tokens"].shape)
+        weights = decode.sequential(self.model, params, choose, starts, batch.get("context"))
+        return Examples(weights, self.mask_to_end(jnp.argmax(weights, axis=-1)))
+
+    def mask_to_end(self, tokens: Array) -> Array:
+        return decode.mask_to_end(tokens == (NEVER if self.spec.end is None else self.spec.end))
+
+    def loss(self, params, carry, batch: Batch, key: Array) -> Loss:
+        """What the generator minimises, by its options."""
+        fake = self.examples(params["generator"], batch, jax.random.fold_in(key, FAKES))
+        if self.scores:
+            return self.score_loss(params, carry, fake, batch, key)
+        return self.pathwise_loss(params, fake, batch, key)
+
+    def pathwise_loss(self, params, fake: Examples, batch: Batch, key: Array) -> Loss:
+        """The game's cost of examples that a gradient goes through."""
+        game, real = self.judge.game, real_examples(self.model, self.spec, batch)
+        mask, real_logits = row_mask(batch), None
+        seen = self.judge.augmented(fake, batch, key, SEEN_FAKE)
+        logits = final_logits(self.judge.logits(params, seen, batch), seen.mask)
+        if game.paired:
+            seen_real = self.judge.augmented(real, batch, key, SEEN_REAL)
+            real_logits = final_logits(self.judge.logits(params, seen_real, batch), seen_real.mask)
+        cost = game.cost(logits, self.options.real_prior, real_logits)
+        signs = {} if fake.values.ndim == 3 else compare(real.values, fake.values)
+        return masked_sum(cost, mask), {"logit": masked_sum(logits, mask), **signs}
+
+    def score_loss(self, params, carry, fake: Examples, batch: Batch, key: Array) -> Loss:
+        """The score-function surrogate: -sum_t A_t log Q(x_t | x_<t) of each sequence."""
+        options, mask = self.options, row_mask(batch)
+        advantage, reward = self.advantages(jax.lax.stop_gradient(params), fake, batch, key)
+        nll = token_nll_of(self.model, params["generator"], fake, batch, example_keys(key, batch["row"]))
+        if options.entropy_weight:
+            rest = jnp.flip(jnp.cumsum(jnp.flip(jax.lax.stop_gradient(nll), 1), axis=1), 1)
+            advantage = advantage + options.entropy_weight * rest
+        alive, rows = fake.mask & mask[:, None], len(nll)
+        advantage = jnp.where(alive, advantage, 0)
+        if options.baseline == "leave_one_out":
+            others = (advantage.sum(0, keepdims=True) - advantage) / max(rows - 1, 1)
+            advantage = jnp.where(fake.mask, advantage - others, 0)
+        elif options.baseline == "moving_average":
+            advantage = jnp.where(fake.mask, advantage - carry["baseline"], 0)
+        surrogate = jnp.sum(jnp.where(alive, advantage * nll, 0), axis=1)
+        metrics = {"reward": masked_sum(reward, mask), "entropy": masked_sum(nll, alive)}
+        metrics |= compare(real_examples(self.model, self.spec, batch).values, fake.values)
+        return masked_sum(surrogate, mask), metrics
+
+    def reward(self, logits: Array) -> Array:
+        """Minus the game's cost."""
+        return -self.judge.game.cost(logits, self.options.real_prior, None)
+
+    def advantages(
+        self, params, fake: Examples, batch: Batch, key: Array
+    ) -> tuple[Float[Array, "n length"], Float[Array, "n"]]:
+        """The reward that is still to come at each token, before any baseline, and that of each whole sequence."""
+        options = self.options
+        logits = self.judge.logits(params, fake, batch)
+        final = final_logits(logits, fake.mask)
+        total = self.reward(final)
+        scale = 1 / jnp.mean(total) if self.judge.game.normalised else 1.0
+        if options.reward == "sequence":
+            to_come = jnp.broadcast_to(total[:, None], fake.mask.shape)
+        elif options.reward == "dense":
+            start = jnp.full_like(logits[:, :1], math.log(options.real_prior / (1 - options.real_prior)))
+            to_come = total[:, None] - self.reward(jnp.concatenate([start, logits[:, :-1]], axis=1))
+        elif options.reward == "discounted":
+            rewards = jnp.where(fake.mask, 2 * jax.nn.sigmoid(logits) - 1, 0)
+
+            def add_discounted(later, now):
+                return (now + options.discount * later,) * 2
+
+            to_come = jax.lax.scan(add_discounted, jnp.zeros_like(final), rewards.T, reverse=True)[1].T
+        else:
+            to_come = self.rollout_rewards(params, fake, batch, key).at[:, -1].set(total)
+            last = jnp.arange(to_come.shape[1])[None, :] == fake.mask.sum(1, keepdims=True) - 1
+            to_come = jnp.where(last, total[:, None], to_come)
+        return scale * to_come, total
+
+    def rollout_rewards(self, params, fake: Examples, batch: Batch, key: Array) -> Float[Array, "n length"]:
+        """The mean reward of options.rollouts sequences that the generator draws after each prefix.
+
+        SeqGAN (Yu et al., 2017): element t is an estimate of E[reward | x_<=t].
+        """
+        rows, length = fake.values.shape
+        count, context = self.options.rollouts, batch.get("context")
+
+        def repeated(x):
+            return jnp.repeat(x, count, axis=0)
+
+        prefix = repeated(fake.values)
+        keys = example_keys(jax.random.fold_in(key, ROLLOUTS), batch["row"])
+        keys = jax.vmap(lambda key: jax.vmap(lambda n: jax.random.fold_in(key, n))(jnp.arange(count)))(keys).reshape(-1)
+        repeated_batch = batch if context is None else {**batch, "context": repeated(context)}
+
+        def mean_reward(t):
+            draw = decode.make_chooser("inverse_cdf", jax.vmap(jax.random.fold_in, (0, None))(keys, t), length)
+
+            def choose(logits, positions):
+                given = jnp.take_along_axis(prefix, positions, axis=1)
+                return jnp.where(positions <= t, given, draw(logits, positions))
+
+            starts = sequence_starts(*prefix.shape)
+            tokens = decode.sequential(self.model, params["generator"], choose, starts, repeated_batch.get("context"))
+            mask = self.mask_to_end(tokens)
+            drawn = Examples(jnp.where(mask, tokens, 0), mask)
+            logits = self.judge.logits(params, drawn, repeated_batch)
+            return self.reward(final_logits(logits, mask)).reshape(rows, count).mean(1)
+
+        return jax.lax.map(mean_reward, jnp.arange(length)).T

@@ -1,0 +1,74 @@
+"""What an objective is: a game of one or more players, each with its own parameters and loss."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax import Array
+
+from gentrain.models.base import DensityModel, Params, Sampler, SequenceModel
+from gentrain.sums import Sum
+
+Carry = Any  # pytree of arrays
+Batch = Mapping[str, Array]  # see gentrain/datasets/build.py
+Loss = tuple[Sum, dict[str, Sum]]  # what is minimised, and what else to report
+
+
+class Alarm(NamedTuple):
+    """A sign that a run goes wrong: when it shows in the means since the last line of the log, and what to say then."""
+
+    name: str
+    shows: Callable[[Mapping[str, float]], bool]
+    text: str  # formatted with those means
+
+
+class Optimum(NamedTuple):
+    """Where an objective ends in a known world of sequences: the table of Q*, (vocab,)*length.
+
+    name: 'fixed_point' or 'minimiser'. excess_prior: the class prior pi for which a run's excess of JS_pi / (pi (1 - pi))
+    over Q*'s is to be told, or None.
+    """
+
+    name: str
+    table: np.ndarray
+    excess_prior: float | None = None
+
+
+class Objective:
+    """A subclass is a frozen dataclass of models and typed options.
+
+    model: what turns the generator's parameters into outputs; the generator is the player that is evaluated.
+    players: who moves in one step, in order; a name may repeat, as in ("critic",) * 4 + ("generator",).
+    frozen: players whose parameters another run gives (config.init_from) and nothing changes.
+    splittable: whether the loss is a sum over examples, so that microbatches and shards may be added up.
+    alarms: signs that a run of this objective goes wrong.
+    """
+
+    model: SequenceModel | DensityModel | Sampler
+    players: tuple[str, ...] = ("generator",)
+    frozen: tuple[str, ...] = ()
+    splittable: bool = True
+    alarms: tuple[Alarm, ...] = ()
+
+    def init(self, key: Array, batch: Batch) -> tuple[dict[str, Params], Carry]:
+        """The parameters of each player, and what passes between steps without a gradient. Batch is for its shapes."""
+        return {"generator": self.model.init(key)}, {}
+
+    def loss(self, player: str, params: dict[str, Params], carry: Carry, batch: Batch, key: Array, step: Array) -> Loss:
+        """What `player` minimises over params[player] alone, and what else to report.
+
+        key is the same for all microbatches and devices: draws for an example come from fold_in(key, batch["row"]).
+        """
+        raise NotImplementedError
+
+    def rate(self, player: str) -> float:
+        """The player's learning rate by the run's."""
+        return 1.0
+
+    def remember(self, carry: Carry, metrics: dict[str, Sum], params: dict[str, Params]) -> Carry:
+        """The carry after a step, from sums over the whole batch and the new parameters."""
+        return carry
+
+    def optimum(self, world: Any) -> Optimum | None:
+        """Where theory says that a run in this world ends; None where it says nothing in closed form."""
+        return None

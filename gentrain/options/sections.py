@@ -1,0 +1,303 @@
+"""The sections of a config that belong to no plug-in, and what each of them shares with the plug-ins it selects."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from ml_collections import ConfigDict
+
+from gentrain.options.schema import Options, expect, option
+
+if TYPE_CHECKING:
+    from gentrain.options.tree import Run
+
+setting = partial(option, may_change=True)  # how a run is carried out: another value does not make it another run
+
+MOMENTS = (
+    *("adabelief", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad", "lamb", "lion", "nadam", "nadamw"),
+    *("novograd", "radam", "yogi"),
+)
+EPSILON = (*(name for name in MOMENTS if name != "lion"), "adadelta", "adafactor", "adagrad", "lars", "rmsprop")
+MOMENTUM = ("adafactor", "lars", "rmsprop", "sgd", "sm3")
+DECAY = ("adadelta", "adamaxw", "adamw", "adan", "lamb", "lars", "lion", "nadamw", "novograd")
+OPTIMIZERS = tuple(sorted({*MOMENTS, *EPSILON, *MOMENTUM, *DECAY}))
+
+
+@dataclass(frozen=True)
+class RunOptions(Options):
+    """The run as a whole."""
+
+    seed: int = option(0, "the seed of parameters, of the order of the data and of every draw", within="(-inf, inf)")
+    steps: int = setting(1000, "updates; schedules are functions of the step, so another number changes them",
+                         within="(0, inf)")  # fmt: skip
+    sweep: tuple = setting(
+        (),
+        "variants that are run one after another, each in a folder of its own, with one report across them:"
+        ' dicts of overrides by full key, as {"optimizer.learning_rate": 1e-2}, or base.grid({...}) of them',
+    )
+    init_from: Any = setting(
+        "",
+        "the workdir of another run, whose newest checkpoint gives the parameters of all players of the same name; or"
+        " (player, workdir, its player) triples, as (('teacher', 'runs/x', 'generator'),)",
+    )
+
+
+@dataclass(frozen=True)
+class ObjectiveSection(Options):
+    """Which objective is minimised. The options of an objective stand in the section of its name."""
+
+    is_section: ClassVar[bool] = True
+    always: ClassVar[tuple[str, ...]] = ("name",)
+    networks: ClassVar[dict[str, str]] = {"model": "model"}  # section of a network -> its role: 'model' or 'critic'
+
+    name: str = option("likelihood", "an objective: a file of gentrain/objectives")
+    real_prior: float = option(
+        0.5, "pi, the weight on the data: towards 0 the objective is KL[P||Q], towards 1 KL[Q||P]", within="[0, 1]"
+    )
+
+
+class SourceOptions(Options):
+    """What a source of data declares besides its options.
+
+    argument: what stands after the colon in data.name, as 'PATH'; an empty string: nothing may. known_law: whether the
+    law that the data are drawn from is known exactly.
+    """
+
+    argument: ClassVar[str] = ""
+    known_law: ClassVar[bool] = False
+
+    def kind(self, argument: str) -> str:
+        """'text', 'images' or 'points'; an empty string where that is known only once the source is read."""
+        return ""
+
+    def also(self, argument: str) -> tuple[str, ...]:
+        """Names of other sources that this one reads."""
+        return ()
+
+
+@dataclass(frozen=True)
+class DataSection(SourceOptions):
+    """What to train on. The options of a source stand in the sub-section of its name."""
+
+    is_section: ClassVar[bool] = True
+    always: ClassVar[tuple[str, ...]] = ("name", "batch_size", "prefetch")
+
+    name: str = option("surnames", "a source: a file of gentrain/datasets/sources, with its argument, as 'text:PATH'")
+    batch_size: int = option(64, "examples a step, over all devices and processes", within="(0, inf)")
+    prefetch: int = setting(2, "batches that a thread makes ahead; 0: each is made when it is needed")
+    length: int = option(
+        64, "tokens a row; longer documents are cut into rows, and are an error with a context", within="(0, inf)"
+    )
+    layout: str = option(
+        "pad",
+        "'pad': one document, or a piece of one, a row; 'pack': as many whole documents as fit",
+        choices=("pad", "pack"),
+    )
+    tokenizer: str = option(
+        "chars",
+        "the unit of text; learned on train and kept in the workdir",
+        choices=("bytes", "chars", "words", "sentencepiece"),
+    )
+    vocab_size: int = option(
+        0,
+        "the most symbols that the vocabulary may have; 0: all words, or 8192 pieces",
+        when={"tokenizer": ("words", "sentencepiece")},
+    )
+    conditional: bool = option(False, "give an image's class, or what a text is about, to the model as its context")
+    image_size: int = option(0, "side in pixels of the square that images are resized to; 0: as they are")
+    levels: int = option(0, "grey levels, 2 to 256, that pixels are quantised to; 0: as they are", within="[0, 256]")
+    valid_fraction: float = option(
+        0.05, "share of documents, or of the end of a few long ones, held out where no split is given", within="[0, 1)"
+    )
+    test_fraction: float = option(0.05, "the same for the test split", within="[0, 1)")
+
+    def check(self, run: "Run", where: str) -> None:
+        held_out = self.valid_fraction + self.test_fraction
+        expect(
+            held_out < 1, "data.valid_fraction + data.test_fraction", held_out, "below 1: something is to be learned"
+        )
+        expect(self.levels != 1, "data.levels", self.levels, "0, or 2 to 256")
+
+
+@dataclass(frozen=True)
+class NetworkSection(Options):
+    """One network. The options of a family of models stand in the sub-section of its name.
+
+    makes: what its models generate; has_log_prob: whether they know the probability of an example; reads_mixtures:
+    whether they read weighted mixtures of tokens in place of tokens; independent: whether positions are independent.
+    judges: what its critics tell real from generated; prefixes: whether they estimate every prefix of a sequence.
+    has_kernels: whether there are matrices for spectral normalisation.
+    """
+
+    is_section: ClassVar[bool] = True
+    always: ClassVar[tuple[str, ...]] = ("name",)
+    makes: ClassVar[str] = "sequences"
+    has_log_prob: ClassVar[bool] = True
+    reads_mixtures: ClassVar[bool] = False
+    judges: ClassVar[tuple[str, ...]] = ("sequences",)
+    prefixes: ClassVar[bool] = True
+    has_kernels: ClassVar[bool] = True
+
+    name: str = option("lstm", "a family of models: a file of gentrain/models")
+    width: int = option(
+        128, "numbers of an embedding, a hidden state and the residual stream; channels at full resolution",
+        within="(0, inf)",
+    )  # fmt: skip
+    layers: int = option(1, "layers, or blocks a resolution", within="(0, inf)")
+    dropout: float = option(0.0, "probability of zeroing an activation in training", within="[0, 1)")
+    param_dtype: str = option(
+        "float32", "type of parameters, optimiser state and gradients", choices=("float32", "bfloat16")
+    )
+    compute_dtype: str = setting(
+        "float32", "type of activations and matmuls; logits and losses are float32", choices=("float32", "bfloat16")
+    )
+
+    @classmethod
+    def of(cls, section: ConfigDict) -> Self:
+        """The typed options of a network's section, with those of the family that it names."""
+        return cls.read(section, section[section.name] if section.name in section else None)
+
+
+@dataclass(frozen=True)
+class OptimizerOptions(Options):
+    """The optimiser of every player that learns, and its learning rate by step."""
+
+    name: str = option("adamw", "an optimiser of optax by its name", choices=OPTIMIZERS)
+    learning_rate: float = setting(1e-3, "the peak, a step", within="(0, inf)")
+    b1: float = setting(0.9, "decay of the first moment", within="[0, 1)", when={"name": MOMENTS})
+    b2: float = setting(0.99, "decay of the second moment", within="[0, 1)", when={"name": MOMENTS})
+    eps: float = setting(1e-8, "added to the root of the second moment", within="(0, inf)", when={"name": EPSILON})
+    momentum: float = setting(0.0, "decay of the velocity", within="[0, 1)", when={"name": MOMENTUM})
+    weight_decay: float = setting(0.0, "share of each matrix taken off a step, times the rate", when={"name": DECAY})
+    clip_norm: float = setting(1.0, "global norm of the gradient above which it is scaled down; 0: never")
+    schedule: str = setting(
+        "cosine", "how the rate falls after the warm-up", choices=("constant", "linear", "cosine", "rsqrt")
+    )
+    warmup_steps: int = setting(0, "steps over which the rate rises from 0 to the peak; shortened where it is not less"
+                                   " than the steps of the run")  # fmt: skip
+    final_fraction: float = setting(
+        0.1, "share of the peak at which the rate ends", within="[0, 1]", when={"schedule": ("linear", "cosine")}
+    )
+
+
+@dataclass(frozen=True)
+class TrainingOptions(Options):
+    """How a step is computed and when a run gives up."""
+
+    microbatches: int = setting(
+        1, "parts of a batch whose gradients are added up, to save memory; the result is the same", within="(0, inf)"
+    )
+    mode: str = setting(
+        "jit",
+        "'jit': the compiler places communication; 'shard_map': one explicit sum over devices, each of which has all"
+        " parameters. Over several devices the compiler sums the gradients of an LSTM's recurrent kernels at every time"
+        " step, and gathers all activations for those of grouped convolutions: there shard_map sends far less",
+        choices=("jit", "shard_map"),
+    )
+    ema_decay: float = setting(
+        0.0, "decay a step of the averaged parameters, which are then evaluated", within="[0, 1)"
+    )
+    max_skipped: int = setting(
+        10, "updates in a row that are not finite, and never applied, before the run ends with exit code 3",
+        within="(0, inf)",
+    )  # fmt: skip
+    stuck_seconds: float = setting(
+        60.0,
+        "a run of several processes in which a step takes longer than this, and than ten of the longest step before,"
+        " ends with exit code 42, to be started again; 0: it waits for ever",
+    )
+
+
+@dataclass(frozen=True)
+class MeshOptions(Options):
+    """Devices along each axis of the mesh; one axis may be -1, all that are left."""
+
+    replica: int = setting(1, "copies of the model on separate pods, across the slowest network", within="[-1, inf)")
+    data: int = setting(-1, "parts of the rows of a batch", within="[-1, inf)")
+    fsdp: int = setting(1, "parts of the rows of a batch, and parameters split with them", within="[-1, inf)")
+    tensor: int = setting(1, "parts of each matmul", within="[-1, inf)")
+    rules: tuple = setting(
+        (), "(regular expression on a parameter's path, axes of its dimensions) pairs; others are split over fsdp"
+    )
+
+    def check(self, run: "Run", where: str) -> None:
+        sizes = [self.replica, self.data, self.fsdp, self.tensor]
+        expect(all(size for size in sizes), "mesh", sizes, "positive lengths, or -1 for one axis")
+        expect(sizes.count(-1) <= 1, "mesh", sizes, "at most one -1")
+
+
+@dataclass(frozen=True)
+class CheckpointOptions(Options):
+    """When the state is saved and what is kept."""
+
+    every_steps: int = setting(1000, "steps between saves; the last step is always saved", within="(0, inf)")
+    every_seconds: float = setting(600.0, "seconds between saves; whichever comes first", within="(0, inf)")
+    keep_last: int = setting(2, "newest checkpoints that are kept", within="(0, inf)")
+    keep_every: int = setting(0, "steps; checkpoints at multiples of it are never deleted; 0: none")
+
+
+@dataclass(frozen=True)
+class LogOptions(Options):
+    """What a run tells while it goes on."""
+
+    every_steps: int = setting(50, "steps between lines of metrics.jsonl", within="(0, inf)")
+    tensorboard: bool = setting(True, "write events for TensorBoard")
+    profile: tuple = setting((), "(first, last): steps to trace into profile/ with jax.profiler; (): none")
+
+    def check(self, run: "Run", where: str) -> None:
+        steps = self.profile
+        whole = all(isinstance(step, int) for step in steps)
+        holds = not steps or (len(steps) == 2 and whole and 0 <= steps[0] < steps[1])
+        expect(holds, "log.profile", steps, "() or two steps, the first before the last, as (10, 13)")
+
+
+@dataclass(frozen=True)
+class EvaluateSection(Options):
+    """What is measured and when. The options of an evaluator stand in the sub-section of its name."""
+
+    is_section: ClassVar[bool] = True
+    always: ClassVar[tuple[str, ...]] = ("evaluators", "every_steps", "split")
+
+    evaluators: tuple = setting(("likelihood", "samples"), "evaluators: files of gentrain/evaluators")
+    every_steps: int = setting(500, "steps between evaluations; the end is always evaluated", within="(0, inf)")
+    split: str = setting("valid", "the held-out split that is measured", choices=("train", "valid", "test"))
+    batches: int = setting(0, "batches of the split that are read; 0: all of them")
+    examples: int = setting(512, "samples that an evaluator draws, and as many held-out examples", within="(0, inf)")
+
+
+@dataclass(frozen=True)
+class SampleOptions(Options):
+    """How samples are drawn for people to look at."""
+
+    count: int = setting(
+        16, "documents or images: of each class in turn; texts to the contexts of the split's first rows",
+        within="(0, inf)",
+    )  # fmt: skip
+    length: int = setting(0, "the most tokens of a document; 0: data.length")
+    temperature: float = setting(1.0, "divides the logits; 0 takes the likeliest token")
+    top_k: int = setting(0, "draw from this many likeliest tokens; 0: all")
+    top_p: float = setting(1.0, "draw from the likeliest tokens that make up this mass", within="(0, 1]")
+
+    def check(self, run: "Run", where: str) -> None:
+        warm = self.temperature
+        expect(warm == 0 or warm >= 1e-3, "sample.temperature", warm, "0, which takes the likeliest, or at least 0.001")
+
+
+@dataclass(frozen=True)
+class ReportSection(Options):
+    """What the report draws. The options of a figure stand in the sub-section of its name."""
+
+    is_section: ClassVar[bool] = True
+    always: ClassVar[tuple[str, ...]] = ("figures",)
+
+    figures: tuple = setting((), "figures: files of gentrain/reporting/figures, drawn beside a sweep")
+
+
+FIXED: dict[str, type[Options]] = {
+    "optimizer": OptimizerOptions,
+    "training": TrainingOptions,
+    "mesh": MeshOptions,
+    "checkpoint": CheckpointOptions,
+    "log": LogOptions,
+    "sample": SampleOptions,
+}

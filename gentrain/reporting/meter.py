@@ -1,0 +1,76 @@
+"""How a run goes: means of its metrics since the last line of the log, its speed, and a trace of its steps."""
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from gentrain import devices
+from gentrain.sums import Metric, Sum, add, mean
+
+METRICS = {
+    "tokens_per_second": Metric("tokens/s", None, "of the player that moves last, over all devices"),
+    "mfu": Metric("share", None, "of the devices' peak in use, counting 6 FLOP a parameter and token"),
+}
+
+
+class Meter:
+    """Sums over the steps since the last line of the log, and how fast they went.
+
+    mfu is the share of the devices' peak in use, counting 6 FLOP a parameter and token (attention not counted).
+    """
+
+    def __init__(self, player: str, parameters: int):
+        """player: whose sums are weighed in tokens (sampled ones, where its loss is weighed in sequences); parameters:
+        how many each of them goes through."""
+        kind = jax.devices()[0].device_kind
+        peak = devices.known(devices.PEAK_FLOPS, kind) or math.nan
+        # A multiply and an add for each parameter and token forward, twice that backward.
+        self.share = 6 * parameters / (peak * jax.device_count())
+        self.player = player
+        self.reset()
+
+    def reset(self) -> None:
+        self.pending: list[dict[str, Sum]] = []
+        self.since = time.monotonic()
+
+    def push(self, sums: dict[str, Sum]) -> None:
+        """The sums of one more step, of which at most one is left to run ahead: so a step that hangs is seen as one."""
+        self.pending.append(sums)
+        jax.block_until_ready(self.pending[-2:-1])
+
+    def read(self) -> dict[str, float]:
+        """Means over the pending steps, tokens/second and, where the device's peak is known, the share of it in use."""
+        sums = add(self.pending)
+        tokens = sums.get(f"{self.player}/entropy", sums[f"{self.player}/loss"]).weight
+        rate = float(tokens) / (time.monotonic() - self.since)
+        values = {name: mean(value) for name, value in sums.items()} | {"tokens_per_second": rate}
+        if math.isfinite(self.share):
+            values["mfu"] = rate * self.share
+        return values
+
+
+class Profile:
+    """A trace of steps first … last - 1, by jax.profiler, for TensorBoard or Perfetto; of no steps where they are
+    ()."""
+
+    def __init__(self, folder: Path, steps: Sequence[int]):
+        self.folder, self.steps, self.tracing = folder, tuple(steps), False
+
+    def __enter__(self) -> "Profile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.tracing:
+            self.tracing = False
+            jax.profiler.stop_trace()
+
+    def at(self, step: int) -> None:
+        """Before a step: begins or ends the trace where it is time."""
+        if self.steps and step == self.steps[0]:
+            jax.profiler.start_trace(self.folder)
+            self.tracing = True
+        elif self.tracing and step >= self.steps[1]:
+            self.__exit__()

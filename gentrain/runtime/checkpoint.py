@@ -1,0 +1,313 @@
+"""Checkpoints whose every file is verified before it is believed: Orbax writes them, a sha256 manifest guards them.
+
+Orbax alone restores flipped bits without a word. So each step directory carries `manifest.json`, the size and digest of
+its files, written before the atomic rename that commits the step. On disk a state is nested dicts of arrays by field
+name, key or index, whatever classes it had in memory. Directories are paths of a (mounted) file system, not URLs.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from gentrain.errors import CheckpointError, ConfigError
+
+_MANIFEST = "manifest.json"
+_UNCOMMITTED = ".orbax-checkpoint-tmp"  # ends the name of a step directory until the rename that commits it
+# Orbax stamps these at the commit itself, after the manifest, and no restore reads them.
+_NOT_IN_MANIFEST = {_MANIFEST, "_CHECKPOINT_METADATA", "commit_success.txt"}
+
+# Orbax logs to the logger it shares with all users of absl, dozens of lines a save and whole tracebacks of what is
+# raised here as one line.
+logging.getLogger("absl").addFilter(lambda record: "/orbax/" not in record.pathname)
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest last; a context manager, or call `close()` before the process ends.
+
+    Every process of the run makes the same calls in the same order. Process 0 writes and verifies the manifests.
+
+    The `keep_last` newest stay (at least 1), and multiples of `keep_every` steps (0 = off). With `read_only` nothing on
+    disk is changed: no cleaning up, no quarantine, and `save` is an error.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike, *, keep_last: int = 2, keep_every: int = 0, read_only: bool = False
+    ) -> None:
+        if keep_last < 1:
+            raise ConfigError(f"checkpoint.keep_last={keep_last}: at least 1 checkpoint has to stay")
+        self.directory = Path(os.path.abspath(directory))
+        self.read_only = read_only
+        self._saving = -1  # the step of the newest save(), for the manifest and for errors
+        if not read_only and jax.process_index() == 0:
+            # What a kill left half-written. Orbax's own cleaning runs in the background and trips over that of the
+            # manager before it.
+            for leftover in self.directory.glob(f"*{_UNCOMMITTED}*"):
+                shutil.rmtree(leftover)
+        keep = [preservation_policy.LatestN(keep_last)]
+        if keep_every:
+            keep.append(preservation_policy.EveryNSteps(keep_every))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
+            # Runs on process 0 in the background once all processes have written all files, just before the rename
+            # that commits; what it raises makes the save fail.
+            async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_manifest),
+            read_only=read_only,
+            lightweight_initialize=True,  # opening must not fail on a damaged _CHECKPOINT_METADATA
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
+        """Saves `state` (a pytree of arrays) and `meta` (small JSON) in the background; a step that is there stays.
+
+        On return `state` has been copied and may be donated. A save still under way is waited for.
+        Raises CheckpointError if that one failed or this one cannot be made.
+        """
+        self.wait()
+        if step in self._manager.all_steps():
+            return
+        self._saving = step
+        leaves = _leaves(state)
+        # The copy through JSON finds what is not JSON now, and is safe from changes while the background writes.
+        description = json.loads(json.dumps({"meta": dict(meta), "leaves": _kinds(leaves)}))
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(_nested(leaves)),
+            meta=ocp.args.JsonSave(description),
+        )
+        with self._failing_in_one_line():
+            accepted = self._manager.save(step, args=args)
+        if not accepted:
+            reason = "it was opened read-only" if self.read_only else f"it holds step {self._manager.latest_step()}"
+            raise CheckpointError(f"{self.directory}: cannot save step {step}, because {reason}")
+
+    def restore(self, abstract: Any) -> tuple[int, Any, dict[str, Any]] | None:
+        """The newest undamaged checkpoint as (step, state, meta); None if there are no checkpoints at all.
+
+        `abstract` is the state as a pytree of jax.ShapeDtypeStruct with shardings, of any mesh.
+        Newer damaged ones are warned about and renamed to quarantine-STEP: Orbax refuses to save up to the newest step.
+        Raises CheckpointError if all are damaged, or if the newest good one has other leaves than `abstract`.
+        """
+        step = self._newest_good()
+        if step is None:
+            return None
+        expected = _leaves(abstract)
+        description = self._description(step)
+        _check_leaves(self.directory / str(step), _kinds(expected), description["leaves"])
+        arrays = self._arrays(step, expected)
+        self._quarantine_after(step)
+        return step, jax.tree.unflatten(jax.tree.structure(abstract), arrays), description["meta"]
+
+    def require(self, step: int | None) -> int:
+        """That step, or the newest undamaged one. Raises CheckpointError where it is not there or damaged."""
+        if step is None:
+            if (newest := self._newest_good()) is None:
+                raise CheckpointError(f"{self.directory}: no checkpoint to start from")
+            return newest
+        if step not in self.steps():
+            raise CheckpointError(f"{self.directory} has no step {step}; there are: {self.steps()}")
+        if damage := _damage(self.directory / str(step)):
+            raise CheckpointError(f"{self.directory / str(step)}: {damage}")
+        return step
+
+    def steps(self) -> list[int]:
+        """The committed steps, oldest first, damaged ones included."""
+        if not self.directory.exists():
+            return []
+        return sorted(int(path.name) for path in self.directory.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name))
+
+    def wait(self) -> None:
+        """Until the last save is committed; raises CheckpointError if it failed."""
+        with self._failing_in_one_line():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except CheckpointError as error:
+            if kind is None:
+                raise
+            warnings.warn(str(error), stacklevel=2)  # what ended the block says more, and decides the exit code
+
+    @contextlib.contextmanager
+    def _failing_in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._manager.reload()  # Orbax has already struck off the steps that this save was to replace
+            reason = (str(error).splitlines() or [""])[0]
+            where = self.directory / str(self._saving)
+            raise CheckpointError(f"{where}: not saved, {type(error).__name__}: {reason}") from error
+
+    def _write_manifest(self) -> None:
+        (root,) = self.directory.glob(f"{self._saving}{_UNCOMMITTED}*")
+        files = _fingerprints(root)
+        for name in files:  # a power cut must not leave the rename without the contents
+            with (root / name).open("rb") as file:
+                os.fsync(file.fileno())
+        with (root / _MANIFEST).open("w") as file:
+            json.dump({"files": files, "sha256": _digest(files)}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _newest_good(self) -> int | None:
+        """Process 0 looks for it, and all agree."""
+        self.wait()
+        good, damages = -1, []
+        for step in reversed(self.steps() if jax.process_index() == 0 else []):
+            if not (damage := _damage(self.directory / str(step))):
+                good = step
+                break
+            damages.append(f"{self.directory / str(step)}: {damage}")
+        good, damaged = map(int, multihost_utils.broadcast_one_to_all(np.asarray([good, len(damages)], np.int32)))
+        if good < 0 and damaged:
+            found = "; ".join(damages) or "process 0 names them"
+            raise CheckpointError(f"all {damaged} checkpoints are damaged ({found}); put a good copy in their place")
+        for damage in damages:
+            warnings.warn(f"{damage}; going back to step {good}", stacklevel=3)
+        return None if good < 0 else good
+
+    def _quarantine_after(self, step: int) -> None:
+        if self.read_only:
+            return
+        if jax.process_index() == 0:
+            for damaged in self.steps()[self.steps().index(step) + 1 :]:
+                target = self.directory / f"quarantine-{damaged}"
+                while target.exists():  # the same step was damaged before
+                    target = target.with_name(target.name + "+")
+                (self.directory / str(damaged)).rename(target)
+        multihost_utils.sync_global_devices("quarantine")
+        self._manager.reload()
+
+    def _description(self, step: int) -> dict[str, Any]:
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+    def _arrays(self, step: int, expected: dict[str, jax.ShapeDtypeStruct]) -> list[jax.Array]:
+        """The saved arrays at the paths of `expected` only, in its order and shardings."""
+        if any(leaf.sharding is None for leaf in expected.values()):
+            raise ValueError("every leaf of the abstract state needs a sharding, or Orbax would take the saved one")
+        target = _nested(expected)
+        args = ocp.args.PyTreeRestore(
+            target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
+        )
+        restored = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+        arrays = _leaves(restored)
+        return [arrays[path] for path in expected]
+
+
+def restore_params(
+    directory: str | os.PathLike,
+    abstract_params: dict[str, Any],
+    sources: Mapping[str, str],
+    *,
+    required: bool = False,
+    step: int | None = None,
+) -> tuple[int, dict[str, Any], str]:
+    """Step, parameters by player, and digest of an undamaged checkpoint of another run, which is left as it is.
+
+    `abstract_params` has the parameters of each wanted player as jax.ShapeDtypeStruct with shardings; sources: what each
+    is called there. Of players that the other run did not have, as the critic of a run by likelihood, nothing is
+    returned, unless they are `required`. By default the newest checkpoint is read.
+    Raises CheckpointError if there is no usable checkpoint, none of the players in it, or if a wanted player's leaves
+    are not as expected.
+    """
+    with Checkpoints(directory, read_only=True) as checkpoints:
+        step = checkpoints.require(step)
+        saved, where = checkpoints._description(step)["leaves"], checkpoints.directory / str(step)
+        had = {path.split("/")[1] for path in saved if path.startswith("params/")}
+        wanted = {player: own for player, own in abstract_params.items() if sources[player] in had}
+        missing = sorted({sources[player] for player in abstract_params.keys() - wanted.keys()})
+        if not wanted or (required and missing):
+            raise CheckpointError(f"{where} has the players {sorted(had)}, not {', '.join(missing)}")
+        by_source = {sources[player]: own for player, own in wanted.items()}
+        expected = _leaves({"params": by_source})
+        prefixes = tuple(f"params/{source}/" for source in by_source)
+        _check_leaves(where, _kinds(expected), {p: kind for p, kind in saved.items() if p.startswith(prefixes)})
+        arrays = checkpoints._arrays(step, expected)
+        digest = json.loads((where / _MANIFEST).read_text())["sha256"]
+    restored = jax.tree.unflatten(jax.tree.structure(by_source), arrays)
+    return step, {player: restored[sources[player]] for player in wanted}, digest
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    """Path ('params/generator/embed') -> leaf, in the order of the tree."""
+    with_paths = jax.tree_util.tree_leaves_with_path(tree)
+    leaves = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in with_paths}
+    if len(leaves) < len(with_paths):
+        raise ValueError("two leaves have the same path: a key that contains '/', or both 1 and '1' as keys")
+    return leaves
+
+
+def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts by the parts of each path."""
+    root: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        inner = root
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[name] = leaf
+    return root
+
+
+def _kinds(leaves: Mapping[str, Any]) -> dict[str, str]:
+    return {path: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for path, leaf in leaves.items()}
+
+
+def _check_leaves(where: Path, expected: Mapping[str, str], found: Mapping[str, str]) -> None:
+    if wrong := _differences(expected, found):
+        raise CheckpointError(f"{where} is of another model: {wrong}; use the config it is from, or another workdir")
+
+
+def _fingerprints(root: Path) -> dict[str, str]:
+    """File -> its size and digest, for all that the manifest covers."""
+    fingerprints = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if not path.is_dir() and name not in _NOT_IN_MANIFEST:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            fingerprints[name] = f"{path.stat().st_size} bytes, sha256 {digest}"
+    return fingerprints
+
+
+def _digest(files: Any) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _damage(root: Path) -> str:
+    """What is wrong with the files of a step; an empty string if nothing is."""
+    try:
+        manifest = json.loads((root / _MANIFEST).read_text())
+        if manifest["sha256"] != _digest(manifest["files"]):
+            return f"{_MANIFEST} has changed"
+        return _differences(manifest["files"], _fingerprints(root))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{_MANIFEST} cannot be checked ({type(error).__name__}: {error})"
+
+
+def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+    names = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+    lines = [f"{n}: expected {expected.get(n, 'nothing')}, found {found.get(n, 'nothing')}" for n in names[:3]]
+    return "; ".join(lines + [f"and {len(names) - 3} more"] * (len(names) > 3))

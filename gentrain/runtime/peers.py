@@ -1,0 +1,104 @@
+"""Processes that are one run: how they meet, agree, and notice that one is gone."""
+
+import hashlib
+import importlib.metadata
+import json
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gentrain.errors import ConfigError, LostPeer
+
+HEARTBEAT = 10  # seconds of silence after which a process counts as dead
+
+
+def free_port() -> int:
+    """A port that nothing on this machine listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def agree(flag: bool) -> bool:
+    """Process 0's answer, on all processes: for decisions that depend on a clock."""
+    import jax
+
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(flag))
+
+
+def join(coordinator: str, processes: int, index: int, timeout: int = 60) -> None:
+    """Makes this process one of `processes`, meeting at coordinator (host:port), or as the cluster says if 'auto'.
+
+    Call before any other use of JAX. Raises LostPeer where they do not meet within the timeout, in seconds.
+    """
+    import jax
+
+    # On CPU, programs that run ahead of one another can wait for each other's collectives for ever.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    auto = coordinator == "auto"
+    address, count, own = (None, None, None) if auto else (coordinator, processes, index)
+    try:
+        jax.distributed.initialize(
+            address,
+            count,
+            own,
+            # What is said is said: left to itself JAX would still ask a cluster it finds for the devices to use.
+            cluster_detection_method=None if auto else "deactivate",
+            initialization_timeout=timeout,
+            heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=30,
+        )
+    except ValueError as error:
+        raise ConfigError(f"--coordinator={coordinator}: {str(error).splitlines()[0]}") from None
+    except jax.errors.JaxRuntimeError as error:
+        raise LostPeer(f"process {index} met nobody at {coordinator}: {str(error).splitlines()[0]}") from None
+
+
+def lost_peer(error: BaseException | None) -> LostPeer | None:
+    """What an error, or what it came from, says of another process, if anything: a JaxRuntimeError, or the ValueError
+    that JAX makes of it on CPU, whose text begins with a status of XLA's."""
+    status = r"[A-Z_]+: "
+    words = r"UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|[Gg]loo|NCCL|coordination service"
+    while error is not None:
+        text = str(error)
+        if re.match(status, text) and re.search(words, text):
+            return LostPeer(f"another process is gone ({text.splitlines()[0]}); run the same command on all to go on")
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def run_digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """What all processes of a run must have in common: the code, the packages under it and the config."""
+    root = Path(__file__).parents[2]
+    code = [path.read_bytes() for room in ("gentrain", "launch") for path in sorted((root / room).rglob("*.py"))]
+    packages = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")]
+    digest = lambda parts: hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return {
+        "code": digest(code),
+        "packages": " ".join(packages),
+        "config": digest([json.dumps(dict(config), sort_keys=True).encode()]),
+    }
+
+
+def same_everywhere(found: Mapping[str, str]) -> None:
+    """Raises ConfigError, on all processes, naming those that found something else than process 0 did."""
+    import jax
+    import numpy as np
+
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    own = np.stack([np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8) for value in found.values()])
+    every = multihost_utils.process_allgather(own)  # (processes, names, 32)
+    differ = np.any(every != every[:1], axis=-1)
+    wrong = [f"{name} of process {', '.join(map(str, np.flatnonzero(differ[:, i])))}" for i, name in enumerate(found)]
+    wrong = [text for i, text in enumerate(wrong) if differ[:, i].any()]
+    if wrong:
+        raise ConfigError(f"not the same as that of process 0: {'; '.join(wrong)}; start all from one copy")

@@ -1,0 +1,72 @@
+"""Signals that ask a run to stop, and its way out."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from gentrain.errors import Stopped
+
+UNRAISABLE = ("_xla_gc_callback", "__del__")  # functions, JAX's own among them, out of which no exception comes
+
+
+class Stop:
+    """SIGTERM and SIGINT as a request to save and go.
+
+    Outside of `deferred()` the request raises Stopped where the program stands; inside it only sets `requested`, so
+    that an update or a save is never cut in two. A second signal ends the process at once: what is committed on disk
+    stays good. In a run of several processes JAX's own notifier sees SIGTERM to any of them, and `at(step)` is True on
+    all at the same step.
+    """
+
+    def __init__(self, alone: bool = True):
+        self.requested, self._deferred, self._alone = False, False, alone
+        self._old: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        for number in (signal.SIGTERM, signal.SIGINT) if self._alone else ():
+            self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number, frame) -> None:
+        if self.requested:
+            os._exit(128 + number)
+        self.requested = True
+        # What a callback of the garbage collector raises goes nowhere; then the next look at `requested` has to do.
+        while frame and frame.f_code.co_name not in UNRAISABLE:
+            frame = frame.f_back
+        if not self._deferred and not frame:
+            raise Stopped(f"stopped by {signal.Signals(number).name}")
+
+    @contextlib.contextmanager
+    def deferred(self, defer: bool = True) -> Iterator[None]:
+        before, self._deferred = self._deferred, defer
+        if self.requested and not defer:
+            self._deferred = before
+            raise Stopped("stopped by a signal")
+        try:
+            yield
+        finally:
+            self._deferred = before
+
+    def at(self, step: int) -> bool:
+        """Whether to stop after this step; the same answer on every process."""
+        if self._alone:
+            return self.requested
+        from jax.experimental import multihost_utils
+
+        self.requested = self.requested or multihost_utils.reached_preemption_sync_point(step)
+        return self.requested
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process at once: while others wait in a collective, JAX's own way out would hang for minutes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,194 @@
+"""The launcher's command line: flags, a config file and overrides of its keys; a mistake in them is one clear line."""
+
+import ast
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from gentrain.errors import ConfigError
+from gentrain.options import check
+
+OVERRIDE = re.compile(r"--?(?:no)?config[.]([^=]*)(?:=(.*))?", re.DOTALL)
+USAGE = """python -m launch --config configs/NAME.py[:VARIANT] [--workdir DIR] [--config.KEY=VALUE …]
+    [--mode=train|evaluate|sample] [--dry_run] [--local_processes=N]
+
+Trains what a config file says, or resumes it: the same command again goes on from the last checkpoint.
+
+  --config          configs/NAME.py, or configs/NAME.py:VARIANT; `python -m launch.list configs` lists them
+  --config.KEY      another value of an option; `python -m launch.list keys [SECTION]` lists them
+  --workdir         where the run lives; by default runs/NAME[-VARIANT]
+  --mode            train; evaluate or sample from the newest checkpoint
+  --dry_run         checks the config and prints sizes; computes nothing
+  --local_processes starts so many processes on this machine, as one run
+  --coordinator, --processes, --process
+                    host:port where the processes of a run meet, how many they are, and which of them this is; by
+                    default as the environment says (launch/README.md), or alone
+
+`python -m launch.list [configs|objectives|models|data|evaluators|figures|keys [SECTION]]` says what there is.
+
+Exit codes: 0 done, 2 config error, 3 diverged, 4 data error, 5 no usable checkpoint, 6 workdir in use, 42 stopped by a
+signal with the state saved, or left by another process of the run: run the same command again.
+"""
+
+
+class Command(NamedTuple):
+    """What a command line asks for."""
+
+    flags: flags.FlagValues
+    config: ConfigDict
+    workdir: Path
+    notes: list[str]  # what was changed to make the config fit, to be said
+
+
+def make_flags(argv: Sequence[str]) -> flags.FlagValues:
+    """The launcher's flags, in a set of their own: importing this module has no side effects."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "a config file", flag_values=values, sys_argv=list(argv))
+    flags.DEFINE_string("workdir", None, "where the run lives", flag_values=values)
+    flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample"], "what to do", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "check the config, print sizes", flag_values=values)
+    flags.DEFINE_string("coordinator", "", "host:port where the processes of one run meet", flag_values=values)
+    flags.DEFINE_integer("processes", 1, "how many, with --coordinator", flag_values=values)
+    flags.DEFINE_integer("process", 0, "which of them this is, with --coordinator", flag_values=values)
+    flags.DEFINE_integer("local_processes", 0, "start so many on this machine", flag_values=values)
+    return values
+
+
+def asks_for_help(argv: Sequence[str]) -> bool:
+    return any(argument in ("-h", "--help", "--helpfull", "--helpshort", "help") for argument in argv[1:])
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Flags, config and workdir. Raises ConfigError for any mistake in them."""
+    overrides = [found for found in map(OVERRIDE.match, argv) if found]
+    plain_argv = [argument for argument in argv if not OVERRIDE.match(argument)]
+    try:
+        values, plain = make_flags(argv), make_flags(plain_argv)
+        check_file(plain_argv)
+        plain(plain_argv)
+        if plain.config is None:
+            raise ConfigError("no config; try: python -m launch --config configs/quickstart.py")
+        known = check.flatten(plain.config)
+        for found in overrides:
+            if found[1] not in known:
+                raise ConfigError(check.unknown_key(found[1], known))
+        rest = values(list(argv))[1:]
+    except ConfigError:
+        raise
+    except flags.UnrecognizedFlagError as error:
+        raise ConfigError(unknown_flag(error.flagname, plain_argv)) from None
+    except flags.IllegalFlagValueError as error:
+        raise ConfigError(one_line(error) + several_values(overrides)) from None
+    except Exception as error:  # whatever a config file or a flag's parser may raise
+        raise ConfigError(one_line(error) + several_values(overrides)) from None
+    if rest:
+        raise ConfigError(f"do not know what to do with {' '.join(rest)!r}; options start with --")
+    config = values.config
+    notes = [note] if (note := check.shorten_warmup(config)) else []
+    check.validate(config, [found[1] for found in overrides])
+    file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
+    workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant))))
+    return Command(values, config, workdir.absolute(), notes)
+
+
+def config_argument(argv: Sequence[str]) -> str:
+    """What follows --config, or an empty string."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            return value if equals else following
+    return ""
+
+
+def check_file(argv: Sequence[str]) -> None:
+    """Raises ConfigError for a config file that is not there, listing the nearest."""
+    argument = config_argument(argv)
+    file, _, variant = argument.partition(":")
+    if not argument:
+        return
+    if Path(file).is_file():
+        if variant and not takes_variant(Path(file)):
+            raise ConfigError(f"{file} has no variants, and {variant!r} is asked for")
+        return
+    there = sorted(str(path) for path in config_files())
+    stem = Path(file).stem
+    near = [path for path in there if Path(path).stem == stem] or difflib.get_close_matches(
+        f"configs/{stem}.py", there, 3, 0.4
+    )
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; `python -m launch.list configs` lists those there are"
+    raise ConfigError(f"there is no config file {file!r}{hint}")
+
+
+def takes_variant(file: Path) -> bool:
+    """Whether the file's get_config has a parameter; the file is read, not run."""
+    try:
+        tree = ast.parse(file.read_text())
+    except (SyntaxError, UnicodeDecodeError):
+        return True  # running it tells the fault, and where
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "get_config"]
+    return not functions or bool(functions[0].args.args or functions[0].args.vararg)
+
+
+def config_files() -> Iterator[Path]:
+    """The config files that come with gentrain, as paths from here where they lie below."""
+    root = Path(__file__).parents[1]
+    for path in sorted((root / "configs").glob("*.py")):
+        if path.stem not in ("base", "__init__"):
+            yield Path(os.path.relpath(path)) if path.is_relative_to(Path.cwd()) else path
+
+
+def unknown_flag(name: str, argv: Sequence[str]) -> str:
+    """What to say of a flag that there is not: a key without --config., or the nearest flag."""
+    plain = make_flags([])
+    try:
+        config_only = [argv[0], f"--config={config_argument(argv)}"] if config_argument(argv) else list(argv[:1])
+        (plain := make_flags(config_only))(config_only)
+        known = check.flatten(plain.config) if plain.config else {}
+    except Exception:  # the config file has a fault of its own, which is not what is asked here
+        known = {}
+    exact = [key for key in known if key == name or key.rsplit(".")[-1] == name]
+    if exact:
+        return f"there is no flag --{name}; did you mean --config.{exact[0]}=…?"
+    own = ["config", "workdir", "mode", "dry_run", "coordinator", "processes", "process", "local_processes", "help"]
+    near = difflib.get_close_matches(name, own, 1, 0.5)
+    near_keys = difflib.get_close_matches(name, known, 1, 0.6)
+    if near:
+        return f"there is no flag --{name}; did you mean --{near[0]}?"
+    if near_keys:
+        return f"there is no flag --{name}; did you mean --config.{near_keys[0]}=…?"
+    return f"there is no flag --{name}; there are: --{', --'.join(own)}, and --config.KEY=VALUE"
+
+
+def several_values(overrides: Sequence[re.Match]) -> str:
+    """A hint where one of the overrides looks like a list of values."""
+    for found in overrides:
+        value = found[2] or ""
+        if "," in value and not value.strip().startswith(("(", "[", "{", "'", '"')):
+            first, *rest = value.split(",")
+            variants = ", ".join(f"{{'{found[1]}': {one}}}" for one in (first, *rest))
+            return f'; for a run with each value: --config.sweep="({variants})"'
+    return ""
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong at the bottom of a chain of errors and, in a config file, where."""
+    while not isinstance(error, flags.Error) and (below := error.__cause__ or error.__context__):
+        error = below
+    text = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "configs" in Path(frame.filename).parts]
+    if isinstance(error, ConfigError):
+        return text
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {text}" if frames else text or type(error).__name__
+
+
+def say(text: str) -> None:
+    """A line for the person who started the command."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from gentrain import data
+from gentrain.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def mixture(config, tmp_path):
+    """Two texts of unlike alphabets: 40 lines of x, 12 of y."""
+    names = []
+    for letter, count in (("x", 40), ("y", 12)):
+        folder = tmp_path / letter
+        folder.mkdir()
+        (folder / "train.txt").write_text("".join(f"{letter}{i}\n" for i in range(count)))
+        (folder / "valid.txt").write_text(f"{letter}v\n")
+        (folder / "test.txt").write_text(f"{letter}1\n{letter}2\n")
+        names.append(f"text:{folder}")
+    config.data.name, config.data.text.unit, config.data.batch_size, config.steps = "mixture", "line", 8, 30
+    config.data.mixture.sources = ((names[0], 3.0, 0), (names[1], 1.0, 0))
+    return config
+
+
+def lines(found, batch):
+    return [
+        found.spec.decode(tokens[mask][:-1])
+        for tokens, mask in zip(batch["tokens"], batch["mask"], strict=True)
+        if mask.any()
+    ]
+
+
+def test_shares_and_epochs_are_those_drawn(mixture):
+    found = data.build(mixture, None)
+    seen = [line for step in range(30) for line in lines(found, found.train.batch(step))]
+    for (name, _, _), letter, examples in zip(mixture.data.mixture.sources, "xy", (40, 12), strict=True):
+        drawn = [line for line in seen if line[0] == letter]
+        summary = found.summary["sources"][name]
+        assert summary["drawn"] == len(drawn)
+        assert summary["share"] == len(drawn) / 240
+        assert summary["examples"] == examples == len(set(drawn))
+        assert summary["epochs"] == len(drawn) / examples
+        counts = np.unique(drawn, return_counts=True)[1]
+        assert counts.max() - counts.min() <= 1
+    assert found.summary["sources"][mixture.data.mixture.sources[0][0]]["share"] == 0.75
+
+
+def test_one_tokenizer_for_all_and_splits_one_after_the_other(mixture):
+    found = data.build(mixture, None)
+    assert found.spec.vocab == len("xy0123456789\ufffd") + 1  # 'v' is in no train
+    assert lines(found, found.split("valid").batch(0)) == ["x\ufffd", "y\ufffd"]
+    assert lines(found, found.split("test").batch(0)) == ["x1", "x2", "y1", "y2"]
+    tokens, offsets = found.split("test").documents
+    assert found.spec.decode(tokens[offsets[2] : offsets[3] - 1]) == "y1"
+    assert found.split("test").tokens == len(tokens) == 12
+
+
+def test_too_many_passes_are_refused_with_numbers(mixture):
+    (x, _, _), (y, _, _) = mixture.data.mixture.sources
+    mixture.data.mixture.sources = ((x, 3.0, 0), (y, 1.0, 5))
+    assert data.build(mixture, None).summary["sources"][y]["epochs"] == 5.0
+    mixture.steps = 31
+    with pytest.raises(DataError, match=r"12 train examples and 31 steps of 8 draw 62, 5.17 passes, .* allows 5"):
+        data.build(mixture, None)
+
+
+def test_sources_that_do_not_fit_together(mixture, tmp_path):
+    x = mixture.data.mixture.sources[0][0]
+    mixture.data.mixture.sources = ((x, 1.0, 0), ("digits", 1.0, 0))
+    with pytest.raises(DataError, match="a mixture is of text or of images"):
+        data.build(mixture, None)
+    from PIL import Image
+
+    (tmp_path / "pictures").mkdir()
+    Image.new("L", (8, 8), 3).save(tmp_path / "pictures" / "a.png")
+    mixture.data.mixture.sources = (("digits", 1.0, 0), (f"images:{tmp_path / 'pictures'}", 1.0, 0))
+    mixture.data.valid_fraction = mixture.data.test_fraction = 0.0
+    with pytest.raises(DataError, match="a mixture's images must agree: top is 16 in digits, 255 in"):
+        data.build(mixture, None)
+    mixture.data.levels = 4
+    found = data.build(mixture, None)
+    assert found.spec.vocab == 4
+    assert found.train.batch(0)["tokens"].shape == (8, 64)
+
+
+@pytest.mark.parametrize("bad", [("digits", 1.0), ("digits", 0.0, 0), ("digits", 1.0, -1), ("mixture", 1.0, 0)])
+def test_bad_sources(config, bad):
+    config.data.name, config.data.mixture.sources = "mixture", (bad,)
+    with pytest.raises(ConfigError, match=r"config\.data\.sources"):
+        data.build(config, None)
+
+
+def test_a_source_named_twice(config):
+    config.data.name, config.data.mixture.sources = "mixture", (("digits", 1.0, 0), ("digits", 2.0, 0))
+    with pytest.raises(ConfigError, match="name each source once"):
+        data.build(config, None)
