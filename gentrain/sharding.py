@@ -10,12 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gentrain.errors import ConfigError
 
 AXES = ("replica", "data", "fsdp", "tensor")
 BATCH_AXES = AXES[:3]  # all of them split the rows of a batch
+NO_MESH = AbstractMesh((), ())
 SMALL = 2**12  # arrays of fewer elements are copied to every device: gathering them would cost more than keeping them
 
 Rules = Sequence[tuple[str, Sequence[str | None]]]
@@ -79,8 +80,9 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 @contextlib.contextmanager
 def inside(mesh: Mesh) -> Iterator[None]:
-    """What is traced here knows its mesh: keep_rows and everywhere are about it."""
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    """What is traced here knows its mesh: keep_rows and everywhere are about it. The innermost mesh counts."""
+    # JAX refuses to go from one mesh into another of a different size, but not from none into any.
+    with jax.sharding.use_abstract_mesh(NO_MESH), jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         yield
 
 

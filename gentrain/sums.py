@@ -1,11 +1,14 @@
 """Means kept as two halves, so that they may be added over microbatches, devices, hosts and batches."""
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+
+SPLIT = "(train|valid|test)"
 
 
 class Sum(NamedTuple):
@@ -46,7 +49,8 @@ def mean(value: Sum) -> float:
 class Metric(NamedTuple):
     """What a metric is in: its unit, which direction is better ('lower', 'higher', or None for neither), its meaning.
 
-    Metrics are declared by name, in which `<word>` stands for anything, as 'exact/njs@<pi>' or '<split>/nll'.
+    Metrics are declared by name, in which `<split>` stands for a split of the data and any other `<word>` for anything,
+    as '<split>/nll' or 'exact/njs@<pi>'.
     restates: whether it says in another unit what another metric says. level: whether it is what others are to be
     compared with, the same at every step.
     """
@@ -63,7 +67,16 @@ def declared(name: str, metrics: Mapping[str, Metric]) -> tuple[str, Metric] | N
     if name in metrics:
         return name, metrics[name]
     for pattern, metric in metrics.items():
-        words = re.split(r"<\w+>", pattern)
-        if len(words) > 1 and re.fullmatch(r"[^/]+".join(map(re.escape, words)), name):
+        if "<" in pattern and pattern_regex(pattern).fullmatch(name):
             return pattern, metric
     return None
+
+
+@functools.cache
+def pattern_regex(pattern: str) -> re.Pattern:
+    """The regular expression of the names that a declared name with `<words>` stands for."""
+    literals_and_words = re.split(r"(<\w+>)", pattern)  # in turns, a literal first
+    parts = [re.escape(literals_and_words[0])]
+    for word, literal in zip(literals_and_words[1::2], literals_and_words[2::2], strict=True):
+        parts += [SPLIT if word == "<split>" else r"[^/]+", re.escape(literal)]
+    return re.compile("".join(parts))

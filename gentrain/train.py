@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gentrain import files, players, plugins, sharding, update
@@ -26,7 +27,7 @@ from gentrain.reporting import plots, report
 from gentrain.reporting.alarms import Alarms
 from gentrain.reporting.meter import Meter, Profile
 from gentrain.reporting.writer import Writer
-from gentrain.runtime import peers
+from gentrain.runtime import peers, provenance
 from gentrain.runtime.checkpoint import Checkpoints
 from gentrain.runtime.goodput import Phases
 from gentrain.runtime.lock import lock
@@ -55,9 +56,9 @@ class Session:
     frozen: dict[str, Any] = field(default_factory=dict)  # where the parameters of frozen players are from
 
 
-def build(config: ConfigDict, workdir: Path) -> Run:
-    """Everything a run needs but its state."""
-    mesh = sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
+def build(config: ConfigDict, workdir: Path, mesh: Mesh | None = None) -> Run:
+    """Everything a run needs but its state; on the config's mesh of all devices, unless one is given."""
+    mesh = mesh or sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
     data = building.build(config, workdir, sharding.local_rows(mesh, config.data.batch_size))
     program = programs.build(config, data.spec, mesh)
     evaluators = [
@@ -157,14 +158,15 @@ def train(config: ConfigDict, workdir: Path, stop: Stop) -> None:
         status = files.read_json(workdir / "status.json")
         if status.get("state") == "done" and status.get("step") == config.steps:
             return out.say(f"already done at step {config.steps}: {workdir / 'report.html'}")
-        stuck = config.training.stuck_seconds if jax.process_count() > 1 else 0.0
-        phases = stack.enter_context(Phases(workdir / "goodput.json" if primary else None, stuck))
+        stuck_seconds = config.training.stuck_seconds * (jax.process_count() > 1)
+        phases = stack.enter_context(Phases(workdir / "goodput.json" if primary else None, stuck_seconds))
         try:
             out.status("starting")
             run = build(config, workdir)
             peers.same_everywhere({"data": run.data.summary["digest"]})
             if primary:
                 files.write_json(workdir / "config.json", resolved(config))
+                provenance.write(workdir)
             options = config.checkpoint
             checkpoints = stack.enter_context(
                 Checkpoints(workdir / "checkpoints", keep_last=options.keep_last, keep_every=options.keep_every)

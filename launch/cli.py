@@ -13,6 +13,7 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from configs import base
 from gentrain.errors import ConfigError
 from gentrain.options import check
 
@@ -93,10 +94,16 @@ def parse(argv: Sequence[str]) -> Command:
         raise ConfigError(f"do not know what to do with {' '.join(rest)!r}; options start with --")
     config = values.config
     notes = [note] if (note := check.shorten_warmup(config)) else []
-    check.validate(config, [found[1] for found in overrides])
+    check.validate(config, keys_set(config, plain.config, [found[1] for found in overrides]))
     file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
     workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant))))
     return Command(values, config, workdir.absolute(), notes)
+
+
+def keys_set(config: ConfigDict, file_config: ConfigDict, keys: Sequence[str]) -> list[str]:
+    """The keys that flags set; not those that a flag puts back to the default which the file had left."""
+    default, of_file, values = (check.flatten(one) for one in (base.get_config(), file_config, config))
+    return [key for key in keys if of_file[key] == default[key] or values[key] != default[key]]
 
 
 def config_argument(argv: Sequence[str]) -> str:

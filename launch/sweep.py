@@ -13,7 +13,7 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> N
     import jax
 
     from gentrain import train
-    from gentrain.reporting import report
+    from gentrain.reporting import comparison
 
     chosen = check.variants(config)
     for number, (name, variant) in enumerate(chosen.items(), 1):
@@ -24,4 +24,4 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> N
         else:
             train.look(variant, workdir / name, mode)
     if mode == "train" and jax.process_index() == 0:
-        print(f"all done: {report.compare(config, workdir, list(chosen))}")
+        print(f"all done: {comparison.compare(config, workdir, list(chosen))}")

@@ -1,6 +1,7 @@
 """Eight simulated devices, strict broadcasting and checked shapes, for all tests."""
 
 import atexit
+import functools
 import os
 import shutil
 import tempfile
@@ -40,6 +41,19 @@ def one_device():
     """A model that a test calls by itself runs on one device; programs and evaluators bring their own mesh."""
     with sharding.inside(sharding.one_device()):
         yield
+
+
+@pytest.fixture
+def no_mesh():
+    """As in a run, where only the program's own mesh is there: shard_map goes into no mesh of another size."""
+    with jax.sharding.use_abstract_mesh(sharding.NO_MESH):
+        yield
+
+
+@pytest.fixture
+def run_on_one_device(monkeypatch):
+    """Runs of the training loop use one device: these programs are too small for eight."""
+    monkeypatch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, devices=jax.devices()[:1]))
 
 
 @pytest.fixture

@@ -20,17 +20,22 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from configs import base
-from gentrain import files, program, sharding, sums
+from gentrain import files, program, sharding
 from gentrain.datasets import build as building
 from gentrain.runtime import peers
-from gentrain.sums import Sum
+from gentrain.sums import Sum, mean
 from gentrain.train import Run
 from gentrain.update import TrainState
 
 TOKENS = {"data.length": 12, "data.batch_size": 32, "model.width": 16}
 TRANSFORMER = TOKENS | {"model.name": "transformer", "model.layers": 2, "model.transformer.kv_heads": 2}
-FALLING = {f"scheduled_sampling.keep_{key}": value for key, value in (("schedule", "linear"), ("k", 0.75), ("slope", 0.005))}
-SAMPLING = FALLING | {"objective.name": "scheduled_sampling", "scheduled_sampling.keep_true": 0.25}
+SAMPLING = {
+    "objective.name": "scheduled_sampling",
+    "scheduled_sampling.keep_schedule": "linear",
+    "scheduled_sampling.keep_true": 0.25,
+    "scheduled_sampling.keep_k": 0.75,
+    "scheduled_sampling.keep_slope": 0.005,
+}
 EXACT = SAMPLING | {"scheduled_sampling.mode": "exact", "scheduled_sampling.window": 4}
 GAME = {"objective.name": "adversarial", "objective.real_prior": 0.3}
 TOKEN_GAME = TOKENS | GAME | {"critic.width": 16}
@@ -151,7 +156,7 @@ def digest(tree: Any) -> str:
 
 def means(sums: Iterable[Mapping[str, Sum]], ending: str) -> np.ndarray:
     """(steps, names) of the metrics whose names end so."""
-    return np.asarray([[sums.mean(named[name]) for name in named if name.endswith(ending)] for named in sums])
+    return np.asarray([[mean(named[name]) for name in named if name.endswith(ending)] for named in sums])
 
 
 def weights(found: Trace) -> list[float]:

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gentrain import losses, models
+from gentrain import losses
+from gentrain.models import feeding
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -10,60 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from gentrain import metrics, program, schedules, sharding, update
-from gentrain.options.check import OPTIMIZERS
+from gentrain import program, schedules, sharding, update
 from gentrain.errors import ConfigError
-from gentrain.sums import Sum
+from gentrain.objectives.base import Objective
+from gentrain.options.sections import OPTIMIZERS
+from gentrain.sums import Sum, mean
 from tests.helpers import assert_trees_close, ragged_batch
-
-
-def first_steps(config, spec, devices, steps=3, seed=0):
-    """(params, sums) after a few updates on ragged batches, on the host."""
-    mesh = sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches, devices)
-    built = program.build(config, spec, mesh)
-    state, sums = built.init(), []
-    for step in range(steps):
-        batch = ragged_batch(spec, config.data.batch_size, 100 * seed + step)
-        state, named = built.update(state, sharding.put(batch, mesh, config.data.batch_size))
-        sums.append(jax.device_get(named))
-    return jax.device_get(state), sums
-
-
-LAYOUTS = {
-    "data": dict(mesh=dict(data=8)),
-    "fsdp": dict(mesh=dict(data=1, fsdp=8)),
-    "replica": dict(mesh=dict(replica=2, data=2, fsdp=2)),
-    "tensor": dict(mesh=dict(data=2, fsdp=2, tensor=2, rules=((r"kernel$", (None, "tensor")),))),
-    "microbatches": dict(training=dict(microbatches=4), mesh=dict(data=4), devices=4),
-    "shard_map": dict(training=dict(mode="shard_map"), mesh=dict(data=8)),
-    "shard_map, all axes, microbatches": dict(
-        training=dict(mode="shard_map", microbatches=2), mesh=dict(replica=2, data=2, fsdp=2)
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def straight_runs():
-    return {}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-@pytest.mark.parametrize("model", ["lstm", "transformer"])
-def test_every_layout_takes_the_step_that_one_device_takes(config, spec, layout, model, straight_runs, monkeypatch):
-    monkeypatch.setattr(sharding, "SMALL", 1)  # split even the small arrays of this model
-    config.model.name, config.model.dropout, config.optimizer.name = model, 0.1, "sgd"
-    config.optimizer.learning_rate, config.optimizer.clip_norm = 0.3, 0.0
-    if model not in straight_runs:
-        straight_runs[model] = first_steps(config, spec, jax.devices()[:1])
-    straight, sums = straight_runs[model]
-    for section in ("mesh", "training"):
-        config[section].update(layout.get(section, {}))
-    split, split_sums = first_steps(config, spec, jax.devices()[: layout.get("devices", 8)])
-    assert_trees_close(split.params, straight.params, atol=1e-6)
-    for one, other in zip(sums, split_sums, strict=True):
-        for name in one:
-            assert one[name].weight == other[name].weight, name
-            np.testing.assert_allclose(one[name].total, other[name].total, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_the_gradient_is_that_of_the_mean_over_tokens_not_of_a_mean_of_means(config, spec):
@@ -76,11 +28,11 @@ def test_the_gradient_is_that_of_the_mean_over_tokens_not_of_a_mean_of_means(con
     before = jax.device_get(state.params["generator"])
     batch = jax.tree.map(jnp.asarray, ragged_batch(spec, config.data.batch_size, 7))
 
-    def mean_loss(own):
-        total, weight = built.objective.loss("generator", {"generator": own}, {}, batch, jax.random.key(0), 0)[0]
+    def mean_loss(params):
+        total, weight = built.objective.loss("generator", {"generator": params}, {}, batch, jax.random.key(0), 0)[0]
         return total / weight
 
-    gradient = jax.grad(mean_loss)(before)
+    gradient = jax.jit(jax.grad(mean_loss))(before)
     expected = jax.tree.map(lambda p, g: p - config.optimizer.learning_rate * g, before, gradient)
     after, _ = built.update(state, sharding.put(batch, mesh, config.data.batch_size))
     assert_trees_close(jax.device_get(after.params["generator"]), expected, atol=1e-6)
@@ -88,26 +40,30 @@ def test_the_gradient_is_that_of_the_mean_over_tokens_not_of_a_mean_of_means(con
 
 
 @dataclass(frozen=True)
-class Duel:
+class Duel(Objective):
     """Two players on one number each: a critic that moves twice towards twice the generator, a generator that moves
     towards the data."""
 
     players: tuple[str, ...] = ("critic", "critic", "generator")
     splittable: bool = True
+    critic_rate: float = 1.0
 
     def init(self, key, batch):
-        return {"critic": {"kernel": jnp.zeros(())}, "generator": {"kernel": jnp.ones(())}}, {"seen": jnp.zeros(())}
+        return {"critic": {"kernel": jnp.zeros(())}, "generator": {"kernel": jnp.ones(())}}, {"examples": jnp.zeros(())}
 
     def loss(self, player, params, carry, batch, key, step):
         critic, generator = params["critic"]["kernel"], params["generator"]["kernel"]
         target = 2 * generator if player == "critic" else jnp.mean(batch["tokens"].astype(jnp.float32)) + 0 * critic
-        own = params[player]["kernel"]
-        error = jnp.where(jnp.any(batch["tokens"] < 0) & (player == "generator"), jnp.nan, jnp.square(own - target))
+        distance = jnp.square(params[player]["kernel"] - target)
+        error = jnp.where(jnp.any(batch["tokens"] < 0) & (player == "generator"), jnp.nan, distance)
         rows = jnp.asarray(batch["tokens"].shape[0], jnp.float32)
         return Sum(error * rows, rows), {"error": Sum(error * rows, rows)}
 
+    def rate(self, player):
+        return self.critic_rate if player == "critic" else 1.0
+
     def remember(self, carry, metrics, params):
-        return {"seen": carry["seen"] + metrics["generator/error"].weight}
+        return {"examples": carry["examples"] + metrics["generator/error"].weight}
 
 
 def duel(config, kind=Duel, **changes):
@@ -127,7 +83,23 @@ def test_players_move_in_order_each_on_its_own_loss_and_see_the_moves_before(con
     assert state.params == {"critic": {"kernel": 1.5}, "generator": {"kernel": 2.0}}
     assert state.ema == {"critic": {"kernel": 1.125}, "generator": {"kernel": 1.75}}
     assert sums["critic/error"] == Sum(16 * (4.0 + 1.0), 32.0)  # both moves
-    assert state.carry == {"seen": 16.0} and state.step == 1
+    assert state.carry == {"examples": 16.0} and state.step == 1
+
+
+def test_a_rate_scales_the_updates_of_its_player_alone(config):
+    config.optimizer.name, config.optimizer.learning_rate, config.optimizer.schedule = "sgd", 0.25, "constant"
+    config.optimizer.clip_norm = 0.0
+    batch = {"tokens": np.full((16, 4), 3, np.int32)}
+    players = ("critic", "generator")
+    whole, half = (duel(config, players=players, critic_rate=rate) for rate in (1.0, 0.5))
+    (one, one_sums), (other, other_sums) = (step(init(batch), batch) for init, step in (whole, half))
+    # The critic goes from 0 towards 2: by half of the way, and by half of that.
+    assert one.params == {"critic": {"kernel": 1.0}, "generator": {"kernel": 2.0}}
+    assert other.params == {"critic": {"kernel": 0.5}, "generator": {"kernel": 2.0}}
+    rates = [[mean(sums[f"{player}/learning_rate"]) for player in players] for sums in (one_sums, other_sums)]
+    assert rates == [[0.25, 0.25], [0.125, 0.25]]
+    for name in ("critic/loss", "critic/grad_norm", "generator/grad_norm"):
+        assert one_sums[name] == other_sums[name]
 
 
 def test_an_update_that_is_not_finite_is_not_applied_and_ten_in_a_row_stop_that_player(config):
@@ -136,7 +108,7 @@ def test_an_update_that_is_not_finite_is_not_applied_and_ten_in_a_row_stop_that_
     good, bad = {"tokens": np.full((16, 4), 3, np.int32)}, {"tokens": np.full((16, 4), -1, np.int32)}
     state, _ = step(init(good), good)
     after, sums = step(state, bad)
-    assert metrics.mean(sums["generator/skipped"]) == 1 and metrics.mean(sums["critic/skipped"]) == 0
+    assert mean(sums["generator/skipped"]) == 1 and mean(sums["critic/skipped"]) == 0
     assert_trees_close(after.params["generator"], state.params["generator"])
     assert_trees_close(after.opt_state["generator"], state.opt_state["generator"])
     assert after.carry == state.carry and after.skipped == {"critic": 0, "generator": 1}
@@ -160,17 +132,18 @@ def test_moments_clipping_and_the_schedule_are_those_of_optax(config, name):
     transform = optax.chain(optax.clip_by_global_norm(1.5), moments)
     init, step = duel(config)
     state = init({"tokens": np.zeros((16, 4), np.int32)})
-    own = state.params["generator"]
-    own_state = transform.init(own)
+    params = state.params["generator"]
+    opt_state = transform.init(params)
     for target in (3, 0, 1, 1, 2):
         state, _ = step(state, {"tokens": np.full((16, 4), target, np.int32)})
-        updates, own_state = transform.update(jax.tree.map(lambda p, to=target: 2 * (p - to), own), own_state, own)
-        own = optax.apply_updates(own, updates)
-        assert_trees_close(state.params["generator"], own, rtol=1e-5)
+        gradient = jax.tree.map(lambda p, target=target: 2 * (p - target), params)
+        updates, opt_state = transform.update(gradient, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        assert_trees_close(state.params["generator"], params, rtol=1e-5)
 
 
 @dataclass(frozen=True)
-class Drawer(Duel):
+class Noise(Duel):
     """Two players whose losses are noise, over as many tokens as are not 0."""
 
     players: tuple[str, ...] = ("critic", "generator")
@@ -179,27 +152,27 @@ class Drawer(Duel):
         return {player: {"kernel": jax.random.uniform(key)} for player in self.players}, {}
 
     def loss(self, player, params, carry, batch, key, step):
-        drawn, tokens = jax.random.uniform(key), jnp.sum(batch["tokens"] > 0).astype(jnp.float32)
-        return Sum(tokens * drawn * params[player]["kernel"], tokens), {"drawn": Sum(drawn, 1.0)}
+        noise, tokens = jax.random.uniform(key), jnp.sum(batch["tokens"] > 0).astype(jnp.float32)
+        return Sum(tokens * noise * params[player]["kernel"], tokens), {"noise": Sum(noise, 1.0)}
 
     def remember(self, carry, metrics, params):
         return carry
 
 
 def test_every_seed_step_and_player_draws_anew(config):
-    drawn, batch = [], {"tokens": np.ones((16, 4), np.int32)}
+    draws, batch = [], {"tokens": np.ones((16, 4), np.int32)}
     for config.seed in (0, 1):
-        init, step = duel(config, Drawer)
+        init, step = duel(config, Noise)
         state = init(batch)
-        drawn.append(float(state.params["generator"]["kernel"]))
+        draws.append(float(state.params["generator"]["kernel"]))
         for _ in range(2):
             state, sums = step(state, batch)
-            drawn += [float(sums[f"{player}/drawn"].total) for player in ("critic", "generator")]
-    assert len(set(drawn)) == len(drawn) == 10
+            draws += [float(sums[f"{player}/noise"].total) for player in ("critic", "generator")]
+    assert len(set(draws)) == len(draws) == 10
 
 
 def test_a_batch_of_padding_moves_nothing_and_is_no_divergence(config):
-    init, step = duel(config, Drawer)
+    init, step = duel(config, Noise)
     batch = {"tokens": np.zeros((16, 4), np.int32)}
     before = init(batch)
     after, _ = step(before, batch)
@@ -213,7 +186,7 @@ def test_infinite_parameters_never_come_from_a_finite_gradient(config):
     batch = {"tokens": np.full((16, 4), 300, np.int32)}
     before = init(batch)
     state, sums = step(before, batch)
-    assert metrics.mean(sums["generator/skipped"]) == 1 and state.params == before.params
+    assert mean(sums["generator/skipped"]) == 1 and state.params == before.params
 
 
 def test_a_loss_that_is_no_sum_over_examples_refuses_microbatches_and_shard_map(config):
@@ -273,3 +246,73 @@ def test_schedules_warm_up_to_the_peak_and_decay_to_their_end(config, name):
     assert np.isclose(
         later[-1], {"constant": 0.5, "linear": 0.1, "cosine": 0.1, "rsqrt": 0.5 * np.sqrt(10 / 110)}[name]
     )
+
+
+STEPS = 3
+
+
+def first_steps(config, spec, devices, start=None):
+    """The states before and after a few updates on ragged batches, and their sums, on the host.
+
+    start: the first state; from the seed where there is none.
+    """
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches, devices)
+    built = program.build(config, spec, mesh)
+    placed = jax.tree.map(lambda leaf: leaf.sharding, built.state)
+    state = built.init() if start is None else jax.device_put(start, placed)
+    before, sums = jax.device_get(state), []
+    for step in range(STEPS):
+        batch = ragged_batch(spec, config.data.batch_size, step)
+        state, step_sums = built.update(state, sharding.put(batch, mesh, config.data.batch_size))
+        sums.append(jax.device_get(step_sums))
+    return before, jax.device_get(state), sums
+
+
+LAYOUTS = {
+    "data": dict(mesh=dict(data=8)),
+    "fsdp": dict(mesh=dict(data=1, fsdp=8)),
+    "replica": dict(mesh=dict(replica=2, data=2, fsdp=2)),
+    "tensor": dict(mesh=dict(data=2, fsdp=2, tensor=2, rules=((r"kernel$", (None, "tensor")),))),
+    "microbatches": dict(training=dict(microbatches=4), mesh=dict(data=4), devices=4),
+    "shard_map": dict(training=dict(mode="shard_map"), mesh=dict(data=8)),
+    "shard_map, all axes, microbatches": dict(
+        training=dict(mode="shard_map", microbatches=2), mesh=dict(replica=2, data=2, fsdp=2)
+    ),
+}
+
+
+# Every layout of the LSTM, and of the Transformer those that split what the LSTM does not have; the rest takes longer.
+CELLS = [("lstm", layout) for layout in LAYOUTS] + [
+    pytest.param("transformer", layout, marks=[] if layout in ("tensor", "microbatches") else pytest.mark.slow)
+    for layout in LAYOUTS
+]
+
+
+@pytest.fixture(scope="module")
+def straight_runs():
+    return {}
+
+
+@pytest.mark.usefixtures("no_mesh")
+@pytest.mark.parametrize(("model", "layout"), CELLS)
+def test_every_layout_takes_the_step_that_one_device_takes(config, spec, model, layout, straight_runs, monkeypatch):
+    monkeypatch.setattr(sharding, "SMALL", 1)  # split even the small arrays of this model
+    config.model.name, config.model.dropout, config.optimizer.name = model, 0.1, "sgd"
+    config.optimizer.learning_rate, config.optimizer.clip_norm = 0.3, 0.0
+    if model not in straight_runs:
+        straight_runs[model] = first_steps(config, spec, jax.devices()[:1])
+    start, straight, sums = straight_runs[model]
+    changes = LAYOUTS[layout]
+    for section in ("mesh", "training"):
+        config[section].update(changes.get(section, {}))
+    # Once from the seed as well: to compile the initial state on every layout takes its time.
+    from_seed = layout == "replica"
+    devices = jax.devices()[: changes.get("devices", 8)]
+    split_start, split, split_sums = first_steps(config, spec, devices, None if from_seed else start)
+    assert_trees_close(split_start.params, start.params, atol=1e-6)
+    assert_trees_close(split.params, straight.params, atol=1e-6)
+    for one, other in zip(sums, split_sums, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name].weight == other[name].weight, name
+            np.testing.assert_allclose(one[name].total, other[name].total, rtol=1e-5, atol=1e-6, err_msg=name)

@@ -1,4 +1,4 @@
-"""The data of a config: train as batch(step), splits in order, the spec and what was found."""
+"""The data of a config: train as batch(step), splits in order, their spec and a summary."""
 
 import dataclasses
 import functools
@@ -15,12 +15,10 @@ from gentrain.datasets import store, tokenizers
 from gentrain.datasets.reading import read_source
 from gentrain.datasets.rows import Part, Pass, Shuffled, draws_by_source, lay_out, proportions
 from gentrain.datasets.spec import ImageSpec, Spec, TextSpec
-from gentrain.datasets.store import Corpus
+from gentrain.datasets.store import Arrays, Corpus
 from gentrain.errors import ConfigError, DataError
 
-FIX_EMPTY = "raise config.data.valid_fraction and test_fraction, or give more examples"
 Batch = dict[str, np.ndarray]
-Weighted = tuple[str, float, int]  # a source, its weight in a mixture, and how often it may be repeated (0: always)
 
 
 class Source(Protocol):
@@ -57,39 +55,50 @@ class Split(Protocol):
 
 
 class Data(NamedTuple):
+    """All that a run reads.
+
+    split: 'train', 'valid' or 'test' -> one pass over it. summary: how many examples and tokens train has, a digest of
+    everything, and each source's share and epochs over the run.
+    """
+
     spec: Spec
     train: Source
-    split: Callable[[str], Split]  # 'train', 'valid' or 'test'
-    # What was found: examples, tokens, a digest, and each source's share and epochs over the run.
+    split: Callable[[str], Split]
     summary: dict[str, Any]
+
+
+class WeightedSource(NamedTuple):
+    """A source of a mixture. weight: its share, by the sum of all weights; repeats: the most passes over it, 0: any."""
+
+    name: str
+    weight: float
+    repeats: int
 
 
 def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray | None = None) -> Data:
     """The data of a config: uses config.seed, config.steps and config.data.
 
-    workdir: where the tokenizer is kept and found again; None: nothing is written but the cache. rows: the rows of the
+    workdir: where the tokenizer is kept and looked for; None: nothing is written but the cache. rows: the rows of the
     global batch that this process reads, None for all. Raises ConfigError and DataError.
     """
-    data = config.data
-    rows = np.arange(data.batch_size) if rows is None else np.asarray(rows)
-    source = plugins.load("datasets.sources", data.name.partition(":")[0])
+    rows = np.arange(config.data.batch_size) if rows is None else np.asarray(rows)
+    source = plugins.load("datasets.sources", config.data.name.partition(":")[0])
     if hasattr(source, "build"):
         return source.build(config, workdir, rows)
-    return from_sources(config, [(data.name, 1.0, 0)], workdir, rows)
+    return from_sources(config, [WeightedSource(config.data.name, 1.0, 0)], workdir, rows)
 
 
-def from_sources(config: ConfigDict, weighted: list[Weighted], workdir: Path | None, rows: np.ndarray) -> Data:
+def from_sources(config: ConfigDict, sources: list[WeightedSource], workdir: Path | None, rows: np.ndarray) -> Data:
     """The data of sources that are read into corpora, one or a mixture of them by weight."""
     data = config.data
-    names = [name for name, _, _ in weighted]
+    names = [source.name for source in sources]
     raw = read_sources(names, data)
-    tokenise = texts if raw[0].meta["kind"] == "text" else images
-    context = contexts(names, raw) if data.conditional else {}
-    corpora, spec = tokenise(names, raw, data, workdir)
-    spec = dataclasses.replace(spec, **context)
+    contexts = context_fields(names, raw) if data.conditional else {}
+    corpora, spec = encode_texts(names, raw, data, workdir) if is_text(raw[0]) else quantise_images(names, raw, data)
+    spec = dataclasses.replace(spec, **contexts)
     if not data.conditional:
         corpora = [without_contexts(corpus) for corpus in corpora]
-    layout = data.layout if isinstance(spec, TextSpec) else "pad"
+    layout = data.layout if is_text(raw[0]) else "pad"
 
     def parts(split: str) -> list[Part]:
         return [lay_out(corpus.splits[split], spec.length, layout) for corpus in corpora]
@@ -98,42 +107,47 @@ def from_sources(config: ConfigDict, weighted: list[Weighted], workdir: Path | N
     def split(name: str) -> Split:
         if name not in store.SPLITS:
             raise ConfigError(f"no split is named {name!r}; there are: {', '.join(store.SPLITS)}")
-        whole = Pass(parts(name), data.batch_size, rows, spec.length)
-        if not whole.batches:
-            raise DataError(f"the split {name!r} of {', '.join(names)} is empty; {FIX_EMPTY}")
-        return whole
+        one_pass = Pass(parts(name), data.batch_size, rows, spec.length)
+        if not one_pass.batches:
+            raise DataError(
+                f"the split {name!r} of {', '.join(names)} is empty; raise data.valid_fraction and data.test_fraction,"
+                " or give more examples"
+            )
+        return one_pass
 
     train = parts("train")
-    shares = proportions([weight for _, weight, _ in weighted])
-    summary = summarise(config, weighted, train, shares)
+    shares = proportions([source.weight for source in sources])
+    summary = summarise(config, sources, train, shares)
     summary |= {"vocab": spec.vocab, "length": spec.length, "digest": " ".join(corpus.digest for corpus in corpora)}
     return Data(spec, Shuffled(train, shares, config.seed, data.batch_size, rows, spec.length), split, summary)
 
 
-def summarise(config: ConfigDict, weighted: list[Weighted], train: list[Part], shares: np.ndarray) -> dict[str, Any]:
-    """What was found, and how often the run passes over each source. Raises DataError for more passes than allowed."""
+def summarise(
+    config: ConfigDict, sources: list[WeightedSource], train: list[Part], shares: np.ndarray
+) -> dict[str, Any]:
+    """What train has, and how often the run passes over each source. Raises DataError for more passes than allowed."""
     size = config.data.batch_size
     draws = draws_by_source(config.steps * size, shares)
-    sources: dict[str, Any] = {}
-    for (name, _, repeats), part, count in zip(weighted, train, draws.tolist(), strict=True):
+    by_source: dict[str, Any] = {}
+    for source, part, count in zip(sources, train, draws.tolist(), strict=True):
         epochs = count / part.rows
-        if repeats and epochs > repeats:
+        if source.repeats and epochs > source.repeats:
             raise DataError(
-                f"{name} has {part.rows} train examples and {config.steps} steps of {size} draw {count}, "
-                f"{epochs:.2f} passes, but config.data.mixture.sources allows {repeats}: lower its weight or config.steps"
+                f"{source.name} has {part.rows} train examples and {config.steps} steps of {size} draw {count},"
+                f" {epochs:.2f} passes, but data.mixture.sources allows {source.repeats}: lower its weight or steps"
             )
         share = count / max(1, int(draws.sum()))
-        sources[name] = {"share": share, "examples": part.rows, "drawn": count, "epochs": epochs}
+        by_source[source.name] = {"share": share, "examples": part.rows, "drawn": count, "epochs": epochs}
     return {
         "examples": sum(part.rows for part in train),
         "documents": sum(len(part.offsets) - 1 for part in train),
         "tokens": sum(len(part.tokens) for part in train),
-        "sources": sources,
+        "sources": by_source,
     }
 
 
 def expected_spec(config: ConfigDict) -> Spec | None:
-    """The spec of data that are not there yet, where their source knows it all the same, else None."""
+    """The spec of data that are still to be fetched, where their source can tell it from the config; else None."""
     name, _, argument = config.data.name.partition(":")
     source = plugins.load("datasets.sources", name)
     return source.expected_spec(argument, config.data) if hasattr(source, "expected_spec") else None
@@ -153,8 +167,13 @@ def read_sources(names: list[str], data: ConfigDict) -> list[Corpus]:
     return raw
 
 
-def contexts(names: list[str], raw: list[Corpus]) -> dict[str, Any]:
-    """What the spec says of the sources' contexts.
+def is_text(corpus: Corpus) -> bool:
+    """Whether a raw corpus is of text, and not of images."""
+    return corpus.meta["kind"] == "text"
+
+
+def context_fields(names: list[str], raw: list[Corpus]) -> dict[str, Any]:
+    """The fields of the spec that describe the sources' contexts.
 
     Raises ConfigError where a source has none, and DataError where those of a mixture differ.
     """
@@ -162,13 +181,15 @@ def contexts(names: list[str], raw: list[Corpus]) -> dict[str, Any]:
     for name, source in zip(names, raw, strict=True):
         if not source.meta.get("classes") and not source.meta.get("context_shape"):
             raise ConfigError(
-                f"config.data.conditional needs class labels, or texts that come with what they are about, and {name} "
-                "has none: set it to False"
+                f"data.conditional needs class labels, or texts that come with what they are about, and {name} has"
+                " none: set it to False"
             )
         for key in ("classes", "context_shape", "alphabet"):
-            mine, other = first.get(key), source.meta.get(key)
-            if mine != other:
-                raise DataError(f"a mixture's contexts must agree: {key} is {mine} in {names[0]}, {other} in {name}")
+            value = source.meta.get(key)
+            if value != first.get(key):
+                raise DataError(
+                    f"a mixture's contexts must agree: {key} is {first.get(key)} in {names[0]}, {value} in {name}"
+                )
     classes, alphabet = first.get("classes"), first.get("alphabet")
     if classes:
         return {"context_vocab": len(classes), "decode_context": lambda context: classes[int(context[0])]}
@@ -184,39 +205,51 @@ def contexts(names: list[str], raw: list[Corpus]) -> dict[str, Any]:
 
 def without_contexts(corpus: Corpus) -> Corpus:
     """The same documents, without what they are about."""
-    splits = {
-        split: arrays._replace(labels=arrays.labels[:0], contexts=None) for split, arrays in corpus.splits.items()
-    }
-    return corpus._replace(splits=splits)
+
+    def strip(arrays: Arrays) -> Arrays:
+        return arrays._replace(labels=arrays.labels[:0], contexts=None)
+
+    return corpus._replace(splits={split: strip(arrays) for split, arrays in corpus.splits.items()})
 
 
-def texts(names: list[str], raw: list[Corpus], data: Any, workdir: Path | None) -> tuple[list[Corpus], Spec]:
-    """Text in tokens of one vocabulary, and its spec; one with a context is a whole row."""
+def encode_texts(
+    names: list[str], raw: list[Corpus], data: ConfigDict, workdir: Path | None
+) -> tuple[list[Corpus], Spec]:
+    """Text in tokens of one vocabulary, and its spec; a text with a context is one whole row.
+
+    Raises ConfigError for a layout that mixes contexts, DataError for a text with a context that is longer than a row.
+    """
     if data.conditional and data.layout == "pack":
-        raise ConfigError("config.data.layout='pack' puts texts with different contexts into one row: set it to 'pad'")
+        raise ConfigError("data.layout='pack' puts texts with different contexts into one row: set it to 'pad'")
     tokenizer, key = tokenizers.obtain(raw, data.tokenizer, data.vocab_size, workdir)
     corpora = [tokenizers.encode(source, tokenizer, key) for source in raw]
     if data.conditional:
         sizes = [max(np.diff(arrays.offsets).max(initial=0) for arrays in corpus.splits.values()) for corpus in corpora]
         if max(sizes) > data.length:
             raise DataError(
-                f"{names[int(np.argmax(sizes))]} has a text of {max(sizes)} tokens, its end counted, which with "
-                f"config.data.conditional is not cut: set config.data.length = {max(sizes)} (it is {data.length})"
+                f"{names[int(np.argmax(sizes))]} has a text of {max(sizes)} tokens, its end counted, which with"
+                f" data.conditional is not cut: set data.length = {max(sizes)} (it is {data.length})"
             )
-    return corpora, TextSpec(tokenizer.symbols + 1, data.length, tokenizer.symbols, tokenizer.decode)
+    end = tokenizer.symbols
+    encode = functools.partial(tokenizers.encode_text, tokenizer)
+    return corpora, TextSpec(end + 1, data.length, end, tokenizer.decode, encode=encode)
 
 
-def images(names: list[str], raw: list[Corpus], data: Any, _workdir: Path | None) -> tuple[list[Corpus], Spec]:
-    """Images quantised to config.data.levels, and their spec: row-major values, a pixel's channels side by side."""
+def quantise_images(names: list[str], raw: list[Corpus], data: ConfigDict) -> tuple[list[Corpus], Spec]:
+    """Images quantised to data.levels, if that is set, and their spec.
+
+    Raises DataError where those of a mixture differ in shape or values.
+    """
     first = raw[0].meta
     for name, source in zip(names, raw, strict=True):
         for key in ("shape",) if data.levels else ("shape", "top"):
-            if source.meta[key] != first[key]:
+            value = source.meta[key]
+            if value != first[key]:
                 raise DataError(
-                    f"a mixture's images must agree: {key} is {first[key]} in {names[0]}, {source.meta[key]} in {name}"
+                    f"a mixture's images must agree: {key} is {first[key]} in {names[0]}, {value} in {name}"
                 )
     vocab, shape = data.levels or first["top"] + 1, tuple(first["shape"])
-    corpora = [quantise(source, data.levels) if data.levels else source for source in raw]
+    corpora = [quantise(source, data.levels) for source in raw] if data.levels else raw
 
     def decode(tokens: np.ndarray) -> np.ndarray:
         values = np.minimum(np.asarray(tokens), vocab - 1) * (255 / (vocab - 1))
@@ -232,10 +265,10 @@ def quantise(raw: Corpus, levels: int) -> Corpus:
 
     def make(folder: Path) -> None:
         with store.Writer(folder) as writer:
-            for name, arrays in raw.splits.items():
+            for split, arrays in raw.splits.items():
                 for tokens, lengths in store.blocks(arrays):
-                    writer.extend(name, table[tokens], lengths, len(tokens))
-                writer.labels[name].extend(arrays.labels.tolist())
+                    writer.extend(split, table[tokens], lengths, len(tokens))
+                writer.labels[split].extend(arrays.labels.tolist())
             writer.finish(**{key: raw.meta[key] for key in ("kind", "shape", "top", "classes")})
 
     return store.read(store.cached(["quantised", raw.digest, levels], make))

@@ -7,20 +7,20 @@ from typing import Any
 
 
 def prefetch(make: Callable[[int], Any], start: int, stop: int, depth: int) -> Generator[tuple[int, Any]]:
-    """Yields (step, make(step)) for start <= step < stop in order, `depth` of them made ahead in a thread (0: no
-    thread).
+    """Yields (step, make(step)) for start <= step < stop in order, `depth` of them made ahead in a thread.
 
-    What make raises is raised here, at its step; closing the generator ends the thread after the make it is in.
+    Without a thread where depth is 0. What make raises is raised here, at its step; closing the generator ends the
+    thread after the make that it is in.
     """
     if not depth:
         yield from ((step, make(step)) for step in range(start, stop))
         return
     ready: queue.SimpleQueue = queue.SimpleQueue()
-    room, closed = threading.Semaphore(depth), threading.Event()
+    free_places, closed = threading.Semaphore(depth), threading.Event()
 
     def work() -> None:
         for step in range(start, stop):
-            room.acquire()
+            free_places.acquire()
             if closed.is_set():
                 return
             try:
@@ -32,11 +32,11 @@ def prefetch(make: Callable[[int], Any], start: int, stop: int, depth: int) -> G
     threading.Thread(target=work, name="prefetch", daemon=True).start()
     try:
         for step in range(start, stop):
-            made, error = ready.get()
+            value, error = ready.get()
             if error is not None:
                 raise error
-            room.release()
-            yield step, made
+            free_places.release()
+            yield step, value
     finally:
         closed.set()
-        room.release()
+        free_places.release()

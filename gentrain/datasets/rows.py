@@ -27,6 +27,7 @@ class Part(NamedTuple):
 
 
 def lay_out(arrays: Arrays, length: int, layout: str) -> Part:
+    """A split in rows of at most `length` tokens. layout: 'pad', one document or a piece of one a row, or 'pack'."""
     edges = cut(np.asarray(arrays.offsets), length)
     if layout == "pack":
         edges = pack(edges, length)
@@ -61,9 +62,10 @@ def proportions(weights: list[float]) -> np.ndarray:
 
 
 def draws_by_source(number: np.ndarray | int, shares: np.ndarray) -> np.ndarray:
-    """How many of the first `number` draws come from each source, (sources, ...), as grain.MapDataset.mix has it.
+    """How many of the first `number` draws come from each source: (…) int -> (sources, …) int64.
 
-    grain's own mixing does the same one draw at a time, which makes a batch ten times slower than its reading.
+    These are the counts of grain.MapDataset.mix, which finds them one draw at a time: that makes a batch ten times
+    slower than reading it.
     """
     counts, left, remaining = [], np.asarray(number, np.int64), int(np.sum(shares))
     for share in shares.tolist():
@@ -74,33 +76,35 @@ def draws_by_source(number: np.ndarray | int, shares: np.ndarray) -> np.ndarray:
 
 
 class Shuffled:
-    """Training's endless order. Example number n = step * batch_size + row of the run is drawn from a source by its
-    share, and each source visits its rows in a new permutation every epoch: a function of n, whoever reads it.
+    """Training's endless order, a function of n = step * batch_size + row, the number of an example in the run.
 
-    It is the order of grain.MapDataset.mix over range(rows).shuffle().repeat(), without an object and its statistics
-    per example.
+    Example n is drawn from a source by its share, and each source visits its rows in a new permutation every epoch. It
+    is the order of grain.MapDataset.mix over range(rows).shuffle().repeat(), without an object and its statistics per
+    example. rows: the rows of the global batch that this process reads; length: tokens a row.
     """
 
     def __init__(
         self, parts: list[Part], shares: np.ndarray, seed: int, batch_size: int, rows: np.ndarray, length: int
     ):
         self.parts, self.shares, self.batch_size, self.rows, self.length = parts, shares, batch_size, rows, length
+        # Sources of one size would otherwise go through the same permutations.
         self.seeds = [int(np.random.SeedSequence([seed % 2**32, i]).generate_state(1)[0]) for i in range(len(parts))]
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         from grain.experimental import index_shuffle
 
         numbers = step * self.batch_size + self.rows.astype(np.int64)
-        before, after = draws_by_source(numbers, self.shares), draws_by_source(numbers + 1, self.shares)
-        source = np.argmax(after - before, axis=0)
-        key = before[source, np.arange(len(numbers))]
-        row = np.zeros(len(numbers), np.int64)
-        for i, (s, k) in enumerate(zip(source.tolist(), key.tolist(), strict=True)):
-            epoch, place = divmod(k, self.parts[s].rows)
-            row[i] = index_shuffle(
-                place, max_index=self.parts[s].rows - 1, seed=(self.seeds[s] + epoch) % 2**32, rounds=4
-            )
-        return gather(self.parts, source, row, self.rows, self.length)
+        before = draws_by_source(numbers, self.shares)
+        after = draws_by_source(numbers + 1, self.shares)
+        sources = np.argmax(after - before, axis=0)
+        visits = before[sources, np.arange(len(numbers))]  # of the source, before this one
+        part_rows = np.zeros(len(numbers), np.int64)
+        for i, (source, visit) in enumerate(zip(sources.tolist(), visits.tolist(), strict=True)):
+            count = self.parts[source].rows
+            epoch, place = divmod(visit, count)
+            seed = (self.seeds[source] + epoch) % 2**32
+            part_rows[i] = index_shuffle(place, max_index=count - 1, seed=seed, rounds=4)
+        return gather(self.parts, sources, part_rows, self.rows, self.length)
 
 
 class Pass:
@@ -125,26 +129,30 @@ class Pass:
         if not 0 <= step < self.batches:
             raise IndexError(f"batch {step} of a split of {self.batches}")
         numbers = step * self.batch_size + self.rows.astype(np.int64)
-        source = np.searchsorted(self.ends, numbers, "right")  # len(parts) past the end: no part, an empty row
-        row = numbers - np.concatenate([[0], self.ends])[source]
-        return gather(self.parts, source, row, self.rows, self.length)
+        sources = np.searchsorted(self.ends, numbers, "right")  # len(parts) past the end: no part, an empty row
+        part_rows = numbers - np.concatenate([[0], self.ends])[sources]
+        return gather(self.parts, sources, part_rows, self.rows, self.length)
 
 
 def gather(
-    parts: list[Part], source: np.ndarray, row: np.ndarray, number: np.ndarray, length: int
+    parts: list[Part], sources: np.ndarray, part_rows: np.ndarray, rows: np.ndarray, length: int
 ) -> dict[str, np.ndarray]:
-    """The batch whose i-th row is row[i] of parts[source[i]], padded with 0."""
-    batch = {"tokens": np.zeros((len(row), length), np.int32), "mask": np.zeros((len(row), length), bool)}
-    tokens, mask = batch["tokens"], batch["mask"]
-    for i, part in enumerate(parts):
-        mine = source == i
-        begin, stop = part.edges[row[mine]], part.edges[row[mine] + 1]
+    """The batch whose i-th row is row part_rows[i] of parts[sources[i]], padded with 0.
+
+    rows: the numbers of these rows in the global batch.
+    """
+    count = len(rows)
+    tokens, mask = np.zeros((count, length), np.int32), np.zeros((count, length), bool)
+    batch = {"tokens": tokens, "mask": mask, "row": rows.astype(np.int32)}
+    for number, part in enumerate(parts):
+        chosen = sources == number
+        begin, stop = part.edges[part_rows[chosen]], part.edges[part_rows[chosen] + 1]
         positions = begin[:, None] + np.arange(length)
-        mask[mine] = positions < stop[:, None]
-        tokens[mine] = np.where(mask[mine], part.tokens[np.minimum(positions, len(part.tokens) - 1)], 0)
+        mask[chosen] = positions < stop[:, None]
+        tokens[chosen] = np.where(mask[chosen], part.tokens[np.minimum(positions, len(part.tokens) - 1)], 0)
         if len(part.labels):
-            labels = part.labels[row[mine]]
-            context = labels[:, None] if part.contexts is None else part.contexts[labels]
-            kind = np.uint8 if context.ndim == 4 else np.int32  # pictures stay bytes, a quarter of the traffic
-            batch.setdefault("context", np.zeros((len(row), *context.shape[1:]), kind))[mine] = context
-    return {**batch, "row": number.astype(np.int32)}
+            labels = part.labels[part_rows[chosen]]
+            contexts = labels[:, None] if part.contexts is None else part.contexts[labels]
+            dtype = np.uint8 if contexts.ndim == 4 else np.int32  # pictures stay bytes, a quarter of the traffic
+            batch.setdefault("context", np.zeros((count, *contexts.shape[1:]), dtype))[chosen] = contexts
+    return batch

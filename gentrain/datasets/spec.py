@@ -7,17 +7,17 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-Shapes = dict[str, tuple[tuple[int, ...], type]]  # of each array of a batch: shape and type
+Shapes = dict[str, tuple[tuple[int, ...], type]]  # of each array of a batch: its shape and its type
 
 
 class Texts(NamedTuple):
-    """Samples to read."""
+    """Samples, for people to read."""
 
     texts: list[str]
 
 
 class Images(NamedTuple):
-    """Samples to look at: (n, height, width, channels) uint8."""
+    """Samples, for people to look at: (n, height, width, channels) uint8."""
 
     images: np.ndarray
 
@@ -44,6 +44,7 @@ class Spec:
 
     @property
     def context_is_picture(self) -> bool:
+        """Whether a context is (height, width, channels) values, and not symbols."""
         return len(self.context_shape) == 3
 
     def batch_shapes(self, rows: int) -> Shapes:
@@ -51,33 +52,35 @@ class Spec:
         shapes: Shapes = {"tokens": ((rows, self.length), np.int32), "mask": ((rows, self.length), np.bool_)}
         shapes["row"] = ((rows,), np.int32)
         if self.context_vocab:
-            kind = np.uint8 if self.context_is_picture else np.int32
-            shapes["context"] = ((rows, *self.context_shape), kind)
+            dtype = np.uint8 if self.context_is_picture else np.int32
+            shapes["context"] = ((rows, *self.context_shape), dtype)
         return shapes
 
     @property
-    def asks_contexts_of_split(self) -> bool:
+    def takes_contexts_from_split(self) -> bool:
         """Whether samples are drawn to the contexts of held-out examples, rather than to each class in turn."""
         return bool(self.context_vocab)
 
     def nll_in_units(self, nll: float, tokens_per_character: float) -> dict[str, float]:
-        """Negative log-likelihood, nats/token, in every unit that readers compare."""
+        """A negative log-likelihood of nats/token in every unit that readers compare, by the name of its metric."""
         return {"nll": nll}
 
     def unit(self, tokens_per_character: float) -> str:
-        """The unit of a negative log-likelihood per token, as people say it."""
+        """The unit of a negative log-likelihood by token, in words."""
         return "nats/token"
 
     def show(self, decoded: list[Any]) -> Texts | Images:
-        """Decoded samples, for people."""
+        """Decoded samples, as people look at them."""
         return Texts(decoded)
 
 
 @dataclass(frozen=True)
 class TextSpec(Spec):
-    """Documents."""
+    """Documents. encode: str -> its tokens (n,), without the end; None where documents are not written as text."""
 
     kind: ClassVar[str] = "text"
+
+    encode: Callable[[str], np.ndarray] | None = None
 
     def nll_in_units(self, nll: float, tokens_per_character: float) -> dict[str, float]:
         """nats/token, perplexity, nats and bits a character; the end of a document counts as a character."""
@@ -102,7 +105,7 @@ class ImageSpec(Spec):
     shape: tuple[int, ...] = ()
 
     @property
-    def asks_contexts_of_split(self) -> bool:
+    def takes_contexts_from_split(self) -> bool:
         return bool(self.context_vocab) and self.context_shape != (1,)
 
     def pixels(self, tokens: Any) -> Any:
@@ -124,7 +127,7 @@ class ImageSpec(Spec):
 
 @dataclass(frozen=True)
 class PointSpec(Spec):
-    """Points of `length` numbers; there are no tokens."""
+    """Points of `length` numbers; there are no tokens, and vocab is 0."""
 
     kind: ClassVar[str] = "points"
 

@@ -1,4 +1,7 @@
-"""A corpus on disk: memory-mapped tokens, document offsets and contexts, cached by what determines them."""
+"""A corpus on disk: memory-mapped tokens, document offsets and contexts, cached under what determines them.
+
+One folder a corpus: <split>.tokens, <split>.offsets (int64), <split>.labels (int32), contexts (uint8) and meta.json.
+"""
 
 import array
 import hashlib
@@ -23,7 +26,8 @@ class Arrays(NamedTuple):
     """A split: document i is tokens[offsets[i]:offsets[i+1]].
 
     labels: one a document, its class or the number of its context, which others may share; empty where there are none.
-    contexts: what the labels number, (contexts, *context_shape) uint8; None: labels are classes.
+    characters: what a reader counts in place of tokens (see build.Split). contexts: what the labels number, (contexts,
+    *context_shape) uint8; None: labels are classes.
     """
 
     tokens: np.ndarray
@@ -34,10 +38,11 @@ class Arrays(NamedTuple):
 
 
 class Corpus(NamedTuple):
-    """digest names what it was made from; meta is what its maker noted.
+    """All splits of one source.
 
-    kind; for images shape, top and classes; where there are contexts context_shape and, where they are symbols 1, 2, …
-    (0: padding), the alphabet they number.
+    digest: names what it was made from. meta: what its maker noted: kind ('text' or 'image'); for images shape, top
+    (the largest value) and classes; where there are contexts context_shape and, where these are symbols 1, 2, … (0:
+    padding), the alphabet they number.
     """
 
     digest: str
@@ -46,13 +51,15 @@ class Corpus(NamedTuple):
 
 
 def cache() -> Path:
+    """The folder of everything that can be made anew: GENTRAIN_CACHE, or ~/.cache/gentrain."""
     return Path(os.environ.get("GENTRAIN_CACHE") or Path.home() / ".cache" / "gentrain").expanduser().absolute()
 
 
 def cached(key: Any, make: Callable[[Path], None]) -> Path:
-    """The folder that make(folder) filled for this key, made only if it is not there yet.
+    """The folder that make(folder) filled for this key (JSON), made only if it is not there yet.
 
     It appears whole or not at all, so processes may race for it: the first one wins and all read the same files.
+    Raises DataError where the cache cannot be written.
     """
     text = json.dumps([FORMAT, key], sort_keys=True, default=str)
     folder = cache() / hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -80,14 +87,14 @@ def cached(key: Any, make: Callable[[Path], None]) -> Path:
 
 
 def files_identity(files: list[Path]) -> list[tuple[str, int, int]]:
-    """What tells that files have not changed, without reading them."""
+    """(path, bytes, nanoseconds of the last change) of each: tells that files have not changed without reading them."""
     return [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 class Writer:
     """Writes a corpus document by document; nothing but the documents' lengths and labels is held in memory.
 
-    All splits' contexts are in one file.
+    To be used in a `with` block that ends with finish(). All splits' contexts are in one file.
     """
 
     def __init__(self, folder: Path, dtype: type | np.dtype = np.uint8):
@@ -114,7 +121,7 @@ class Writer:
             self.labels[split].append(label)
 
     def extend(self, split: str, tokens: np.ndarray, lengths: np.ndarray, characters: int) -> None:
-        """Adds many documents at once."""
+        """Adds many documents at once: their tokens side by side, and how many each has; characters: in all of them."""
         self.files[split].write(np.ascontiguousarray(tokens, self.dtype))
         self.lengths[split].frombytes(np.asarray(lengths, np.int64).tobytes())
         self.characters[split] += characters
@@ -127,7 +134,7 @@ class Writer:
             file.close()
 
     def finish(self, **meta: Any) -> None:
-        """Notes what was written; without it the folder is no corpus."""
+        """Notes what was written, with the maker's own meta; without it the folder is no corpus."""
         for split in SPLITS:
             offsets = np.concatenate([[0], np.cumsum(np.asarray(self.lengths[split], np.int64))]).astype(np.int64)
             offsets.tofile(self.folder / f"{split}.offsets")
@@ -139,28 +146,28 @@ class Writer:
 
 
 def read(folder: Path) -> Corpus:
-    """Opens a corpus, without reading its tokens. Raises DataError where a file is not of the size it was."""
+    """Opens a corpus, without reading its tokens. Raises DataError where a file has not the size that it was given."""
     meta = json.loads((folder / "meta.json").read_text())
 
-    def mapped(file: Path, dtype: str, *shape: int) -> np.ndarray:
-        size = math.prod(shape)
+    def map_file(name: str, dtype: str, *shape: int) -> np.ndarray:
+        file, size = folder / name, math.prod(shape)
         if file.stat().st_size != size * np.dtype(dtype).itemsize:
             raise DataError(
                 f"{file} has {file.stat().st_size} bytes, not {size} {dtype}s: delete {folder}, it is made anew"
             )
         return np.memmap(file, dtype, "r", shape=shape) if size else np.zeros(shape, dtype)
 
-    splits, contexts = {}, None
+    contexts = None
     if meta.get("contexts"):
-        contexts = mapped(folder / "contexts", "uint8", meta["contexts"], *meta["context_shape"])
+        contexts = map_file("contexts", "uint8", meta["contexts"], *meta["context_shape"])
+    labelled = bool(meta.get("classes")) or contexts is not None
+    splits = {}
     for split in SPLITS:
         tokens, documents = meta["tokens"][split], meta["documents"][split]
         splits[split] = Arrays(
-            mapped(folder / f"{split}.tokens", meta["dtype"], tokens),
-            mapped(folder / f"{split}.offsets", "int64", documents + 1),
-            mapped(
-                folder / f"{split}.labels", "int32", documents if meta.get("classes") or contexts is not None else 0
-            ),
+            map_file(f"{split}.tokens", meta["dtype"], tokens),
+            map_file(f"{split}.offsets", "int64", documents + 1),
+            map_file(f"{split}.labels", "int32", documents if labelled else 0),
             meta["characters"][split] or tokens,
             contexts,
         )
@@ -175,16 +182,3 @@ def blocks(arrays: Arrays, size: int = 1 << 23) -> Iterator[tuple[np.ndarray, np
         stop = min(max(stop, first + 1), last)
         yield arrays.tokens[arrays.offsets[first] : arrays.offsets[stop]], np.diff(arrays.offsets[first : stop + 1])
         first = stop
-
-
-def by_text(document: str) -> str:
-    """The split of a document by a hash of it, the same on every machine: 90 in 100 train, 5 valid, 5 test."""
-    number = int(hashlib.sha1(document.encode()).hexdigest(), 16) % 100
-    return "train" if number < 90 else "valid" if number < 95 else "test"
-
-
-def by_number(number: int, fractions: dict[str, float]) -> str:
-    """The split of example `number` where none is given; it stays when more examples are added."""
-    draw = int(hashlib.sha1(str(number).encode()).hexdigest(), 16) % 1_000_000 / 1_000_000
-    valid, test = fractions.get("valid", 0.0), fractions.get("test", 0.0)
-    return "valid" if draw < valid else "test" if draw < valid + test else "train"

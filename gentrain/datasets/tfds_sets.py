@@ -1,4 +1,4 @@
-"""TFDS sets that were prepared before: found without a network, read without TensorFlow; and how to prepare one."""
+"""TFDS sets that are prepared already: found without a network, read without TensorFlow; and how to prepare one."""
 
 import fnmatch
 import importlib.util
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from gentrain.datasets import held_out
 from gentrain.datasets.pictures import Pictures
 from gentrain.datasets.store import Writer
 from gentrain.errors import DataError
@@ -18,19 +20,38 @@ from gentrain.errors import DataError
 COMMAND = "run: python -m launch.prepare --config=<your config>"
 WITHOUT_TENSORFLOW = ("array_record", "parquet")
 CHUNK = 256  # examples decoded at a time
-Examples = Iterator[tuple[str, str, dict[str, Any]]]  # the split, which example of which set, its features
+NAMES = {
+    "train": ("train",),
+    "valid": ("validation", "valid", "val"),
+    "test": ("test",),
+}  # that splits have, best first
 
 
-def home() -> Path:
+class Example(NamedTuple):
+    """An example of a set: the split that it goes to, its place in the set for errors, and its features."""
+
+    split: str
+    where: str
+    features: dict[str, Any]
+
+
+def data_dir() -> Path:
+    """Where sets are prepared: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
     return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
+
+
+def is_path(where: str) -> bool:
+    """Whether a set is named by the path of its folder."""
+    return where.startswith(("/", "~", "."))
 
 
 def find(where: str) -> Path:
     """The folder of a prepared set, named as TFDS does (name, name/config, name:version) or by that folder's path.
 
-    tfds.load would look for an unprepared set on the network, for minutes; this only looks at folders.
+    tfds.load would look for an unprepared set on the network, for minutes; this only looks at folders. Raises DataError
+    where there is none, and where several of a set's configs are prepared and none is named.
     """
-    if where.startswith(("/", "~", ".")):
+    if is_path(where):
         folder = Path(where).expanduser()
         if not (folder / "dataset_info.json").is_file():
             raise DataError(
@@ -38,7 +59,7 @@ def find(where: str) -> Path:
             )
         return folder
     name, _, version = where.partition(":")
-    root = home() / name
+    root = data_dir() / name
     found = versions(root, version or "*")
     if not found and root.is_dir():  # a set with configs, of which none was named: the only one that is prepared
         configs = {child.name: versions(child, version or "*") for child in sorted(root.iterdir()) if child.is_dir()}
@@ -50,7 +71,7 @@ def find(where: str) -> Path:
             )
         found = next(iter(configs.values()), [])
     if not found:
-        raise DataError(f"tfds:{where} is not prepared in {home()} (TFDS_DATA_DIR); {COMMAND}")
+        raise DataError(f"tfds:{where} is not prepared in {data_dir()} (TFDS_DATA_DIR); {COMMAND}")
     return found[-1]
 
 
@@ -64,39 +85,46 @@ def versions(root: Path, pattern: str) -> list[Path]:
 
 
 def prepare(where: str) -> Path:
-    """Downloads and prepares a TFDS set as array_record, unless it is there. Many sets need TensorFlow for this."""
+    """Downloads and prepares a TFDS set as array_record, unless it is there; returns its folder.
+
+    Many sets need TensorFlow for this. Raises DataError, in one line that says what to do.
+    """
     import tensorflow_datasets as tfds
 
     try:
         return find(where)
     except DataError:
-        if where.startswith(("/", "~", ".")):
+        if is_path(where):
             raise
     try:
-        tfds.builder(where, data_dir=home()).download_and_prepare(file_format="array_record")
+        tfds.builder(where, data_dir=data_dir()).download_and_prepare(file_format="array_record")
     except Exception as error:  # whatever a builder raises: the reader needs one line and what to do
         reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
         if not importlib.util.find_spec("tensorflow") and "tensorflow" in repr(error).lower():
             raise DataError(
                 f"preparing tfds:{where} needs TensorFlow ({reason}); run: pip install tensorflow-cpu"
             ) from error
-        raise DataError(f"cannot prepare tfds:{where} into {home()}: {type(error).__name__}: {reason}") from error
+        raise DataError(f"cannot prepare tfds:{where} into {data_dir()}: {type(error).__name__}: {reason}") from error
     return find(where)
 
 
 class Announced(NamedTuple):
-    shape: tuple[int, int, int]  # of its images: height, width, channels
+    """What a set's code says of its images: (height, width, channels), and the number of classes, 0 without labels."""
+
+    shape: tuple[int, int, int]
     classes: int
 
 
 def announced(where: str) -> Announced | None:
-    """What the code of a TFDS set says of its images, before they are prepared; None of other sets, and of images of
-    any size."""
+    """What the code of a TFDS set says of its images, before they are prepared.
+
+    None for a set without images, or whose images differ in size, and for one that TFDS does not have or cannot load.
+    """
     import tensorflow_datasets as tfds
 
     try:
-        features = dict(tfds.builder(where.partition(":")[0], data_dir=home()).info.features)
-    except Exception:  # it is not known, or its code needs TensorFlow
+        features = dict(tfds.builder(where.partition(":")[0], data_dir=data_dir()).info.features)
+    except Exception:  # it does not exist, or its code needs TensorFlow
         return None
     shape, label = getattr(features.get("image"), "shape", None), features.get("label")
     if not shape or None in shape:
@@ -104,63 +132,66 @@ def announced(where: str) -> Announced | None:
     return Announced(tuple(shape), label.num_classes if isinstance(label, tfds.features.ClassLabel) else 0)
 
 
-def names(folder: Path) -> list[str]:
+def feature_names(folder: Path) -> list[str]:
     """The features of a prepared set, b within a as a/b; read without importing TFDS, which takes seconds."""
 
     def within(feature: dict[str, Any], path: str) -> Iterator[str]:
         inner = feature.get("sequence", {}).get("feature", feature)
-        for name, found in inner.get("featuresDict", {}).get("features", {}).items():
+        for name, part in inner.get("featuresDict", {}).get("features", {}).items():
             yield path + name
-            yield from within(found, f"{path}{name}/")
+            yield from within(part, f"{path}{name}/")
 
     return list(within(json.loads((folder / "features.json").read_text()), ""))
 
 
-def pictured(folder: Path, data: Any) -> bool:
-    """Whether the texts of a set are to have its images as their contexts."""
-    return data.conditional and {data.tfds.text_key, "image"} <= set(names(folder))
+def has_pictures(folder: Path, data: ConfigDict) -> bool:
+    """Whether the texts of a set get its images as their contexts."""
+    return data.conditional and {data.tfds.text_key, "image"} <= set(feature_names(folder))
 
 
-def convert(folder: Path, out: Path, data: Any) -> None:
-    """Reads a prepared set into a raw corpus."""
+def convert(folder: Path, out: Path, data: ConfigDict) -> None:
+    """Reads a prepared set into a raw corpus in the folder `out`.
+
+    Raises DataError where the set has no split 'train', or neither the text nor the images that data asks for.
+    """
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(folder)
     features, splits = dict(builder.info.features), builder.info.splits
     if "train" not in splits:
         raise DataError(f"{folder} has no split 'train', only: {', '.join(splits) or 'none'}")
-    text, labelled = data.tfds.text_key in names(folder), isinstance(features.get("label"), tfds.features.ClassLabel)
-    if not text and ("image" not in features or (data.conditional and not labelled)):
+    is_text = data.tfds.text_key in feature_names(folder)
+    has_labels = isinstance(features.get("label"), tfds.features.ClassLabel)
+    if not is_text and ("image" not in features or (data.conditional and not has_labels)):
         raise DataError(
             f"{folder} has neither the feature data.tfds.text_key = {data.tfds.text_key!r} nor 'image'"
-            f"{' with a class label' if data.conditional else ''}; it has: {', '.join(names(folder))}"
+            f"{' with a class label' if data.conditional else ''}; it has: {', '.join(feature_names(folder))}"
         )
-    named = {"train": ("train",), "valid": ("validation", "valid", "val"), "test": ("test",)}
-    given = {split: name for split, names in named.items() for name in reversed(names) if name in splits}
-    total = splits["train"].num_examples
-    held = {
-        s: int(total * f) for s, f in (("valid", data.valid_fraction), ("test", data.test_fraction)) if s not in given
-    }
-
-    def examples() -> Iterator[tuple[str, str, dict[str, Any]]]:
-        for split, name in given.items():
-            for number, example in enumerate(read(builder, name)):
-                behind = total - number  # train's end is held out: ..., valid, test
-                if split == "train" and behind <= sum(held.values()):
-                    target = "test" if behind <= held.get("test", 0) else "valid"
-                else:
-                    target = split
-                yield target, f"example {number} of {name!r} in {folder}", example
-
     with Writer(out) as writer:
-        if text:
-            write_texts(writer, examples(), data, pictured(folder, data))
+        if is_text:
+            write_texts(writer, read_splits(builder, data), data, has_pictures(folder, data))
         else:
-            write_images(writer, examples(), data, list(features["label"].names) if labelled else [])
+            classes = list(features["label"].names) if has_labels else []
+            write_images(writer, read_splits(builder, data), data, classes)
+
+
+def read_splits(builder: Any, data: ConfigDict) -> Iterator[Example]:
+    """All examples of a set; what is not given of valid and test is the end of train: ..., valid, test."""
+    splits = builder.info.splits
+    given = {split: name for split, names in NAMES.items() for name in reversed(names) if name in splits}
+    total = splits["train"].num_examples
+    counts = {split: int(total * share) for split, share in held_out.missing_fractions(given, data).items()}
+    for split, name in given.items():
+        for number, features in enumerate(read(builder, name)):
+            left = total - number
+            target = split
+            if split == "train" and left <= sum(counts.values()):
+                target = "test" if left <= counts.get("test", 0) else "valid"
+            yield Example(target, f"example {number} of {name!r} in {builder.data_dir}", features)
 
 
 def read(builder: Any, split: str) -> Iterator[dict[str, Any]]:
-    """All examples of a split in stored order, as numpy."""
+    """All examples of a split in stored order, as numpy. Raises DataError for a format that only TensorFlow reads."""
     import tensorflow_datasets as tfds
 
     file_format = builder.info.file_format.value
@@ -178,40 +209,47 @@ def read(builder: Any, split: str) -> Iterator[dict[str, Any]]:
         )
 
 
-def write_texts(writer: Writer, examples: Examples, data: Any, with_pictures: bool) -> None:
+def write_texts(writer: Writer, examples: Iterator[Example], data: ConfigDict, with_pictures: bool) -> None:
     """Each text a document; those of one example are about its one picture."""
     pictures = Pictures(data.image_size, channels=3)
-    for split, where, example in examples:
-        documents = [document for document in texts(example, data.tfds.text_key, where) if document]
-        number = writer.context(pictures.read(example["image"], where)) if with_pictures and documents else None
+    for split, where, features in examples:
+        documents = [document for document in texts(features, data.tfds.text_key, where) if document]
+        number = writer.context(pictures.read(features["image"], where)) if with_pictures and documents else None
         for document in documents:
-            try:
-                document.decode() if data.tokenizer != "bytes" else None
-            except UnicodeDecodeError as error:
-                raise DataError(f"{where} is not UTF-8 at byte {error.start}: set data.tokenizer = 'bytes'") from error
+            if data.tokenizer != "bytes":
+                check_utf8(document, where)
             writer.add(split, document, number)
     writer.finish(kind="text", context_shape=pictures.shape)
 
 
-def texts(example: dict[str, Any], key: str, where: str) -> list[bytes]:
-    """The text or, in a sequence, texts of a feature. Raises DataError where it is of something else."""
-    value: Any = example
+def check_utf8(document: bytes, where: str) -> None:
+    """Raises DataError for a document that is no UTF-8."""
+    try:
+        document.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is not UTF-8 at byte {error.start}: set data.tokenizer = 'bytes'") from error
+
+
+def texts(features: dict[str, Any], key: str, where: str) -> list[bytes]:
+    """The text of a feature or, in a sequence, its texts. Raises DataError where the feature is no text."""
+    value: Any = features
     for name in key.split("/"):
         value = value[name]
     if isinstance(value, dict):
         inner = ", ".join(f"{key}/{name}" for name in value)
         raise DataError(f"{where} has no text in {key!r} but features: set data.tfds.text_key to one of {inner}")
-    found = []
+    documents = []
     for text in value if isinstance(value, list | np.ndarray) else [value]:
         if not isinstance(text, str | bytes):
             raise DataError(f"{where} has {type(text).__name__} in {key!r}: set data.tfds.text_key to a text")
-        found.append(text.encode() if isinstance(text, str) else text)
-    return found
+        documents.append(text.encode() if isinstance(text, str) else text)
+    return documents
 
 
-def write_images(writer: Writer, examples: Examples, data: Any, classes: list[str]) -> None:
+def write_images(writer: Writer, examples: Iterator[Example], data: ConfigDict, classes: list[str]) -> None:
+    """Each image a row of pixels, with its class where there are classes."""
     pictures = Pictures(data.image_size)
-    for split, where, example in examples:
-        pixels = pictures.read(example["image"], where)
-        writer.add(split, pixels.tobytes(), int(example["label"]) if classes else None)
+    for split, where, features in examples:
+        pixels = pictures.read(features["image"], where)
+        writer.add(split, pixels.tobytes(), int(features["label"]) if classes else None)
     writer.finish(kind="image", shape=pictures.shape, top=255, classes=classes)

@@ -1,9 +1,4 @@
-"""Text to tokens and back: learned on train, then kept in the workdir so that a vocabulary cannot drift.
-
-A tokenizer has `kind`, `symbols` (tokens are 0..symbols-1; the end of a document is token number `symbols`),
-encode(text, lengths) -> (tokens, lengths), which takes documents as one array of UTF-8 and the bytes of each, and
-decode(tokens) -> str.
-"""
+"""Text to tokens and back: learned on train, then kept in the workdir so that a vocabulary cannot drift."""
 
 import io
 import json
@@ -28,6 +23,12 @@ JSON, MODEL = "tokenizer.json", "tokenizer.model"
 
 
 class Tokenizer(Protocol):
+    """Tokens are 0..symbols-1; the end of a document is token number `symbols`.
+
+    encode(text, lengths) -> (tokens, lengths): documents side by side in one array of UTF-8, with the bytes of each, to
+    their tokens side by side, with the tokens of each. decode(tokens (n,)) -> str takes any numbers.
+    """
+
     kind: str
     symbols: int
 
@@ -37,6 +38,7 @@ class Tokenizer(Protocol):
 
 
 def documents(text: np.ndarray, lengths: np.ndarray) -> Iterator[str]:
+    """The documents of one array of UTF-8."""
     raw, start = text.tobytes(), 0
     for length in lengths.tolist():
         yield raw[start : start + length].decode()
@@ -44,6 +46,7 @@ def documents(text: np.ndarray, lengths: np.ndarray) -> Iterator[str]:
 
 
 def codepoints(text: np.ndarray) -> np.ndarray:
+    """UTF-8 (bytes,) uint8 -> (characters,) uint32."""
     return np.frombuffer(text.tobytes().decode().encode("utf-32-le"), np.uint32)
 
 
@@ -52,7 +55,15 @@ def characters(text: np.ndarray) -> np.ndarray:
     return (text & 0xC0) != 0x80
 
 
+def side_by_side(tokens: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of all documents in one array, and how many each has."""
+    lengths = [len(document) for document in tokens]
+    return np.array([token for document in tokens for token in document], np.int32), np.array(lengths)
+
+
 class Bytes:
+    """The bytes of UTF-8."""
+
     kind, symbols = "bytes", 256
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -64,6 +75,8 @@ class Bytes:
 
 
 class Chars:
+    """Characters by their codepoint; one that train lacks is unknown, if the alphabet has the unknown character."""
+
     kind = "chars"
 
     def __init__(self, alphabet: list[str]):
@@ -75,14 +88,15 @@ class Chars:
 
     @classmethod
     def learn(cls, sources: list[Corpus]) -> "Chars":
-        seen = {split: np.zeros(0x110000, bool) for split in store.SPLITS}
+        """The characters of train, and the unknown one where other splits have characters that train lacks."""
+        occurs = {split: np.zeros(0x110000, bool) for split in store.SPLITS}
         for split in store.SPLITS:
             for source in sources:
                 for text, _ in store.blocks(source.splits[split]):
-                    seen[split][codepoints(text)] = True
-        alphabet = [chr(c) for c in np.flatnonzero(seen["train"])]
-        unseen = (seen["valid"] | seen["test"]) & ~seen["train"]
-        return cls(sorted({*alphabet, *([UNKNOWN_CHARACTER] if unseen.any() else [])}))
+                    occurs[split][codepoints(text)] = True
+        alphabet = {chr(point) for point in np.flatnonzero(occurs["train"])}
+        lacking = (occurs["valid"] | occurs["test"]) & ~occurs["train"]
+        return cls(sorted(alphabet | {UNKNOWN_CHARACTER} if lacking.any() else alphabet))
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points = codepoints(text)
@@ -111,6 +125,7 @@ class Words:
 
     @classmethod
     def learn(cls, sources: list[Corpus], vocab_size: int) -> "Words":
+        """The commonest words of train, vocab_size with the unknown word (0: all); equally common ones by alphabet."""
         counts: Counter[str] = Counter()
         for source in sources:
             for block in store.blocks(source.splits["train"]):
@@ -122,10 +137,8 @@ class Words:
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         unknown = self.table[UNKNOWN_WORD]
-        found = [[self.table.get(w, unknown) for w in self.pattern.findall(d)] for d in documents(text, lengths)]
-        return np.array([token for tokens in found for token in tokens], np.int32), np.array(
-            [len(tokens) for tokens in found]
-        )
+        words = [self.pattern.findall(document) for document in documents(text, lengths)]
+        return side_by_side([[self.table.get(word, unknown) for word in document] for document in words])
 
     def decode(self, tokens: np.ndarray) -> str:
         words = [self.alphabet[t] if t < self.symbols else UNKNOWN_WORD for t in np.asarray(tokens).tolist()]
@@ -145,11 +158,11 @@ class SentencePiece:
 
     @classmethod
     def learn(cls, sources: list[Corpus], vocab_size: int) -> "SentencePiece":
+        """Pieces of train, vocab_size of them (0: PIECES). Raises ConfigError for a number that is too small."""
         import sentencepiece
 
-        def lines() -> Iterator[
-            str
-        ]:  # the trainer skips sentences of more than some thousand bytes, which documents are
+        def lines() -> Iterator[str]:
+            # The trainer skips sentences of more than some thousand bytes, which documents may be.
             for source in sources:
                 for block in store.blocks(source.splits["train"]):
                     for document in documents(*block):
@@ -175,14 +188,11 @@ class SentencePiece:
             )
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise ConfigError(f"sentencepiece refuses config.data.vocab_size = {vocab_size}: {reason}") from error
+            raise ConfigError(f"sentencepiece refuses data.vocab_size = {vocab_size}: {reason}") from error
         return cls(model.getvalue())
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = self.processor.encode(list(documents(text, lengths)))
-        return np.array([token for tokens in found for token in tokens], np.int32), np.array(
-            [len(tokens) for tokens in found]
-        )
+        return side_by_side(self.processor.encode(list(documents(text, lengths))))
 
     def decode(self, tokens: np.ndarray) -> str:
         tokens = np.asarray(tokens)
@@ -190,7 +200,10 @@ class SentencePiece:
 
 
 def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | None) -> tuple[Tokenizer, str]:
-    """The workdir's tokenizer if it has one, else one learned on the sources' train and kept there; and its content."""
+    """The workdir's tokenizer if it has one, else one learned on the sources' train and kept there; and its content.
+
+    Raises DataError where the workdir's is damaged, or of another kind or size than the config asks for.
+    """
     vocab_size = vocab_size if kind in ("words", "sentencepiece") else 0
     if workdir is None or not (workdir / JSON).exists():
         key = ["tokenizer", kind, vocab_size, [source.digest for source in sources]]
@@ -199,7 +212,7 @@ def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | No
             workdir.mkdir(parents=True, exist_ok=True)
             for name in (MODEL, JSON):  # the JSON last: it tells that the tokenizer is whole
                 if (folder / name).exists():
-                    replace(workdir / name, (folder / name).read_bytes())
+                    write_atomically(workdir / name, (folder / name).read_bytes())
     else:
         folder = workdir
     tokenizer = load(folder, kind, vocab_size)
@@ -208,50 +221,61 @@ def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | No
 
 
 def learn(sources: list[Corpus], kind: str, vocab_size: int) -> Tokenizer:
+    """A tokenizer of this kind, learned on the sources' train."""
     if kind == "bytes":
         return Bytes()
     if kind == "chars":
         return Chars.learn(sources)
-    return (Words if kind == "words" else SentencePiece).learn(sources, vocab_size)
+    return Words.learn(sources, vocab_size) if kind == "words" else SentencePiece.learn(sources, vocab_size)
 
 
 def save(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
+    """Writes a tokenizer into the folder, with the vocab_size that it was learned for."""
     if isinstance(tokenizer, SentencePiece):
-        replace(folder / MODEL, tokenizer.model)
+        write_atomically(folder / MODEL, tokenizer.model)
     alphabet = tokenizer.alphabet if isinstance(tokenizer, Chars | Words) else []
-    kept = {"kind": tokenizer.kind, "vocab_size": vocab_size, "alphabet": alphabet}
-    replace(folder / JSON, json.dumps(kept, indent=0).encode())
+    content = {"kind": tokenizer.kind, "vocab_size": vocab_size, "alphabet": alphabet}
+    write_atomically(folder / JSON, json.dumps(content, indent=0).encode())
 
 
 def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
+    """The tokenizer that a folder has. Raises DataError where it is damaged, or of another kind or size."""
     try:
-        kept = json.loads((folder / JSON).read_text())
-        found = kept["kind"], kept["vocab_size"]
-        alphabet = kept["alphabet"]
+        content = json.loads((folder / JSON).read_text())
+        saved = content["kind"], content["vocab_size"]
+        alphabet = content["alphabet"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder / JSON} is damaged ({error}); put it back from a copy, or use a new workdir"
         ) from error
-    if found != (kind, vocab_size):
+    if saved != (kind, vocab_size):
         raise DataError(
-            f"{folder / JSON} is a {found[0]!r} tokenizer with vocab_size {found[1]}, but config.data asks for "
-            f"{kind!r} with {vocab_size}: set config.data.tokenizer and vocab_size back, or use a new workdir"
+            f"{folder / JSON} is a {saved[0]!r} tokenizer with vocab_size {saved[1]}, but the config asks for "
+            f"{kind!r} with {vocab_size}: set data.tokenizer and data.vocab_size back, or use a new workdir"
         )
     if kind == "sentencepiece":
         try:
             return SentencePiece((folder / MODEL).read_bytes())
         except (OSError, RuntimeError) as error:
             raise DataError(f"{folder / MODEL} is missing or damaged; put it back, or use a new workdir") from error
-    return Bytes() if kind == "bytes" else (Chars if kind == "chars" else Words)(alphabet)
+    if kind == "bytes":
+        return Bytes()
+    return Chars(alphabet) if kind == "chars" else Words(alphabet)
 
 
-def replace(file: Path, content: bytes) -> None:
-    """Writes a file in one go: readers, and other writers, never see half of it."""
+def write_atomically(file: Path, content: bytes) -> None:
+    """Writes a file whole: readers, and other writers, never see half of it."""
     handle, unfinished = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     with os.fdopen(handle, "wb") as out:
         out.write(content)
     os.chmod(unfinished, 0o644)
     os.replace(unfinished, file)
+
+
+def encode_text(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """The tokens (n,) of one document, without its end. Raises DataError for text that the tokenizer cannot write."""
+    raw = np.frombuffer(text.encode(), np.uint8)
+    return np.asarray(tokenizer.encode(raw, np.array([len(raw)]))[0])
 
 
 def encode(raw: Corpus, tokenizer: Tokenizer, key: str) -> Corpus:

@@ -36,13 +36,14 @@ def positions(train: np.ndarray, valid: np.ndarray, vocab: int, length: int) -> 
 def build(config: ConfigDict, objective: Objective, data: Data, mesh: Any) -> Callable[..., dict[str, float]]:
     """An evaluator that gives nats/token of n-grams up to evaluate.baselines.ngram_order, or nats/image of independent
     pixels, on split evaluate.split; worked out at the first call."""
+    order = config.evaluate.baselines.ngram_order
     baselines: dict[str, float] = {}
 
     def measure() -> dict[str, float]:
         train, held_out = data.split("train").documents, data.split(config.evaluate.split).documents
         if isinstance(data.spec, ImageSpec):
             return {"baseline/independent_pixels": positions(train[0], held_out[0], data.spec.vocab, data.spec.length)}
-        probabilities = ngrams.witten_bell(train, held_out, data.spec.vocab, config.evaluate.baselines.ngram_order)
+        probabilities = ngrams.witten_bell(train, held_out, data.spec.vocab, order)
         orders = [float(-np.mean(np.log(p))) for p in probabilities]
         named = {f"baseline/ngram_{order}": nats for order, nats in enumerate(orders, 1)}
         return named | ({"baseline/best_ngram": min(orders)} if orders else {})

@@ -41,7 +41,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh):
     def requests():
         """Batches that have what samples are drawn for."""
         row = np.arange(count)
-        if not spec.asks_contexts_of_split:
+        if not spec.takes_contexts_from_split:
             classes = {"context": row[:, None] % spec.context_vocab} if spec.context_vocab else {}
             yield {"row": row, "mask": np.ones((count, 1), bool), **classes}
             return
@@ -69,7 +69,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh):
         if not isinstance(model, SequenceModel):
             return {"samples": Images(np.round((samples + 1) * 127.5).astype(np.uint8))}
         shown = [decoded(*row) for row in zip(samples.tokens, samples.mask, strict=True)]
-        if spec.asks_contexts_of_split:
+        if spec.takes_contexts_from_split:
             references = [decoded(*row) for row in zip(batch["tokens"], batch["mask"], strict=True)]
             shown = [beside_context(*row) for row in zip(shown, batch["context"], references, strict=True)]
         return {

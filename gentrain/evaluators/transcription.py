@@ -40,9 +40,9 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh):
         raise ConfigError(f"{needs}has answers that never end: take it out of evaluate.evaluators")
     split = data.split(name)
     batches = min(config.evaluate.batches or split.batches, split.batches)
+    width = config.evaluate.transcription.beam
 
     def answer_batch(params, batch):
-        width = config.evaluate.transcription.beam
         likely = decode.beam_search(model, params, batch["context"], spec.length, width, end=spec.end)
         return batch["context"], likely.tokens, likely.mask, batch["tokens"], batch["mask"]
 

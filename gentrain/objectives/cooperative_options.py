@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Options(ObjectiveSection):
     shared = ("real_prior",)
-    networks: ClassVar[dict[str, str]] = {"model": "model", "mediator": "model"}
+    networks: ClassVar[dict[str, str]] = {"model": "model", "mediator": "sequences"}
 
     mediator_steps: int = option(
         1, "moves of the mediator a step, each on new samples of the generator", within="(0, inf)"
@@ -27,5 +27,5 @@ class Options(ObjectiveSection):
         expect(
             0 < pi < 1, "objective.real_prior", pi, "a number between 0 and 1: at the ends a mediator sees one class"
         )
-        for section, network in run.networks.items():
-            expect(network.makes == "sequences", f"{section}.name", network.name, "a model of sequences, as 'lstm'")
+        makes, name = run.model.makes, run.model.name
+        expect(makes == "sequences", "model.name", name, "a model of sequences, as 'lstm', for objective 'cooperative'")

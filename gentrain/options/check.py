@@ -1,5 +1,6 @@
 """Refuses configs that cannot be, before JAX is imported: types and ranges, then who reads what, then combinations."""
 
+import dataclasses
 import difflib
 import math
 import re
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from gentrain import plugins
 from gentrain.errors import ConfigError
 from gentrain.options.schema import check_value, expect
-from gentrain.options.tree import Run, declared_fields, default_config, networks, places, plugin_options
+from gentrain.options.tree import Run, declared_fields, default_config, families, networks, places, plugin_options
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
@@ -39,6 +40,8 @@ def validate(config: ConfigDict, flags: Iterable[str] = ()) -> None:
     check_overruled(config, typed, set(flags))
     check_read(config, typed, set(flags))
     for run in typed:
+        check_sources(run)
+        check_networks(run)
         check_together(run)
         for part in run.parts():
             part.options.check(run, part.where)
@@ -91,7 +94,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     """What to say of a key that there is not: the nearest one, by its last word or by all of it."""
     known = list(known)
     same_end = [name for name in known if name.rsplit(".")[-1] == key.rsplit(".")[-1]]
-    nearest = same_end or difflib.get_close_matches(key, known, 1, 0)
+    nearest = sorted(same_end, key=len) or difflib.get_close_matches(key, known, 1, 0)
     return f"config has no key {key!r}; did you mean {nearest[0]!r}?"
 
 
@@ -136,33 +139,39 @@ def check_read(config: ConfigDict, runs: list[Run], flags: set[str]) -> None:
         raise ConfigError(f"{key}={value!r} is set, and nothing reads it: {readers(key, fields[key], runs)}")
 
 
-def readers(key: str, field: Any, runs: list[Run]) -> str:
-    """Who would read an option that nothing selected reads."""
-    where, _, name = key.rpartition(".")
-    when = ", ".join(
-        f"{where}.{other}={' or '.join(map(repr, allowed))}" if other not in ("makes", "argument") else
-        f"{'model' if other == 'makes' else 'data'}s of {' or '.join(map(str, allowed))}"
-        for other, allowed in field.metadata["when"].items()
-    )  # fmt: skip
-    if where in places():
-        room, plugin, _ = places()[where]
-        selected = where in {part.where for run in runs for part in run.parts()}
-        selects = plugins.ROOMS[room] if room != "models" else f"{where.partition('.')[0]}.name"
-        return f"it is read with {when}" if selected else f"{selects}={plugin!r} would"
-    section = where
+def readers(key: str, field: dataclasses.Field, runs: list[Run]) -> str:
+    """Who would read an option that nothing selected reads: another plug-in, or another value beside it."""
+    section, _, name = key.rpartition(".")
+    condition = f"it is read with {when(section, field)}"
+    if section in places():
+        room, plugin, _ = places()[section]
+        selected = any(part.where == section for run in runs for part in run.parts())
+        selects = f"{section.partition('.')[0]}.name" if room == "models" else plugins.ROOMS[room]
+        return condition if selected else f"{selects}={plugin!r} would"
     if section in networks() and all(section not in run.networks for run in runs):
         objectives = [n for n in plugins.names("objectives") if section in plugin_options("objectives", n).networks]
-        return f"section {section} is read with objective.name=" + " or ".join(map(repr, objectives))
+        return f"section {section} is read with objective.name={' or '.join(map(repr, objectives))}"
     room = "models" if section in networks() else SECTION_ROOMS.get(section, "")
     if not room:
-        return f"it is read with {when}"
-    role = networks().get(section, "model")
-    able = [n for n in plugins.names(room) if (s := plugin_options(room, n, role).shared) is None or name in s]
-    taken = [chosen for run in runs for chosen in chosen_names(run, room, section)]
-    able = [n for n in able if n not in taken]
-    selects = f"{section}.name" if section in networks() else plugins.ROOMS[room]
-    words = f"{selects}={' or '.join(map(repr, able))} would" if able else "no plug-in does"
-    return f"{words}; it is read with {when}" if when and not able else words
+        return condition
+    role, selects = networks().get(section, "model"), f"{section}.name" if room == "models" else plugins.ROOMS[room]
+    shared = {plugin: plugin_options(room, plugin, role).shared for plugin in plugins.names(room)}
+    able = [plugin for plugin, names in shared.items() if names is None or name in names]
+    if field.metadata["when"] and any(plugin in able for run in runs for plugin in run.selected(room, section)):
+        return condition
+    return f"{selects}={' or '.join(map(repr, able))} would" if able else "no plug-in does"
+
+
+def when(section: str, field: dataclasses.Field) -> str:
+    """The condition under which an option is read, in words."""
+    words = []
+    for name, allowed in field.metadata["when"].items():
+        values = " or ".join(map(repr, allowed))
+        if name == "makes":
+            words.append(f"a model of {' or '.join(allowed)}")
+        else:
+            words.append(f"data.name=…:{values}" if name == "argument" else f"{section}.{name}={values}")
+    return ", ".join(words)
 
 
 SECTION_ROOMS = {
@@ -173,52 +182,39 @@ SECTION_ROOMS = {
 }
 
 
-def chosen_names(run: Run, room: str, section: str) -> list[str]:
-    """The plug-ins of a room that a run selects."""
-    if room == "evaluators":
-        return list(run.evaluators)
-    if room == "datasets.sources":
-        return [name.partition(":")[0] for name in run.sources]
-    return [run.config[section].name] if room == "models" else [run.config.objective.name]
+def check_sources(run: Run) -> None:
+    """Raises ConfigError for sources of data that cannot be."""
+    for full_name, source in run.sources.items():
+        name, _, argument = full_name.partition(":")
+        expect(bool(argument) or not source.argument, "data.name", full_name, f"{name}:{source.argument}")
+        alone = f"{name!r} alone, which takes no argument"
+        expect(not argument or bool(source.argument), "data.name", full_name, alone)
+        source.check(run, f"data.{name}")
+
+
+def check_networks(run: Run) -> None:
+    """Raises ConfigError for a model that does not make what the data are, or a critic that does not judge it."""
+    makers = {"text": ("sequences",), "images": ("sequences", "images"), "points": ("points",)}
+    config, kind, makes = run.config, run.data_kind, run.model.makes
+    for section in run.networks:
+        role, family = run.objective.networks[section], config[section].name
+        options = {name: plugin_options("models", name, role) for name in families(role)}
+        if role == "critic":
+            able = [name for name, cls in options.items() if makes in cls.judges]
+            needs = f"one that judges {makes}, as {config.model.name!r} makes them"
+        elif kind:
+            able = [name for name, cls in options.items() if cls.makes in makers[kind]]
+            needs = f"one for {kind}, which data.name={config.data.name!r} has"
+        else:
+            able, needs = list(options), f"one for the role of {role}"
+        expect(family in able, f"{section}.name", family, f"{needs}: {', '.join(able)}")
 
 
 def check_together(run: Run) -> None:
-    """Raises ConfigError for what sections must be to one another."""
+    """Raises ConfigError for a batch that does not divide over the mesh."""
     config = run.config
     batch, microbatches = config.data.batch_size, config.training.microbatches
     expect(batch % microbatches == 0, "training.microbatches", microbatches, f"a divisor of data.batch_size={batch}")
     shards = math.prod(size for axis in ("replica", "data", "fsdp") if (size := config.mesh[axis]) > 0)
     wanted = f"a multiple of {shards} devices x {microbatches} microbatches"
     expect(batch % (shards * microbatches) == 0, "data.batch_size", batch, wanted)
-    check_rules(config.mesh.rules)
-    for full_name, source in run.sources.items():
-        check_argument(full_name, source.argument)
-    for section, network in run.networks.items():
-        role = run.objective.networks[section]
-        if role == "critic":
-            able = [n for n in plugins.names("models") if run.model.makes in plugin_options("models", n, role).judges]
-            problem = f"one that judges {run.model.makes}, as {config.model.name!r} makes them: {', '.join(able)}"
-            expect(run.model.makes in network.judges, f"{section}.name", config[section].name, problem)
-        elif run.data_kind:
-            makes = {"text": ("sequences",), "images": ("sequences", "images"), "points": ("points",)}[run.data_kind]
-            able = [n for n in plugins.names("models") if plugin_options("models", n).makes in makes]
-            problem = f"one for {run.data_kind}, which data.name={config.data.name!r} has: {', '.join(able)}"
-            expect(network.makes in makes, f"{section}.name", config[section].name, problem)
-
-
-def check_rules(rules: Any) -> None:
-    """Raises ConfigError for what is no (regular expression, axes) pair."""
-    for rule in rules:
-        pair = isinstance(rule, tuple | list) and len(rule) == 2 and isinstance(rule[0], str)
-        expect(pair and isinstance(rule[1], tuple | list), "mesh.rules", rule, "(regular expression, axes) pairs")
-        try:
-            re.compile(rule[0])
-        except re.error as error:
-            raise ConfigError(f"mesh.rules: {rule[0]!r} is no regular expression: {error}") from None
-
-
-def check_argument(full_name: str, argument: str) -> None:
-    """Raises ConfigError for a source without the argument it needs, or with one that it does not take."""
-    name, _, given = full_name.partition(":")
-    expect(bool(given) or not argument, "data.name", full_name, f"{name}:{argument}")
-    expect(not given or bool(argument), "data.name", full_name, f"{name!r} alone, which takes no argument")

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from gentrain.errors import ConfigError
 
@@ -78,7 +78,11 @@ def expect(holds: bool, key: str, value: Any, expected: str) -> None:
 def defaults(cls: type[Options], fields: list[dataclasses.Field] | None = None) -> ConfigDict:
     """The section of a config that the class declares, with its defaults."""
     fields = list(dataclasses.fields(cls)) if fields is None else fields
-    return ConfigDict({field.name: field.default for field in fields}, convert_dict=False)
+    section = ConfigDict()
+    for field in fields:
+        any_type = field.type in (Any, "Any")  # a text or a tuple, for instance
+        section[field.name] = FieldReference(field.default, object) if any_type else field.default
+    return section
 
 
 def check_value(field: dataclasses.Field, key: str, value: Any) -> None:

@@ -1,5 +1,6 @@
 """The sections of a config that belong to no plug-in, and what each of them shares with the plug-ins it selects."""
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -35,7 +36,7 @@ class RunOptions(Options):
         "variants that are run one after another, each in a folder of its own, with one report across them:"
         ' dicts of overrides by full key, as {"optimizer.learning_rate": 1e-2}, or base.grid({...}) of them',
     )
-    init_from: Any = setting(
+    init_from: Any = setting(  # noqa: RUF009, a field
         "",
         "the workdir of another run, whose newest checkpoint gives the parameters of all players of the same name; or"
         " (player, workdir, its player) triples, as (('teacher', 'runs/x', 'generator'),)",
@@ -48,7 +49,7 @@ class ObjectiveSection(Options):
 
     is_section: ClassVar[bool] = True
     always: ClassVar[tuple[str, ...]] = ("name",)
-    networks: ClassVar[dict[str, str]] = {"model": "model"}  # section of a network -> its role: 'model' or 'critic'
+    networks: ClassVar[dict[str, str]] = {"model": "model"}  # section -> role: see tree.families
 
     name: str = option("likelihood", "an objective: a file of gentrain/objectives")
     real_prior: float = option(
@@ -155,7 +156,8 @@ class NetworkSection(Options):
     @classmethod
     def of(cls, section: ConfigDict) -> Self:
         """The typed options of a network's section, with those of the family that it names."""
-        return cls.read(section, section[section.name] if section.name in section else None)
+        has_own = section.name in section
+        return cls.read(section, section[section.name]) if has_own else cls.read(section)
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,13 @@ class MeshOptions(Options):
         sizes = [self.replica, self.data, self.fsdp, self.tensor]
         expect(all(size for size in sizes), "mesh", sizes, "positive lengths, or -1 for one axis")
         expect(sizes.count(-1) <= 1, "mesh", sizes, "at most one -1")
+        for rule in self.rules:
+            pair = isinstance(rule, tuple | list) and len(rule) == 2 and isinstance(rule[0], str)
+            expect(pair and isinstance(rule[1], tuple | list), "mesh.rules", rule, "(regular expression, axes) pairs")
+            try:
+                re.compile(rule[0])
+            except re.error as error:
+                expect(False, "mesh.rules", rule[0], f"a regular expression ({error})")
 
 
 @dataclass(frozen=True)

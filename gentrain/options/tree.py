@@ -60,6 +60,17 @@ def networks() -> dict[str, str]:
 
 
 @functools.cache
+def families(role: str) -> tuple[str, ...]:
+    """The families of models that can play a role: any 'model', a model of 'sequences', or a 'critic' of anything."""
+    able = {
+        "model": lambda options: True,
+        "sequences": lambda options: options.makes == "sequences",
+        "critic": lambda options: bool(options.judges),
+    }[role]
+    return tuple(name for name in plugins.names("models") if able(plugin_options("models", name, role)))
+
+
+@functools.cache
 def places() -> dict[str, tuple[str, str, str]]:
     """Full name of a plug-in's sub-section -> (room, plug-in, role), for all plug-ins with options of their own."""
     found: dict[str, tuple[str, str, str]] = {}
@@ -71,7 +82,7 @@ def places() -> dict[str, tuple[str, str, str]]:
     ):
         found |= {f"{prefix}{name}": (room, name, "model") for name in plugins.names(room)}
     for section, role in networks().items():
-        found |= {f"{section}.{name}": ("models", name, role) for name in plugins.names("models")}
+        found |= {f"{section}.{name}": ("models", name, role) for name in families(role)}
     return {place: plugin for place, plugin in found.items() if own_fields(*plugin)}
 
 
@@ -204,6 +215,14 @@ class Run:
             place = name if room == "objectives" else f"{section}.{name}"
             own = [] if type(options) is cls else type(options).own_fields()
             yield Part(place, options, keys(place, own), context | {"argument": argument})
+
+    def selected(self, room: str, section: str) -> list[str]:
+        """The plug-ins of a room that the run selects in a section."""
+        if room == "datasets.sources":
+            return [name.partition(":")[0] for name in self.sources]
+        if room == "evaluators":
+            return list(self.evaluators)
+        return list(self.figures) if room == "reporting.figures" else [self.config[section].name]
 
     def reads(self) -> set[str]:
         """Full names of every option that the run reads."""

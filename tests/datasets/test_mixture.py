@@ -1,8 +1,12 @@
+"""Several sources in one run: shares, one vocabulary, orders of their own, and what cannot be mixed."""
+
 import numpy as np
 import pytest
 
-from gentrain import data
+from configs import base
+from gentrain.datasets.build import build
 from gentrain.errors import ConfigError, DataError
+from gentrain.options.check import validate
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def lines(found, batch):
 
 
 def test_shares_and_epochs_are_those_drawn(mixture):
-    found = data.build(mixture, None)
+    found = build(mixture, None)
     seen = [line for step in range(30) for line in lines(found, found.train.batch(step))]
     for (name, _, _), letter, examples in zip(mixture.data.mixture.sources, "xy", (40, 12), strict=True):
         drawn = [line for line in seen if line[0] == letter]
@@ -45,7 +49,7 @@ def test_shares_and_epochs_are_those_drawn(mixture):
 
 
 def test_one_tokenizer_for_all_and_splits_one_after_the_other(mixture):
-    found = data.build(mixture, None)
+    found = build(mixture, None)
     assert found.spec.vocab == len("xy0123456789\ufffd") + 1  # 'v' is in no train
     assert lines(found, found.split("valid").batch(0)) == ["x\ufffd", "y\ufffd"]
     assert lines(found, found.split("test").batch(0)) == ["x1", "x2", "y1", "y2"]
@@ -57,17 +61,17 @@ def test_one_tokenizer_for_all_and_splits_one_after_the_other(mixture):
 def test_too_many_passes_are_refused_with_numbers(mixture):
     (x, _, _), (y, _, _) = mixture.data.mixture.sources
     mixture.data.mixture.sources = ((x, 3.0, 0), (y, 1.0, 5))
-    assert data.build(mixture, None).summary["sources"][y]["epochs"] == 5.0
+    assert build(mixture, None).summary["sources"][y]["epochs"] == 5.0
     mixture.steps = 31
     with pytest.raises(DataError, match=r"12 train examples and 31 steps of 8 draw 62, 5.17 passes, .* allows 5"):
-        data.build(mixture, None)
+        build(mixture, None)
 
 
 def test_sources_that_do_not_fit_together(mixture, tmp_path):
     x = mixture.data.mixture.sources[0][0]
     mixture.data.mixture.sources = ((x, 1.0, 0), ("digits", 1.0, 0))
     with pytest.raises(DataError, match="a mixture is of text or of images"):
-        data.build(mixture, None)
+        build(mixture, None)
     from PIL import Image
 
     (tmp_path / "pictures").mkdir()
@@ -75,21 +79,50 @@ def test_sources_that_do_not_fit_together(mixture, tmp_path):
     mixture.data.mixture.sources = (("digits", 1.0, 0), (f"images:{tmp_path / 'pictures'}", 1.0, 0))
     mixture.data.valid_fraction = mixture.data.test_fraction = 0.0
     with pytest.raises(DataError, match="a mixture's images must agree: top is 16 in digits, 255 in"):
-        data.build(mixture, None)
+        build(mixture, None)
     mixture.data.levels = 4
-    found = data.build(mixture, None)
+    found = build(mixture, None)
     assert found.spec.vocab == 4
     assert found.train.batch(0)["tokens"].shape == (8, 64)
 
 
-@pytest.mark.parametrize("bad", [("digits", 1.0), ("digits", 0.0, 0), ("digits", 1.0, -1), ("mixture", 1.0, 0)])
-def test_bad_sources(config, bad):
+@pytest.mark.parametrize(
+    "bad", [("digits", 1.0), ("digits", 0.0, 0), ("digits", 1.0, -1), ("mixture", 1.0, 0), ("world:table", 1.0, 0)]
+)
+def test_bad_sources(bad):
+    config = base.get_config()
     config.data.name, config.data.mixture.sources = "mixture", (bad,)
-    with pytest.raises(ConfigError, match=r"config\.data\.sources"):
-        data.build(config, None)
+    with pytest.raises(ConfigError, match=r"^data\.mixture\.sources="):
+        validate(config)
 
 
-def test_a_source_named_twice(config):
+def test_a_source_named_twice():
+    config = base.get_config()
     config.data.name, config.data.mixture.sources = "mixture", (("digits", 1.0, 0), ("digits", 2.0, 0))
-    with pytest.raises(ConfigError, match="name each source once"):
-        data.build(config, None)
+    with pytest.raises(ConfigError, match="each source once"):
+        validate(config)
+
+
+@pytest.mark.parametrize("other", ["mixture", "world:ring"])
+def test_what_is_no_corpus_cannot_be_read_by_another_source(other):
+    config = base.get_config()
+    config.data.name, config.data.conditional = f"captions:{other}", True
+    with pytest.raises(ConfigError, match=rf"data\.name='captions:{other}'"):
+        validate(config)
+    with pytest.raises(ConfigError, match=other):
+        build(config, None)
+
+
+def test_sources_of_one_size_go_through_different_orders(mixture, tmp_path):
+    """Each source has a seed of its own: rows of two copies of a file are not visited in the same order."""
+    (tmp_path / "z").mkdir()
+    for split in ("train", "valid", "test"):
+        text = (tmp_path / "y" / f"{split}.txt").read_text()
+        (tmp_path / "z" / f"{split}.txt").write_text(text.replace("y", "z"))
+    names = [f"text:{tmp_path / letter}" for letter in "yz"]
+    mixture.data.mixture.sources = tuple((name, 1.0, 0) for name in names)
+    found = build(mixture, None)
+    seen = [line for step in range(3) for line in lines(found, found.train.batch(step))]  # an epoch of both
+    orders = [[line[1:] for line in seen if line[0] == letter] for letter in "yz"]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(str(i) for i in range(12))
+    assert orders[0] != orders[1]

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from gentrain.data import prefetch
+from gentrain.datasets.prefetch import prefetch
 
 
 def workers():

@@ -1,13 +1,15 @@
 import io
 import time
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from gentrain import data
-from gentrain.data import corpus, prepared
+from gentrain.datasets import store, tfds_sets
+from gentrain.datasets.build import build, expected_spec
+from gentrain.datasets.reading import read_source
+from gentrain.datasets.spec import ImageSpec
 from gentrain.errors import ConfigError, DataError
+from tests.datasets.helpers import texts, without_functions
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -91,34 +93,27 @@ def toys(config, tmp_path):
     return config
 
 
-def texts(found, split):
-    tokens, offsets = found.split(split).documents
-    return [found.spec.decode(tokens[a : b - 1]) for a, b in pairwise(offsets)]
-
-
 def test_a_text_set_is_read_without_tensorflow(toys, tmp_path):
     toys.data.name, toys.data.tokenizer, toys.data.test_fraction = "tfds:toy_text", "bytes", 0.1
-    found = data.build(toys, None)
+    found = build(toys, None)
     assert texts(found, "train") == [f"t {i}" for i in range(45)]
     assert texts(found, "test") == [f"t {i}" for i in range(45, 50)]  # the end of train
     assert texts(found, "valid") == [f"v {i}" for i in range(5)]
     for name in ("tfds:toy_text:1.0.0", "tfds:toy_text:1.*.*", f"tfds:{tmp_path / 'tfds' / 'toy_text' / '1.0.0'}"):
         toys.data.name = name
-        assert data.build(toys, None).summary["tokens"] == found.summary["tokens"]
+        assert build(toys, None).summary["tokens"] == found.summary["tokens"]
 
 
 def test_an_image_set_is_read_without_tensorflow(toys):
     toys.data.name, toys.data.conditional, toys.data.valid_fraction = "tfds:toy_image", True, 0.2
-    found = data.build(toys, None)
-    assert found.spec._replace(decode=None, decode_context=str) == data.Spec(
-        256, 18, None, "image", None, 2, shape=(2, 3, 3)
-    )
-    assert [len(found.split(split).documents[1]) - 1 for split in corpus.SPLITS] == [16, 4, 4]
+    found = build(toys, None)
+    assert without_functions(found.spec) == without_functions(ImageSpec(256, 18, context_vocab=2, shape=(2, 3, 3)))
+    assert [len(found.split(split).documents[1]) - 1 for split in store.SPLITS] == [16, 4, 4]
     batch = found.train.batch(0)
     np.testing.assert_array_equal(batch["tokens"][:, 0] % 2, batch["context"][:, 0])
     np.testing.assert_array_equal(batch["tokens"][:, 2], 200 + batch["context"][:, 0])
     toys.data.image_size = 5
-    assert data.build(toys, None).spec.length == 75
+    assert build(toys, None).spec.length == 75
 
 
 CAPTIONS = {
@@ -137,15 +132,15 @@ def captioned(toys):
 
 def test_captions_are_about_their_own_picture(captioned):
     captioned.data.conditional = False
-    assert data.build(captioned, None).spec.context_vocab == 0  # and is not what is found in the cache then
+    assert build(captioned, None).spec.context_vocab == 0  # and is not what is found in the cache then
     captioned.data.conditional = True
-    found = data.build(captioned, None)
+    found = build(captioned, None)
     assert (found.spec.kind, found.spec.context_vocab, found.spec.context_shape) == ("text", 256, (4, 4, 3))
-    for split in corpus.SPLITS:
+    for split in store.SPLITS:
         assert texts(found, split) == CAPTIONS[split]  # the pictures at train's end are test's, with all their captions
         part = found.split(split)
         for batch in [*map(part.batch, range(part.batches)), found.train.batch(3)]:
-            assert {k: (v.shape, v.dtype) for k, v in batch.items()} == data.shapes(found.spec, 4)
+            assert {k: (v.shape, v.dtype) for k, v in batch.items()} == found.spec.batch_shapes(4)
             for tokens, mask, context in zip(batch["tokens"], batch["mask"], batch["context"], strict=True):
                 value = int(found.spec.decode(tokens[mask][:-1]).split(":")[0]) if mask.any() else 0
                 blue = value if value % 2 or not mask.any() else 100
@@ -155,7 +150,7 @@ def test_captions_are_about_their_own_picture(captioned):
 
 def test_grey_pictures_of_captions_become_colour(captioned):
     captioned.data.name = "tfds:toy_grey_captions"
-    found = data.build(captioned, None)
+    found = build(captioned, None)
     assert found.spec.context_shape == (4, 4, 3)
     batch = found.split("valid").batch(0)
     assert [
@@ -165,82 +160,76 @@ def test_grey_pictures_of_captions_become_colour(captioned):
 
 
 def test_captions_of_one_picture_share_it(captioned):
-    from gentrain.data import sources
-
-    raw = sources.load("tfds:toy_captions", captioned.data)
+    raw = read_source("tfds:toy_captions", captioned.data)
     assert len(raw.splits["train"].labels) == len(CAPTIONS["train"])
     assert len(raw.splits["train"].contexts) == len([i for i in (*range(12), *range(20, 26)) if i % 4])
 
 
 def test_captions_alone_are_text(captioned):
     captioned.data.conditional, captioned.data.image_size, captioned.data.layout = False, 0, "pack"
-    found = data.build(captioned, None)
-    assert [texts(found, split) for split in corpus.SPLITS] == [CAPTIONS[split] for split in corpus.SPLITS]
+    found = build(captioned, None)
+    assert [texts(found, split) for split in store.SPLITS] == [CAPTIONS[split] for split in store.SPLITS]
     assert found.spec.context_vocab == 0
     assert "context" not in found.train.batch(0)
 
 
 def test_pictures_of_captions_need_a_size(captioned):
     captioned.data.image_size = 0
-    with pytest.raises(
-        DataError, match=r"differ in .* has \(2, 4, 3\), .* has \(2, 5, 3\); set config.data.image_size"
-    ):
-        data.build(captioned, None)
+    with pytest.raises(DataError, match=r"differ in .* has \(2, 4, 3\), .* has \(2, 5, 3\); set data.image_size"):
+        build(captioned, None)
 
 
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("captions", r"set config.data.tfds.text_key to one of captions/id, captions/text"),
-        ("captions/id", r"int64 in 'captions/id': set config.data.tfds.text_key to a text"),
+        ("captions", r"set data.tfds.text_key to one of captions/id, captions/text"),
+        ("captions/id", r"int64 in 'captions/id': set data.tfds.text_key to a text"),
         ("body", r"text_key = 'body' nor 'image' with a class label; it has: captions, captions/id, captions/text, im"),
     ],
 )
 def test_a_key_that_is_no_text(captioned, key, message):
     captioned.data.tfds.text_key = key
     with pytest.raises(DataError, match=message):
-        data.build(captioned, None)
+        build(captioned, None)
 
 
 def test_text_without_pictures_has_no_contexts(captioned):
     captioned.data.name, captioned.data.tfds.text_key = "tfds:toy_text", "text"
     with pytest.raises(ConfigError, match=r"needs class labels, or .* and tfds:toy_text has none"):
-        data.build(captioned, None)
+        build(captioned, None)
 
 
 def test_the_spec_of_captions_is_known_before_they_are_there(config):
     config.data.name, config.data.conditional, config.data.image_size = "tfds:coco_captions", True, 32
     config.data.tokenizer = "sentencepiece"
-    spec = data.expected_spec(config)
+    spec = expected_spec(config)
     assert (spec.vocab, spec.context_vocab, spec.context_shape) == (8193, 256, (32, 32, 3))
-    assert data.shapes(spec, 2)["context"] == ((2, 32, 32, 3), np.uint8)
+    assert spec.batch_shapes(2)["context"] == ((2, 32, 32, 3), np.uint8)
     for key, value in (("image_size", 0), ("name", "cmudict"), ("tokenizer", "chars")):
         other = config.copy_and_resolve_references()
         other.data[key] = value
-        assert data.expected_spec(other) is None
+        assert expected_spec(other) is None
     config.data.conditional = False
-    assert data.expected_spec(config).context_vocab == 0
+    assert expected_spec(config).context_vocab == 0
 
 
 def test_the_spec_of_images_is_known_from_the_code_of_their_set(config):
     config.data.name, config.data.conditional = "tfds:cifar10", True
-    spec = data.expected_spec(config)
-    assert spec._replace(decode=None, decode_context=str) == data.Spec(
-        256, 3072, None, "image", None, 10, shape=(32, 32, 3)
-    )
+    spec = expected_spec(config)
+    assert without_functions(spec) == without_functions(ImageSpec(256, 3072, context_vocab=10, shape=(32, 32, 3)))
     config.data.conditional, config.data.image_size, config.data.levels = False, 16, 2
-    spec = data.expected_spec(config)
+    spec = expected_spec(config)
     assert (spec.vocab, spec.length, spec.shape, spec.context_vocab) == (2, 768, (16, 16, 3), 0)
     for unknown in ("tfds:no_such_set", "tfds:imagenet_v2", "digits"):  # imagenet's images have any size
         config.data.name = unknown
-        assert data.expected_spec(config) is None
+        assert expected_spec(config) is None
 
 
 def test_an_unprepared_set_fails_at_once_with_the_command(config):
     config.data.name = "tfds:mnist"
     start = time.monotonic()
     with pytest.raises(DataError, match=r"tfds:mnist is not prepared .* run: python -m launch\.prepare --config="):
-        data.build(config, None)
+        build(config, None)
     assert time.monotonic() - start < 2
 
 
@@ -249,10 +238,10 @@ def test_unfinished_and_missing_folders_are_not_sets(config, tmp_path):
     for name in ("mnist", "mnist:3.0.1"):
         config.data.name = f"tfds:{name}"
         with pytest.raises(DataError, match="is not prepared"):
-            data.build(config, None)
+            build(config, None)
     config.data.name = f"tfds:{tmp_path / 'tfds' / 'mnist' / '3.0.1'}"
     with pytest.raises(DataError, match="is not a prepared TFDS set"):
-        data.build(config, None)
+        build(config, None)
 
 
 def test_versions_and_configs(tmp_path):
@@ -263,39 +252,39 @@ def test_versions_and_configs(tmp_path):
 
     make("a/1.9.0")
     newest = make("a/1.10.0")
-    assert prepared.find("a") == newest
+    assert tfds_sets.find("a") == newest
     only = make("b/small/1.0.0")
-    assert prepared.find("b") == prepared.find("b/small") == prepared.find("b/small:1.0.0") == only
+    assert tfds_sets.find("b") == tfds_sets.find("b/small") == tfds_sets.find("b/small:1.0.0") == only
     make("b/large/1.0.0")
     with pytest.raises(DataError, match="configs large, small: name one, as tfds:b/large"):
-        prepared.find("b")
+        tfds_sets.find("b")
 
 
 def test_a_missing_feature_is_named(toys):
     toys.data.name, toys.data.tfds.text_key = "tfds:toy_text", "body"
     with pytest.raises(DataError, match=r"text_key = 'body' nor 'image'; it has: text"):
-        data.build(toys, None)
+        build(toys, None)
 
 
 def test_tfrecords_need_tensorflow(toys, tmp_path, monkeypatch):
     info = tmp_path / "tfds" / "toy_text" / "1.0.0" / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tfds_sets.importlib.util, "find_spec", lambda name: None)
     toys.data.name = "tfds:toy_text"
     with pytest.raises(DataError, match="stored as tfrecord, which only TensorFlow reads: pip install tensorflow-cpu"):
-        data.build(toys, None)
+        build(toys, None)
 
 
 def test_preparing(config, tmp_path, capsys):
     from launch.prepare import prepare
 
-    assert prepared.find(prepared.prepare("toy_text").as_posix()) == tmp_path / "tfds" / "toy_text" / "1.0.0"
+    assert tfds_sets.find(tfds_sets.prepare("toy_text").as_posix()) == tmp_path / "tfds" / "toy_text" / "1.0.0"
     config.data.name = "tfds:toy_text"
     prepare(config, tmp_path / "run")
     assert "train: " in capsys.readouterr().out
     assert (tmp_path / "run" / "tokenizer.json").exists()
     with pytest.raises(DataError, match="cannot prepare tfds:no_such_set"):
-        prepared.prepare("no_such_set")
+        tfds_sets.prepare("no_such_set")
 
 
 def test_preparing_what_captions_are_made_of(config, capsys):
@@ -304,7 +293,7 @@ def test_preparing_what_captions_are_made_of(config, capsys):
     config.data.name, config.data.conditional, config.data.length = "captions:tfds:toy_image", True, 27
     prepare(config, None)
     assert "context: 256 symbols, shape (2, 6, 3)" in capsys.readouterr().out
-    found = data.build(config, None)
+    found = build(config, None)
     batch = found.train.batch(0)
     for tokens, mask, context in zip(batch["tokens"], batch["mask"], batch["context"], strict=True):
         left, right = (("no", "yes")[half[0, 0, 0] % 2] for half in np.split(context, 2, axis=1))
@@ -316,6 +305,6 @@ def test_prepare_says_when_tensorflow_is_missing(monkeypatch):
         raise ImportError("Failed importing TensorFlow, which is needed")
 
     monkeypatch.setattr(ToyText, "download_and_prepare", fail)
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tfds_sets.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"needs TensorFlow .* run: pip install tensorflow-cpu"):
-        prepared.prepare("toy_text")
+        tfds_sets.prepare("toy_text")

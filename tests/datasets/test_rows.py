@@ -5,8 +5,8 @@ import grain
 import numpy as np
 import pytest
 
-from gentrain import data
-from gentrain.datasets.rows import Part, Pass, Shuffled, cut, drawn, pack, proportions
+from gentrain.datasets.build import build
+from gentrain.datasets.rows import Part, Pass, Shuffled, cut, draws_by_source, pack, proportions
 
 
 def part(rows: int, length: int = 3, first: int = 0) -> Part:
@@ -70,9 +70,9 @@ def test_shares_are_exact():
     parts = [part(10), part(10, first=100), part(10, first=200)]
     seen = visits(shuffled(parts, shares), 25)
     counts = np.bincount(seen // 100, minlength=3)
-    np.testing.assert_array_equal(counts, drawn(200, shares))
+    np.testing.assert_array_equal(counts, draws_by_source(200, shares))
     np.testing.assert_allclose(counts / 200, [0.5, 0.3, 0.2], atol=2 / 200)
-    np.testing.assert_array_equal(drawn(10**12, shares), [5 * 10**11, 3 * 10**11, 2 * 10**11])
+    np.testing.assert_array_equal(draws_by_source(10**12, shares), [5 * 10**11, 3 * 10**11, 2 * 10**11])
 
 
 def documents(seed: int, longest: int) -> np.ndarray:
@@ -120,7 +120,7 @@ def test_pack_is_fast():
 @pytest.mark.parametrize("layout", ["pad", "pack"])
 def test_a_pass_shows_every_token_once_in_order(text, layout):
     text.data.layout = layout
-    found = data.build(text, None)
+    found = build(text, None)
     for name in ("train", "valid", "test"):
         split = found.split(name)
         batches = [split.batch(i) for i in range(split.batches)]

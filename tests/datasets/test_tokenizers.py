@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from gentrain import data
+from gentrain.datasets.build import build
 from gentrain.errors import ConfigError, DataError
 
 KINDS = ["bytes", "chars", "words", "sentencepiece"]
@@ -32,7 +32,7 @@ def decoded(found, split):
 @pytest.mark.parametrize("kind", KINDS)
 def test_train_comes_back(unicode, kind):
     unicode.data.tokenizer, unicode.data.vocab_size = kind, 400 if kind == "sentencepiece" else 0
-    found = data.build(unicode, None)
+    found = build(unicode, None)
 
     assert decoded(found, "train")[3] == "Zoë → 3 naïve 🐙 apples, pears; plums!"
     assert found.spec.vocab == found.spec.end + 1
@@ -48,19 +48,19 @@ def test_what_train_lacks(unicode):
     }
     for kind, text in expected.items():
         unicode.data.tokenizer = kind
-        assert decoded(data.build(unicode, None), "valid") == [text]
+        assert decoded(build(unicode, None), "valid") == [text]
     unicode.data.tokenizer, unicode.data.vocab_size = "sentencepiece", 400
-    assert decoded(data.build(unicode, None), "valid") == ["Zoë: ∀ quince"]
+    assert decoded(build(unicode, None), "valid") == ["Zoë: ∀ quince"]
 
 
 def test_chars_reserve_the_unknown_only_where_needed(text):
-    found = data.build(text, None)
+    found = build(text, None)
     assert found.spec.vocab == len(set("".join(decoded(found, "train")))) + 1
 
 
 def test_words_keep_the_commonest(unicode):
     unicode.data.tokenizer, unicode.data.vocab_size = "words", 4
-    found = data.build(unicode, None)
+    found = build(unicode, None)
     assert found.spec.vocab == 5
     kept = [found.spec.decode(np.array([i])) for i in range(4)]
     assert kept[0] == "<unk>"
@@ -71,58 +71,58 @@ def test_sentencepiece_spells_newlines_and_spaces(config, tmp_path):
     (tmp_path / "a.txt").write_text("one  two\n\n three\n" * 300)
     config.data.name, config.data.tokenizer, config.data.vocab_size = f"text:{tmp_path / 'a.txt'}", "sentencepiece", 300
     config.data.valid_fraction, config.data.test_fraction = 0.1, 0.1
-    found = data.build(config, None)
+    found = build(config, None)
     assert "".join(decoded(found, s)[0] for s in ("train", "valid", "test")) == "one  two\n\n three\n" * 300
 
 
 def test_sentencepiece_refuses_too_small_a_vocabulary(text):
     text.data.tokenizer, text.data.vocab_size = "sentencepiece", 10
     with pytest.raises(ConfigError, match="vocab_size = 10"):
-        data.build(text, None)
+        build(text, None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_workdir_keeps_the_tokenizer(unicode, tmp_path, cache, kind):
     unicode.data.tokenizer, unicode.data.vocab_size = kind, 400 if kind == "sentencepiece" else 0
     workdir = tmp_path / "run"
-    before = data.build(unicode, workdir)
+    before = build(unicode, workdir)
     texts = decoded(before, "train")
     assert (workdir / "tokenizer.json").exists()
     assert (workdir / "tokenizer.model").exists() == (kind == "sentencepiece")
     cache.rename(tmp_path / "gone")
     path = tmp_path / "texts" / "train.txt"
     path.write_text(path.read_text() + "\napples, apples!")  # the data grow, the vocabulary stays
-    after = data.build(unicode, workdir)
+    after = build(unicode, workdir)
     assert after.spec.vocab == before.spec.vocab
     assert decoded(after, "train")[:-1] == texts
 
 
 def test_a_workdir_of_another_tokenizer_is_refused(unicode, tmp_path):
-    data.build(unicode, tmp_path / "run")
+    build(unicode, tmp_path / "run")
     unicode.data.tokenizer = "bytes"
     with pytest.raises(DataError, match=r"is a 'chars' tokenizer .* 'bytes'"):
-        data.build(unicode, tmp_path / "run")
+        build(unicode, tmp_path / "run")
 
 
 def test_a_damaged_tokenizer_is_named(unicode, tmp_path):
-    data.build(unicode, tmp_path / "run")
+    build(unicode, tmp_path / "run")
     (tmp_path / "run" / "tokenizer.json").write_text("{")
     with pytest.raises(DataError, match=r"tokenizer\.json is damaged"):
-        data.build(unicode, tmp_path / "run")
+        build(unicode, tmp_path / "run")
 
 
 def test_new_characters_do_not_slip_into_an_old_vocabulary(text, tmp_path):
-    data.build(text, tmp_path / "run")
+    build(text, tmp_path / "run")
     with (tmp_path / "lines.txt").open("a") as file:
         file.write("∀\n")
     with pytest.raises(DataError, match="has the character '∀'"):
-        data.build(text, tmp_path / "run")
+        build(text, tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_decode_tolerates_any_number(unicode, kind):
     unicode.data.tokenizer, unicode.data.vocab_size = kind, 400 if kind == "sentencepiece" else 0
-    spec = data.build(unicode, None).spec
+    spec = build(unicode, None).spec
     assert isinstance(spec.decode(np.arange(spec.vocab + 1, dtype=np.int32)), str)
     assert spec.decode(np.zeros(0, np.int32)) == ""
     if kind == "bytes":
@@ -130,7 +130,7 @@ def test_decode_tolerates_any_number(unicode, kind):
 
 
 def test_tokenizer_json_is_readable(text, tmp_path):
-    data.build(text, tmp_path / "run")
+    build(text, tmp_path / "run")
     kept = json.loads((tmp_path / "run" / "tokenizer.json").read_text())
     assert kept["kind"] == "chars"
     assert kept["alphabet"] == sorted(kept["alphabet"])

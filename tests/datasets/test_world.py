@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gentrain import data
+from gentrain.datasets.build import build
 
 
 @pytest.fixture
@@ -13,9 +13,9 @@ def world_config(config):
 
 
 def test_rows_do_not_depend_on_who_reads_them(world_config):
-    whole = data.build(world_config, None)
+    whole = build(world_config, None)
     for processes in (2, 4):
-        parts = [data.build(world_config, None, np.arange(8)[index::processes]) for index in range(processes)]
+        parts = [build(world_config, None, np.arange(8)[index::processes]) for index in range(processes)]
         for step in (0, 3, 1000):
             together = np.empty_like(whole.train.batch(step)["tokens"])
             for index, part in enumerate(parts):
@@ -26,7 +26,7 @@ def test_rows_do_not_depend_on_who_reads_them(world_config):
 def test_fresh_examples_are_new_and_splits_apart(world_config):
     world_config.data.name, world_config.data.world.length, world_config.data.world.vocab = "world:markov", 12, 9
     world_config.data.world.concentration = 5.0
-    source = data.build(world_config, None)
+    source = build(world_config, None)
     rows = np.concatenate([source.train.batch(step)["tokens"] for step in range(40)])
     assert len(np.unique(rows, axis=0)) > 0.99 * len(rows)
     held = np.concatenate([source.split(name).batch(0)["tokens"] for name in ("valid", "test")])
@@ -35,7 +35,7 @@ def test_fresh_examples_are_new_and_splits_apart(world_config):
 
 def test_a_fixed_set_is_visited_once_an_epoch_in_new_orders(world_config):
     world_config.data.name, world_config.data.world.examples = "world:gaussian", 24
-    source = data.build(world_config, None)
+    source = build(world_config, None)
     epochs = [np.concatenate([source.train.batch(3 * e + i)["points"] for i in range(3)]) for e in range(3)]
     for epoch in epochs[1:]:
         assert not np.array_equal(epoch, epochs[0])
@@ -44,7 +44,7 @@ def test_a_fixed_set_is_visited_once_an_epoch_in_new_orders(world_config):
 
 
 def test_held_out_rows_end_with_the_mask(world_config):
-    split = data.build(world_config, None).split("test")
+    split = build(world_config, None).split("test")
     masks = np.concatenate([split.batch(i)["mask"] for i in range(split.batches)])
     assert split.batches == 3 and masks.all(-1).sum() == 21 == masks.any(-1).sum()
     tokens, offsets = split.documents
@@ -55,6 +55,6 @@ def test_held_out_rows_end_with_the_mask(world_config):
 @pytest.mark.parametrize("name", ["table", "hmm", "ring", "bimodal"])
 def test_batches_have_the_shapes_the_program_is_compiled_for(world_config, name):
     world_config.data.name = f"world:{name}"
-    source = data.build(world_config, None)
+    source = build(world_config, None)
     for batch in (source.train.batch(2), source.split("valid").batch(2)):
-        assert {k: (v.shape, v.dtype) for k, v in batch.items()} == data.shapes(source.spec, 8)
+        assert {k: (v.shape, v.dtype) for k, v in batch.items()} == source.spec.batch_shapes(8)

@@ -1,13 +1,23 @@
 """What the critic minimises, by the formulas, with critics whose logits and slopes are known."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import base
-from gentrain import losses, models, plugins, spectral
-from gentrain.datasets.spec import TextSpec
+from gentrain import losses, plugins, program, sharding
+from gentrain.datasets.spec import ImageSpec, PointSpec, TextSpec
+from gentrain.models import mlp
+from gentrain.models.base import Critic, Sampler
+from gentrain.objectives.adversarial import spectral
+from gentrain.objectives.adversarial.estimators import FAKES
+from gentrain.objectives.adversarial.games import GAMES
+from gentrain.objectives.adversarial_options import LOG_RATIO_GAMES, OTHER_GAMES
+from tests.objectives.helpers import mean, with_critic
 
 ROWS, WEIGHTS = 32, np.array([0.7, -1.3], np.float32)
 BATCH = {
@@ -16,76 +26,173 @@ BATCH = {
     "row": jnp.arange(ROWS),
 }
 KEY = jax.random.key(3)
-SPEC = Spec(0, 2, None, "points", str)
-LINEAR = models.Critic(lambda key: {}, lambda params, x, context=None, keys=None: (x @ WEIGHTS)[:, None])
+SPEC = PointSpec(0, 2)
 
 
-def build(critic=LINEAR, **options):
+def critic_of(function) -> Critic:
+    """A critic without parameters: function(points (n, 2)) -> its estimates (n,)."""
+    return Critic(lambda key: {}, lambda params, x, context=None, keys=None: function(x)[:, None])
+
+
+LINEAR = critic_of(lambda x: x @ WEIGHTS)
+QUADRATIC = critic_of(lambda x: jnp.square(x) @ WEIGHTS)
+
+
+def settings(**options):
     config = base.get_config()
     config.data.name, config.model.name, config.critic.name = "world:gaussian", "gaussian", "mlp"
     config.critic.width, config.critic.layers = 8, 2
     config.objective.name = "adversarial"
-    config.objective.update(options)
-    built = plugins.load("objectives", "adversarial").build(config, SPEC)
-    built = type(built)(**{**vars(built), **({"critic": critic} if critic else {})})
-    params, carry = built.init(jax.random.key(0), BATCH)
-    return built, params, carry
+    config.objective.real_prior = options.pop("real_prior", 0.5)
+    config.adversarial.update(options)
+    return config
 
 
-def mean(total):
-    return float(total.total / total.weight)
+def build(critic=LINEAR, **options):
+    """The objective with this critic, by default of its config; its first parameters and carry."""
+    objective = plugins.load("objectives", "adversarial").build(settings(**options), SPEC)
+    objective = with_critic(objective, critic) if critic else objective
+    params, carry = objective.init(jax.random.key(0), BATCH)
+    return objective, params, carry
 
 
-def drawn(built, params, batch=BATCH):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def loss_of(objective, player, params, carry):
+    return objective.loss(player, params, carry, BATCH, KEY, 0)
+
+
+def samples(params, batch=BATCH):
     """The samples that the critic's loss is about."""
-    return np.asarray(built.fakes(params["generator"], batch, jax.random.fold_in(KEY, 2**32 - 1)).values)
+    objective = build()[0]
+    return np.asarray(objective.estimator.examples(params["generator"], batch, jax.random.fold_in(KEY, FAKES)).values)
 
 
 def softplus(x):
     return np.logaddexp(0, x)
 
 
-def test_hinge_and_relativistic_losses_are_those_of_the_papers():
+@pytest.mark.parametrize("name", ["hinge", "relativistic"])
+def test_hinge_and_relativistic_losses_are_those_of_the_papers(name):
     pi = 0.3
-    for name in ("hinge", "relativistic"):
-        built, params, carry = build(generator_loss=name, real_prior=pi)
-        real, fake = np.asarray(BATCH["points"]) @ WEIGHTS, drawn(built, params) @ WEIGHTS
-        of_critic, told = built.loss("critic", params, carry, BATCH, KEY, 0)
-        of_generator, _ = built.loss("generator", params, carry, BATCH, KEY, 0)
-        if name == "hinge":
-            expected = pi * np.maximum(0, 1 - real).mean() + (1 - pi) * np.maximum(0, 1 + fake).mean(), -fake.mean()
-        else:
-            expected = softplus(fake - real).mean(), softplus(real - fake).mean()
-        assert (mean(of_critic), mean(of_generator)) == pytest.approx(expected, rel=1e-5)
-        assert set(told) == {"auc"}  # no prior, so no bound and no calibration
+    objective, params, carry = build(generator_loss=name, real_prior=pi)
+    real, fake = np.asarray(BATCH["points"]) @ WEIGHTS, samples(params) @ WEIGHTS
+    critic_loss, metrics = loss_of(objective, "critic", params, carry)
+    generator_loss, _ = loss_of(objective, "generator", params, carry)
+    if name == "hinge":
+        expected = pi * np.maximum(0, 1 - real).mean() + (1 - pi) * np.maximum(0, 1 + fake).mean(), -fake.mean()
+    else:
+        expected = softplus(fake - real).mean(), softplus(real - fake).mean()
+    assert (mean(critic_loss), mean(generator_loss)) == pytest.approx(expected, rel=1e-5)
+    assert set(metrics) == {"auc"}  # no prior, so no bound and no calibration
 
 
-@pytest.mark.parametrize("name", ["js", "relativistic"])
-@pytest.mark.parametrize("allocation", ["weights", "counts"])
+@pytest.mark.parametrize(("name", "allocation"), [("js", "weights"), ("js", "counts"), ("relativistic", "weights")])
 def test_penalties_are_half_the_mean_squared_slope(name, allocation):
-    if name == "relativistic" and allocation == "counts":
-        return  # refused by the config
     options = {"generator_loss": name, "allocation": allocation, "real_prior": 0.25}
-    plain = mean(build(**options)[0].loss("critic", *build(**options)[1:], BATCH, KEY, 0)[0])
+    plain = mean(loss_of(build(**options)[0], "critic", *build(**options)[1:])[0])
     slope = float((WEIGHTS**2).sum())
     for r1, r2 in ((0.4, 0.0), (0.0, 0.6), (0.4, 0.6)):
-        built, params, carry = build(**options, r1=r1, r2=r2)
-        total, told = built.loss("critic", params, carry, BATCH, KEY, 0)
+        objective, params, carry = build(**options, r1=r1, r2=r2)
+        total, metrics = loss_of(objective, "critic", params, carry)
         assert mean(total) == pytest.approx(plain + (r1 + r2) / 2 * slope, rel=1e-5)
-        assert [mean(told[side]) for side, weight in (("r1", r1), ("r2", r2)) if weight] == pytest.approx(
+        assert [mean(metrics[side]) for side, weight in (("r1", r1), ("r2", r2)) if weight] == pytest.approx(
             [slope] * ((r1 > 0) + (r2 > 0))
         )
 
 
+@pytest.mark.parametrize("side", ["r1", "r2"])
+def test_r1_penalises_slopes_at_data_and_r2_at_samples(side):
+    """The slope of a quadratic critic, 2 w x, is that of the points where it is taken."""
+    plain = mean(loss_of(build(QUADRATIC)[0], "critic", *build(QUADRATIC)[1:])[0])
+    objective, params, carry = build(QUADRATIC, **{side: 0.5})
+    points = {"r1": np.asarray(BATCH["points"]), "r2": samples(params)}
+    squared = {name: np.square(2 * WEIGHTS * x).sum(1).mean() for name, x in points.items()}
+    total, metrics = loss_of(objective, "critic", params, carry)
+    assert abs(squared["r1"] - squared["r2"]) > 0.1 * squared["r1"]
+    assert metrics.keys() & {"r1", "r2"} == {side}
+    assert mean(metrics[side]) == pytest.approx(squared[side], rel=1e-5)
+    assert mean(total) == pytest.approx(plain + 0.25 * squared[side], rel=1e-5)
+
+
 def test_the_bound_and_the_prior_of_the_logistic_loss():
     pi = 0.2
-    built, params, carry = build(real_prior=pi)
+    objective, params, carry = build(real_prior=pi)
     offset = np.log(pi / (1 - pi))
-    real, fake = offset + np.asarray(BATCH["points"]) @ WEIGHTS, offset + drawn(built, params) @ WEIGHTS
-    total, told = built.loss("critic", params, carry, BATCH, KEY, 0)
+    real, fake = offset + np.asarray(BATCH["points"]) @ WEIGHTS, offset + samples(params) @ WEIGHTS
+    total, metrics = loss_of(objective, "critic", params, carry)
     expected = pi * softplus(-real).mean() + (1 - pi) * softplus(fake).mean()
     assert mean(total) == pytest.approx(expected, rel=1e-5)
-    assert mean(told["bound"]) == pytest.approx(-pi * np.log(pi) - (1 - pi) * np.log(1 - pi) - expected, abs=1e-5)
+    assert mean(metrics["bound"]) == pytest.approx(-pi * np.log(pi) - (1 - pi) * np.log(1 - pi) - expected, abs=1e-5)
+
+
+COSTS = {  # of logits l at the prior pi
+    "js": lambda l, pi: -softplus(l) / pi,
+    "non_saturating": lambda l, pi: softplus(-l),
+    "reverse_kl": lambda l, pi: -l,
+    "forward_kl": lambda l, pi: -np.exp(l) * (1 - pi) / pi,
+    "hinge": lambda l, pi: -l,
+    "relativistic": lambda l, pi: softplus(0.5 - l),  # against real logits of 0.5
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_every_game_has_its_cost_and_rewards_are_minus_the_cost(name):
+    pi, logits = 0.3, np.linspace(-2, 3, 6, dtype=np.float32)
+    game = GAMES[name]
+    expected = COSTS[name](logits.astype(np.float64), pi)
+    np.testing.assert_allclose(game.cost(jnp.asarray(logits), pi, jnp.full(6, 0.5)), expected, rtol=1e-5)
+    assert game.log_ratio == (name in LOG_RATIO_GAMES)
+    assert game.normalised == (name == "forward_kl") and game.paired == (name == "relativistic")
+    if game.log_ratio:
+        estimator = build(generator_loss=name, real_prior=pi)[0].estimator
+        np.testing.assert_allclose(estimator.reward(jnp.asarray(logits)), -expected, rtol=1e-5)
+        real, fake = game.critic_loss(jnp.asarray(logits), jnp.asarray(logits), pi, 0.0)
+        np.testing.assert_allclose(real, 2 * pi * softplus(-logits), rtol=1e-5)
+        np.testing.assert_allclose(fake, 2 * (1 - pi) * softplus(logits), rtol=1e-5)
+
+
+def test_every_game_is_an_option():
+    assert tuple(GAMES) == tuple(COSTS) or set(GAMES) == set(COSTS) == {*LOG_RATIO_GAMES, *OTHER_GAMES}
+
+
+@pytest.mark.parametrize("spec", [SPEC, TextSpec(5, 4)], ids=["points", "sequences"])
+def test_a_critic_of_layers_starts_at_0_on_random_features(spec):
+    config = settings()
+    network = mlp.critic(config.critic, spec)
+    params = network.init(jax.random.key(2))
+    examples = jnp.asarray(np.random.default_rng(4).normal(0, 9, (20, spec.length)))
+    examples = examples if spec is SPEC else jnp.abs(examples).astype(jnp.int32) % spec.vocab
+    assert not network.apply(params, examples).any()
+    hidden = [params[f"layer_{number}"] for number in range(config.critic.layers)]
+    assert all(layer["kernel"].all() and layer["bias"].all() for layer in hidden)
+
+
+def test_the_critic_s_rate_scales_its_own_step_alone():
+    moves = {}
+    for rate in (1.0, 3.0):
+        config = settings(critic_rate=rate)
+        config.data.batch_size, config.optimizer.name, config.optimizer.clip_norm = ROWS, "sgd", 0.0
+        objective = plugins.load("objectives", "adversarial").build(config, SPEC)
+        assert (objective.rate("critic"), objective.rate("generator")) == (rate, 1.0)
+        moves[rate] = first_move(config, SPEC, BATCH)
+    for player, factor in (("critic", 3.0), ("generator", 1.0)):
+        for rate, moved in moves.items():
+            distance, expected = moved[player]
+            assert distance == pytest.approx(expected * (factor if rate == 3.0 else 1.0), rel=1e-4), (player, rate)
+            assert distance > 0
+
+
+def first_move(config, spec, batch):
+    """By player: how far the first update of plain gradient descent moves it, and that by its gradient at rate 1."""
+    built = program.build(config, spec, sharding.one_device())
+    before = jax.device_get(built.init())
+    after, metrics = jax.device_get(built.update(built.init(), batch))
+    moves = {}
+    for player in before.params:
+        steps = jax.tree.map(lambda new, old: np.sum(np.square(new - old)), after.params[player], before.params[player])
+        expected = config.optimizer.learning_rate * mean(metrics[f"{player}/grad_norm"])
+        moves[player] = float(np.sqrt(sum(jax.tree.leaves(steps)))), expected
+    return moves
 
 
 @pytest.mark.parametrize(("pi", "smoothing"), [(0.3, 0.1), (0.7, 0.4)])
@@ -98,30 +205,31 @@ def test_label_smoothing_has_the_optimum_that_is_told(pi, smoothing):
         real, fake = losses.critic_nll(logits, logits, pi, smoothing)
         return jnp.sum(p * real + q * fake)
 
-    slope = jax.grad(population)(jnp.asarray(np.log(best / (1 - best)), jnp.float32))
-    assert np.abs(slope).max() < 1e-6
+    slope = jax.jit(jax.grad(population))
+    assert np.abs(slope(jnp.asarray(np.log(best / (1 - best)), jnp.float32))).max() < 1e-6
     plain = pi * p / (pi * p + (1 - pi) * q)
-    assert np.abs(jax.grad(population)(jnp.asarray(np.log(plain / (1 - plain)), jnp.float32))).max() > 1e-3
+    assert np.abs(slope(jnp.asarray(np.log(plain / (1 - plain)), jnp.float32))).max() > 1e-3
 
 
 def test_spectral_normalisation_bounds_what_both_players_see_and_its_vectors_follow():
-    built, params, carry = build(critic=None, spectral_norm=True, critic_steps=2, r1=0.1)
-    random = np.random.default_rng(2)
-    noisy = lambda x: jnp.asarray(random.normal(size=x.shape) + 0.1, jnp.float32)
+    objective, params, carry = build(critic=None, spectral_norm=True, critic_steps=2, r1=0.1)
+    random, refresh = np.random.default_rng(2), jax.jit(spectral.refreshed, static_argnums=2)
+
+    def noisy(x):
+        return jnp.asarray(random.normal(size=x.shape) + 0.1, jnp.float32)
+
     params = {**params, "critic": jax.tree.map(noisy, params["critic"])}
-    carry = {**carry, "spectral": spectral.refreshed(params["critic"], carry["spectral"], 100)}
+    for _ in range(50):
+        carry = {**carry, "spectral": refresh(params["critic"], carry["spectral"], 2)}
     larger = {**params, "critic": jax.tree_util.tree_map_with_path(times_five, params["critic"])}
     for player in ("critic", "generator"):
-        seen = [mean(built.loss(player, each, carry, BATCH, KEY, 0)[0]) for each in (params, larger)]
-        assert seen[0] == pytest.approx(seen[1], rel=1e-4)
-        free = [
-            mean(built.loss(player, each, {**carry, "spectral": {}}, BATCH, KEY, 0)[0]) for each in (params, larger)
-        ]
+        bounded = [mean(loss_of(objective, player, each, carry)[0]) for each in (params, larger)]
+        assert bounded[0] == pytest.approx(bounded[1], rel=1e-4)
+        free = [mean(loss_of(objective, player, each, {**carry, "spectral": {}})[0]) for each in (params, larger)]
         assert free[0] != pytest.approx(free[1], rel=1e-2)
     new = {**params, "critic": jax.tree.map(noisy, params["critic"])}
-    after = built.remember(carry, {}, new)["spectral"]
-    expected = spectral.refreshed(new["critic"], carry["spectral"], 2)
-    jax.tree.map(np.testing.assert_array_equal, after, expected)
+    after = jax.jit(lambda carry, params: objective.remember(carry, {}, params))(carry, new)["spectral"]
+    jax.tree.map(np.testing.assert_array_equal, after, refresh(new["critic"], carry["spectral"], 2))
     assert any(not np.array_equal(after[name], carry["spectral"][name]) for name in after)
 
 
@@ -130,33 +238,31 @@ def times_five(path, leaf):
 
 
 def test_the_moving_baseline_follows_the_rewards():
-    built, _, carry = build(baseline_decay=0.75)
-    told = {"generator/reward": losses.masked_sum(jnp.asarray([1.0, 3.0]), jnp.ones(2, bool))}
-    once = built.remember(carry, told, {"critic": {}})
+    objective, _, carry = build(baseline_decay=0.75)
+    metrics = {"generator/reward": losses.masked_sum(jnp.asarray([1.0, 3.0]), jnp.ones(2, bool))}
+    once = objective.remember(carry, metrics, {"critic": {}})
     assert float(once["baseline"]) == pytest.approx(0.25 * 2)
-    assert float(built.remember(once, told, {"critic": {}})["baseline"]) == pytest.approx(0.75 * 0.5 + 0.25 * 2)
+    assert float(objective.remember(once, metrics, {"critic": {}})["baseline"]) == pytest.approx(0.75 * 0.5 + 0.25 * 2)
 
 
-def test_the_critic_and_the_generator_see_augmented_pictures_and_the_report_plain_ones(monkeypatch):
-    config = base.get_config()
-    config.data.name, config.model.name, config.critic.name = "digits", "dcgan", "dcgan"
-    config.model.width, config.objective.name, config.adversarial.augment = 2, "adversarial", ("brightness",)
-    spec = Spec(17, 64, None, "image", str, shape=(8, 8, 1))
-    built = plugins.load("objectives", "adversarial").build(config, spec)
+def test_the_critic_and_the_generator_see_augmented_pictures_and_the_report_plain_ones():
+    config = settings(augment=("brightness",))
+    config.data.name, config.model.name, config.critic.name, config.model.width = "digits", "dcgan", "dcgan", 2
+    objective = plugins.load("objectives", "adversarial").build(config, ImageSpec(17, 64, shape=(8, 8, 1)))
     seen = []
 
     def look(params, x, context=None, keys=None):
         seen.append(np.asarray(x))
         return jnp.zeros((len(x), 1))
 
-    flat = models.Sampler(lambda key: {}, lambda params, keys, context=None: jnp.zeros((len(keys), 8, 8, 1)))
-    built = type(built)(**{**vars(built), "critic": models.Critic(lambda key: {}, look), "model": flat})
+    flat = Sampler(lambda key: {}, lambda params, keys, context=None: jnp.zeros((len(keys), 8, 8, 1)))
+    objective = with_critic(objective, Critic(lambda key: {}, look), flat)
     batch = {"tokens": jnp.full((6, 64), 8), "mask": jnp.ones((6, 64), bool), "row": jnp.arange(6)}
-    params, carry = built.init(KEY, batch)
+    params, carry = objective.init(KEY, batch)
     for player in ("critic", "generator"):
-        _, told = built.loss(player, params, carry, batch, KEY, 0)
-    real, fake, again = seen
-    shades = [x[:, 0, 0, 0] for x in (real, fake, again)]
+        _, metrics = objective.loss(player, params, carry, batch, KEY, 0)
+    shades = [x[:, 0, 0, 0] for x in seen]
+    assert len(seen) == 3  # data and samples by the critic, samples by the generator
     assert all(np.ptp(x.reshape(6, -1), axis=1).max() < 1e-6 for x in seen)  # 8 of 0..16 is grey, and so are samples
     assert all(len(np.unique(shade)) == 6 for shade in shades) and not np.array_equal(*shades[:2])
-    assert mean(told["logit"]) == 0 and float(told["apart"].total) == 0
+    assert mean(metrics["logit"]) == 0 and float(metrics["apart"].total) == 0

@@ -1,11 +1,14 @@
 """The likelihood objective: the loss it names, over the tokens that count, with dropout by example."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gentrain import losses, models
+from gentrain import losses
+from gentrain.models import feeding
 from gentrain.objectives import likelihood
 from tests.helpers import ragged_batch
 
@@ -19,7 +22,7 @@ def loss(config, spec, batch, key=0):
 
 def test_it_is_the_smoothed_loss_and_the_plain_nll_of_the_tokens_that_count(config, spec):
     config.likelihood.label_smoothing, config.likelihood.z_loss = 0.2, 0.3
-    spec, batch = spec._replace(context_vocab=3), ragged_batch(spec, 8, 0)
+    spec, batch = dataclasses.replace(spec, context_vocab=3), ragged_batch(spec, 8, 0)
     batch["context"] = np.arange(8, dtype=np.int32)[:, None] % 3
     objective, params, total, extra = loss(config, spec, batch)
     inputs = feeding.shift_right(jnp.asarray(batch["tokens"]), spec.vocab, spec.end)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gentrain import spectral
+from gentrain.objectives.adversarial import spectral
 
 
 def random(*shape, seed=0):

@@ -10,7 +10,7 @@ from gentrain.reporting.figures import frontiers
 
 CLOSED = [
     name
-    for name in plugins.names("figures")
+    for name in plugins.names("reporting.figures")
     if name not in ("gaussian_fit", "first_order_jump", "phase_transition", "frontiers", "forward_reverse")
 ]
 
@@ -19,7 +19,7 @@ CLOSED = [
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
     return {
-        name: (plugins.load("figures", name).draw({}, folder / f"{name}.png"), folder / f"{name}.png")
+        name: (plugins.load("reporting.figures", name).draw({}, folder / f"{name}.png"), folder / f"{name}.png")
         for name in CLOSED
     }
 
@@ -100,7 +100,7 @@ def test_frontiers_compare_the_best_samples_at_the_same_coverage(tmp_path):
     }
     named = {"likelihood": curve((5, 6, 8), (7.3, 7, 8)), "adversarial": curve((3, 5.5, 7), (9, 7.4, 7.6))}
     results = {name: {"config": {"objective.name": name}, "final": final} for name, final in named.items()}
-    numbers = plugins.load("figures", "frontiers").draw(results, tmp_path / "frontiers.png")
+    numbers = plugins.load("reporting.figures", "frontiers").draw(results, tmp_path / "frontiers.png")
     assert numbers["likelihood"]["best"] == 5
     # The bound of 7.4 is that of temperature 1 itself: towards 0.5 test grows from 7.4 to 9 at once.
     assert numbers["adversarial"]["best"] == pytest.approx(5.5)
@@ -113,9 +113,13 @@ def test_frontiers_compare_the_best_samples_at_the_same_coverage(tmp_path):
 def test_learned_variances_stand_beside_the_closed_form(tmp_path, drawn):
     alone = drawn["gaussian_dial"][0]
     assert all(a > b for a, b in itertools.pairwise(alone["variance"]))  # from the data's mean to their narrow side
-    config = {"data.name": "world:gaussian", "data.world.covariance": [[1.0, 0.0], [0.0, 1.0]], "objective.real_prior": 0.3}
+    config = {
+        "data.name": "world:gaussian",
+        "data.world.covariance": [[1.0, 0.0], [0.0, 1.0]],
+        "objective.real_prior": 0.3,
+    }
     results = {"one": {"config": config, "final": {"exact/sd": 0.9}}}
-    numbers = plugins.load("figures", "gaussian_dial").draw(results, tmp_path / "dial.png")
+    numbers = plugins.load("reporting.figures", "gaussian_dial").draw(results, tmp_path / "dial.png")
     assert numbers["0.3"] == {"learned": pytest.approx(0.81), "exact": pytest.approx(1.0, abs=1e-6)}
     assert numbers["variance"] == pytest.approx([1.0] * len(numbers["variance"]), abs=1e-6)
 
@@ -125,5 +129,5 @@ def test_forward_and_reverse_are_taken_from_where_they_are_known_best(tmp_path):
     known = {"exact/forward_kl": 1.0, "exact/reverse_kl": 2.0, "exposure/forward_kl": 3.0, "exposure/reverse_kl": 4.0}
     guessed = {name: value for name, value in known.items() if name.startswith("exposure")}
     results = {"a": run("likelihood", **known), "b": run("adversarial", **guessed), "c": run("likelihood")}
-    numbers = plugins.load("figures", "forward_reverse").draw(results, tmp_path / "both.png")
+    numbers = plugins.load("reporting.figures", "forward_reverse").draw(results, tmp_path / "both.png")
     assert numbers == {"a": {"forward_kl": 1.0, "reverse_kl": 2.0}, "b": {"forward_kl": 3.0, "reverse_kl": 4.0}}

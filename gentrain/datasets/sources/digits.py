@@ -11,14 +11,14 @@ from gentrain.datasets.store import Corpus, Writer
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """8x8, values 0..16."""
+    """Images of 8x8 values 0..16, with the digit as their class."""
 
     def make(folder: Path) -> None:
         from sklearn.datasets import load_digits
 
-        found = load_digits()
+        digits = load_digits()
         with Writer(folder) as writer:
-            write_tenths(writer, found.data.astype(np.uint8), found.target)
-            writer.finish(kind="image", shape=[8, 8, 1], top=16, classes=[str(name) for name in found.target_names])
+            write_tenths(writer, digits.data.astype(np.uint8), digits.target)
+            writer.finish(kind="image", shape=[8, 8, 1], top=16, classes=[str(name) for name in digits.target_names])
 
     return store.read(store.cached("digits", make))

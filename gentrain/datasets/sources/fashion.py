@@ -11,43 +11,43 @@ from gentrain.datasets import fetch, store
 from gentrain.datasets.store import Corpus, Writer
 from gentrain.errors import DataError
 
-FASHION = "dataset-fashion-mnist"  # a Debian package
-FASHION_FOLDER = "usr/share/datasets/fashion-mnist"  # where it puts its files
-FASHION_FILES = {  # and their sha256
+PACKAGE = "dataset-fashion-mnist"  # of Debian
+FOLDER = "usr/share/datasets/fashion-mnist"  # where the package puts its files
+FILES = {  # and their sha256
     "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
     "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
     "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
     "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
 }
-FASHION_VALID = 5_000  # of the images given for training, the last
+VALID = 5_000  # of the images given for training, the last
 CLOTHES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """28x28; the last 5,000 that are given for training are valid."""
+    """Images of 28x28 values 0..255 in ten classes; the last 5,000 that are given for training are valid."""
 
     def make(folder: Path) -> None:
-        files = fashion_files()
+        files = read_files()
         with Writer(folder) as writer:
             for given in ("train", "t10k"):
                 images = np.frombuffer(gzip.decompress(files[f"{given}-images-idx3-ubyte.gz"]), np.uint8, offset=16)
                 labels = np.frombuffer(gzip.decompress(files[f"{given}-labels-idx1-ubyte.gz"]), np.uint8, offset=8)
                 for number, (image, label) in enumerate(zip(images.reshape(-1, 28 * 28), labels, strict=True)):
-                    split = "test" if given == "t10k" else "train" if number < len(labels) - FASHION_VALID else "valid"
+                    split = "test" if given == "t10k" else "train" if number < len(labels) - VALID else "valid"
                     writer.add(split, image.tobytes(), int(label))
             writer.finish(kind="image", shape=[28, 28, 1], top=255, classes=CLOTHES)
 
-    return store.read(store.cached(["fashion", FASHION_FILES], make))
+    return store.read(store.cached(["fashion", FILES], make))
 
 
-def fashion_files() -> dict[str, bytes]:
-    """The contents of FASHION_FILES, as installed or, for this once, fetched. Raises DataError."""
+def read_files() -> dict[str, bytes]:
+    """The contents of FILES, as installed or, for this once, fetched. Raises DataError."""
     with tempfile.TemporaryDirectory() as scratch:
-        root = Path("/", FASHION_FOLDER)
+        root = Path("/", FOLDER)
         try:
             if not root.is_dir():
-                fetch.debian(FASHION, Path(scratch))
-                root = Path(scratch, FASHION_FOLDER)
-            return {name: fetch.pinned(root / name, sha256) for name, sha256 in FASHION_FILES.items()}
+                fetch.debian_package(PACKAGE, Path(scratch))
+                root = Path(scratch, FOLDER)
+            return {name: fetch.read_pinned(root / name, sha256) for name, sha256 in FILES.items()}
         except DataError as error:
             raise DataError(f"{error}, or use tfds:fashion_mnist in its place") from error

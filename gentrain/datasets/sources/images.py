@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gentrain.datasets import held_out, store
-from gentrain.datasets.pictures import differing_sizes, to_pixels
+from gentrain.datasets.pictures import sizes_differ, to_pixels
 from gentrain.datasets.store import SPLITS, Corpus, Writer
 from gentrain.errors import DataError
 
@@ -15,47 +15,75 @@ IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """Splits are given (folders train, valid, test) or held out."""
+    """The images below a folder, all in colour if one of them is.
+
+    Splits are given (folders train, valid, test) or held out. Raises DataError for images that differ in size and are
+    not resized, and for files that cannot be read as images.
+    """
     root = Path(argument).expanduser()
-    if not root.is_dir():
-        raise DataError(f"data.name: there is no folder {root}")
-    parts = {split: root / split for split in SPLITS if (root / split).is_dir()}
-    if "train" not in parts:
-        parts = {"train": root}
-    given = {
-        split: [file for file in sorted(part.rglob("*")) if file.suffix.lower() in IMAGE_FILES]
-        for split, part in parts.items()
-    }
-    every = [file for files in given.values() for file in files]
-    if not given["train"]:
-        raise DataError(f"data.name: {parts['train']} has no image ({', '.join(IMAGE_FILES)})")
-    folders = {file: file.relative_to(part).parts[:-1] for split, part in parts.items() for file in given[split]}
-    loose = [file for file in every if not folders[file]]
-    if loose and len(loose) < len(every):
-        raise DataError(f"{root} has classes (subfolders) but {loose[0]} is in none of them: move it into one")
-    classes = [] if loose else sorted({folders[file][0] for file in every})
-    fractions = held_out.missing_fractions(given, data)
+    folders = split_folders(root)
+    files = {split: image_files(folder) for split, folder in folders.items()}
+    if not files["train"]:
+        raise DataError(f"data.name: {folders['train']} has no image ({', '.join(IMAGE_FILES)})")
+    class_of = {file: class_name(file, folder) for split, folder in folders.items() for file in files[split]}
+    classes = class_names(root, class_of)
+    fractions = held_out.missing_fractions(files, data)
 
     def make(folder: Path) -> None:
-        channels = 1 if all(read_image(file, header=True) for file in every) else 3
-        shape, first = None, every[0]
+        channels = 1 if all(is_grey(file) for file in class_of) else 3
+        shape, first = None, next(iter(class_of))
         with Writer(folder) as writer:
-            for split, files in given.items():
-                for number, file in enumerate(files):
+            for split, paths in files.items():
+                for number, file in enumerate(paths):
                     pixels = to_pixels(read_image(file), channels, data.image_size)
                     shape = shape or pixels.shape
                     if pixels.shape != shape:
-                        raise DataError(differing_sizes(first, shape, file, pixels.shape))
-                    target = store.by_number(number, fractions) if split == "train" else split
-                    writer.add(target, pixels.tobytes(), classes.index(folders[file][0]) if classes else None)
+                        raise DataError(sizes_differ(first, shape, file, pixels.shape))
+                    target = held_out.split_by_number(number, fractions) if split == "train" else split
+                    writer.add(target, pixels.tobytes(), classes.index(class_of[file]) if classes else None)
             writer.finish(kind="image", shape=shape, top=255, classes=classes)
 
-    identity = {split: store.files_identity(files) for split, files in given.items()}
+    identity = {split: store.files_identity(paths) for split, paths in files.items()}
     return store.read(store.cached(["images", str(root.absolute()), identity, data.image_size, fractions], make))
 
 
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split that is given; the root is train where that is not. Raises DataError without a root."""
+    if not root.is_dir():
+        raise DataError(f"data.name: there is no folder {root}")
+    folders = {split: root / split for split in SPLITS if (root / split).is_dir()}
+    return folders if "train" in folders else {"train": root}
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images at any depth of a folder."""
+    return [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGE_FILES]
+
+
+def class_name(file: Path, folder: Path) -> str:
+    """The subfolder of a split's folder that an image is in, at any depth; an empty string where it is in none."""
+    parents = file.relative_to(folder).parts[:-1]
+    return parents[0] if parents else ""
+
+
+def class_names(root: Path, class_of: dict[Path, str]) -> list[str]:
+    """The names of the classes in order, none where no image is in a subfolder. Raises DataError where some are not."""
+    loose = [file for file, name in class_of.items() if not name]
+    if loose and len(loose) < len(class_of):
+        raise DataError(f"{root} has classes (subfolders) but {loose[0]} is in none of them: move it into one")
+    return [] if loose else sorted(set(class_of.values()))
+
+
+def is_grey(file: Path) -> bool:
+    """Whether an image has no colours, by its header."""
+    return read_image(file, header=True)
+
+
 def read_image(file: Path, header: bool = False) -> Any:
-    """A PIL image; with header=True only whether it is grey, without decoding it."""
+    """A PIL image; with header=True only whether it is grey, without decoding it.
+
+    Raises DataError for what is no image, is dangerously large, or has values of more than 8 bits.
+    """
     from PIL import Image
 
     try:

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from gentrain.datasets.build import Data, from_sources
+from gentrain.datasets.build import Data, WeightedSource, from_sources
 
 
 def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray) -> Data:
     """Each example is drawn from a source by its share; all have one vocabulary."""
-    weighted = [(str(name), float(weight), int(repeats)) for name, weight, repeats in config.data.mixture.sources]
-    return from_sources(config, weighted, workdir, rows)
+    triples = config.data.mixture.sources
+    sources = [WeightedSource(str(name), float(weight), int(repeats)) for name, weight, repeats in triples]
+    return from_sources(config, sources, workdir, rows)

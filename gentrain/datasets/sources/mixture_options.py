@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gentrain.datasets.sources.base_options import can_be_read
 from gentrain.options.schema import expect, option
 from gentrain.options.sections import DataSection
 
@@ -21,7 +22,8 @@ class Options(DataSection):
     )
 
     def also(self, argument: str) -> tuple[str, ...]:
-        return tuple(str(source[0]) for source in self.sources if isinstance(source, tuple | list) and source)
+        names = [str(source[0]) for source in self.sources if isinstance(source, tuple | list) and source]
+        return tuple(name for name in names if can_be_read(name))
 
     def check(self, run: "Run", where: str) -> None:
         super().check(run, where)
@@ -32,5 +34,6 @@ class Options(DataSection):
             whole = isinstance(source, tuple | list) and len(source) == 3
             holds = whole and source[1] > 0 and source[2] >= 0
             expect(holds, key, source, "(name, weight > 0, repeats >= 0)")
+            expect(can_be_read(str(source[0])), key, source[0], "sources that are no mixtures or worlds themselves")
             expect(source[0] not in names, key, source[0], "each source once")
             names.add(source[0])

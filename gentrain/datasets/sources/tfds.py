@@ -1,7 +1,8 @@
-"""TFDS sets that were prepared before."""
+"""TFDS sets that are prepared already."""
 
 import math
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -11,22 +12,20 @@ from gentrain.datasets.store import Corpus
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """A prepared TFDS set, read once: text of feature data.tfds.text_key, or feature 'image' and its 'label'.
+    """A prepared TFDS set: text of feature data.tfds.text_key, or feature 'image' and its 'label'.
 
     Where text has an image beside it and data.conditional is set, the text is about that image.
     """
     folder = tfds_sets.find(argument)
-    fractions = {"valid": data.valid_fraction, "test": data.test_fraction}
-    strict = data.tokenizer != "bytes"
     key = [
         "tfds",
         store.files_identity(sorted(folder.iterdir())),
-        fractions,
+        {"valid": data.valid_fraction, "test": data.test_fraction},
         data.tfds.text_key,
         data.image_size,
-        strict,
+        data.tokenizer != "bytes",
+        tfds_sets.has_pictures(folder, data),
     ]
-    key.append(tfds_sets.pictured(folder, data))
     return store.read(store.cached(key, lambda out: tfds_sets.convert(folder, out, data)))
 
 
@@ -36,24 +35,26 @@ def prepare(argument: str) -> Path:
 
 
 def expected_spec(argument: str, data: ConfigDict) -> Spec | None:
-    """The spec of a set that is not prepared yet: of text whose vocabulary and context the config tells, and of images
-    whose code says what they will be; else None."""
-    words = {"bytes": 256, "words": data.vocab_size, "sentencepiece": data.vocab_size or tokenizers.PIECES}
-    symbols = words.get(data.tokenizer, 0)
+    """The spec of a set that is still to be prepared; None where neither the config nor the set's code tells it.
+
+    The config tells that of text, if it tells the vocabulary, and the size of the pictures that the text is about. The
+    code of a set tells what its images are.
+    """
+    vocab_sizes = {"bytes": 256, "words": data.vocab_size, "sentencepiece": data.vocab_size or tokenizers.PIECES}
+    symbols = vocab_sizes.get(data.tokenizer, 0)
     side = data.image_size
-    if data.conditional and not side:  # captions are known of pictures that are resized
-        symbols = 0
-    if not symbols:
+    if not symbols or (data.conditional and not side):
         return expected_images(argument, data)
-    context: dict = {"context_vocab": 256, "context_shape": (side, side, 3)} if data.conditional else {}
+    context: dict[str, Any] = {"context_vocab": 256, "context_shape": (side, side, 3)} if data.conditional else {}
     return TextSpec(symbols + 1, data.length, symbols, **context)
 
 
 def expected_images(argument: str, data: ConfigDict) -> Spec | None:
+    """The spec of images that the code of their set describes, else None."""
     announced = tfds_sets.announced(argument)
     if announced is None:
         return None
     side = data.image_size
     shape = (side, side, announced.shape[2]) if side else announced.shape
-    vocab, classes = data.levels or 256, announced.classes if data.conditional else 0
-    return ImageSpec(vocab, math.prod(shape), context_vocab=classes, shape=shape)
+    classes = announced.classes if data.conditional else 0
+    return ImageSpec(data.levels or 256, math.prod(shape), context_vocab=classes, shape=shape)

@@ -9,94 +9,113 @@ from ml_collections import ConfigDict
 
 from gentrain import worlds
 from gentrain.datasets import store
-from gentrain.datasets.build import Data
+from gentrain.datasets.build import Batch, Data
 from gentrain.datasets.spec import PointSpec, Spec, TextSpec
 
 CHUNK = 1024  # examples that one seed draws: what a step reads does not depend on how many processes share it
 
 
 def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray) -> Data:
-    """Each example is read by its number; nothing is stored."""
-    name, options, size = config.data.name, config.data.world, config.data.batch_size
+    """Samples of the world, each a function of its number: nothing is stored."""
+    options, size = config.data.world, config.data.batch_size
     world = worlds.of(config, "data")
-    samples = {
-        split: Drawn(world, config.seed, split, options.examples if split == "train" else 0, size, rows)
-        for split in store.SPLITS
-    }
-    spec: Spec
+    spec = spec_of(world)
+    sources = {}
+    for number, split in enumerate(store.SPLITS):
+        examples = options.examples if split == "train" else 0
+        sources[split] = WorldSource(world, (config.seed, number), examples, size, rows)
+    splits = {split: WorldSplit(source, options.held_out, spec.length) for split, source in sources.items()}
+    return Data(spec, sources["train"], splits.__getitem__, summarise(config, spec))
+
+
+def spec_of(world: worlds.World) -> Spec:
+    """What models must know of a world's samples."""
     if isinstance(world, worlds.SequenceWorld):
-        spec = TextSpec(world.vocab, world.length, None, lambda tokens: " ".join(str(token) for token in tokens))
-    else:
-        spec = PointSpec(0, world.dimension)
-    draws = config.steps * size
-    examples, epochs = options.examples or draws, draws / options.examples if options.examples else 1.0
-    source = {"share": 1.0, "examples": examples, "drawn": draws, "epochs": epochs}
-    summary = {"documents": examples, "tokens": examples * spec.length, "vocab": spec.vocab, "length": spec.length}
-    summary |= {"examples": examples, "digest": name, "sources": {name: source}}
-    held_out = {split: HeldOut(samples[split], options.held_out, spec.length) for split in store.SPLITS}
-    return Data(spec, samples["train"], held_out.__getitem__, summary)
+        return TextSpec(world.vocab, world.length, None, lambda tokens: " ".join(str(token) for token in tokens))
+    return PointSpec(0, world.dimension)
 
 
-class Drawn:
-    """Samples of a world by number: example n of a split is the same whoever asks, without any being stored.
+def summarise(config: ConfigDict, spec: Spec) -> dict[str, Any]:
+    """See build.Data; without a fixed set, a run's examples are those that it draws."""
+    name, fixed, draws = config.data.name, config.data.world.examples, config.steps * config.data.batch_size
+    examples = fixed or draws
+    source = {"share": 1.0, "examples": examples, "drawn": draws, "epochs": draws / examples}
+    return {
+        "documents": examples,
+        "tokens": examples * spec.length,
+        "vocab": spec.vocab,
+        "length": spec.length,
+        "examples": examples,
+        "digest": name,
+        "sources": {name: source},
+    }
 
-    With examples > 0 training visits that many of them, each epoch in a new order; otherwise every example is new.
+
+class WorldSource:
+    """Samples of a world by number: example n of a key is the same whoever reads it, without any being stored.
+
+    key: of the random numbers. examples: how many there are, visited in a new order each epoch; 0: every one is new.
+    rows: the rows of the global batch that this process reads.
     """
 
-    def __init__(self, world: Any, seed: int, split: str, examples: int, batch_size: int, rows: np.ndarray):
-        self.world, self.key, self.examples = world, (seed, store.SPLITS.index(split)), examples
+    def __init__(self, world: worlds.World, key: tuple[int, int], examples: int, batch_size: int, rows: np.ndarray):
+        self.world, self.key, self.examples = world, key, examples
         self.batch_size, self.rows = batch_size, rows
-        self._chunk, self._order = functools.lru_cache(8)(self._draw), functools.lru_cache(8)(self._shuffle)
+        self.chunk = functools.lru_cache(8)(self.draw_chunk)
+        self.order = functools.lru_cache(8)(self.shuffle)
 
-    def _draw(self, number: int) -> np.ndarray:
+    def draw_chunk(self, number: int) -> np.ndarray:
+        """Examples CHUNK * number, …, unshuffled."""
         return self.world.sample(np.random.default_rng([*self.key, 0, number]), CHUNK)
 
-    def _shuffle(self, epoch: int) -> np.ndarray:
+    def shuffle(self, epoch: int) -> np.ndarray:
+        """The numbers of a fixed set's examples in the order of this epoch."""
         return np.random.default_rng([*self.key, 1, epoch]).permutation(self.examples)
 
-    def example(self, numbers: np.ndarray) -> np.ndarray:
-        """(n,) numbers -> (n, …) examples, unshuffled."""
-        return np.stack([self._chunk(n // CHUNK)[n % CHUNK] for n in numbers.tolist()])
+    def read(self, numbers: np.ndarray) -> np.ndarray:
+        """The examples of these numbers (n,), unshuffled: (n, …)."""
+        return np.stack([self.chunk(number // CHUNK)[number % CHUNK] for number in numbers.tolist()])
 
     @functools.cached_property
     def fixed(self) -> np.ndarray:
         """The fixed set of training: all of it, since every batch reads from all over it."""
-        return self.example(np.arange(self.examples))
+        return self.read(np.arange(self.examples))
 
-    def batch(self, step: int) -> dict[str, np.ndarray]:
+    def batch(self, step: int) -> Batch:
         numbers = step * self.batch_size + self.rows.astype(np.int64)
         if self.examples:
-            epochs = numbers // self.examples
-            numbers = np.asarray([self._order(int(e))[n % self.examples] for e, n in zip(epochs, numbers, strict=True)])
-        found = self.fixed[numbers] if self.examples else self.example(numbers)
-        return as_batch(found, np.ones(len(numbers), bool), self.rows)
+            visits = [divmod(number, self.examples) for number in numbers.tolist()]
+            examples = self.fixed[np.asarray([self.order(epoch)[place] for epoch, place in visits])]
+        else:
+            examples = self.read(numbers)
+        return as_batch(examples, np.ones(len(numbers), bool), self.rows)
 
 
-class HeldOut:
-    """A fixed number of samples of a split in order, the last batch filled up with rows that are masked out."""
+class WorldSplit:
+    """A fixed number of a source's examples in order; see build.Split. width: tokens, or coordinates, of an example."""
 
-    def __init__(self, drawn: Drawn, examples: int, width: int):
-        self.drawn, self.examples, self.width = drawn, examples, width
-        self.batches = -(-examples // drawn.batch_size)
+    def __init__(self, source: WorldSource, examples: int, width: int):
+        self.source, self.examples, self.width = source, examples, width
+        self.batches = -(-examples // source.batch_size)
         self.tokens = self.characters = examples * self.width
 
     @functools.cached_property
     def fixed(self) -> np.ndarray:
         """All of it, kept: some worlds take long to draw from, and every evaluation reads the same."""
-        return self.drawn.example(np.arange(self.examples))
+        return self.source.read(np.arange(self.examples))
 
     @property
     def documents(self) -> tuple[np.ndarray, np.ndarray]:
         return self.fixed.reshape(-1), np.arange(self.examples + 1) * self.width
 
-    def batch(self, step: int) -> dict[str, np.ndarray]:
-        numbers = step * self.drawn.batch_size + self.drawn.rows
-        row_mask = numbers < self.examples
-        return as_batch(self.fixed[np.minimum(numbers, self.examples - 1)], row_mask, self.drawn.rows)
+    def batch(self, step: int) -> Batch:
+        rows = self.source.rows
+        numbers = step * self.source.batch_size + rows
+        return as_batch(self.fixed[np.minimum(numbers, self.examples - 1)], numbers < self.examples, rows)
 
 
-def as_batch(examples: np.ndarray, row_mask: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """A batch of examples: sequences have a mask over tokens, points over rows."""
+def as_batch(examples: np.ndarray, row_mask: np.ndarray, rows: np.ndarray) -> Batch:
+    """A batch of examples (n, …): sequences have a mask over tokens, points over rows. rows (n,): see build.Source."""
     row = rows.astype(np.int32)
     if examples.dtype.kind == "f":
         return {"points": examples.astype(np.float32), "mask": row_mask, "row": row}

@@ -1,14 +1,12 @@
-"""Signals as requests, and what the processes of one run agree on."""
+"""Signals as requests to save and go."""
 
 import signal
 
-import jax
-import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from gentrain import process
 from gentrain.errors import Stopped
+from gentrain.runtime import signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -31,22 +29,19 @@ def test_a_second_signal_ends_the_process_at_once(monkeypatch):
     def leave(code):
         raise SystemExit(code)
 
-    monkeypatch.setattr(process.os, "_exit", leave)
+    monkeypatch.setattr(signals.os, "_exit", leave)
     with signals.Stop() as stop, stop.deferred():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_processes_stop_and_decide_as_one(monkeypatch):
+def test_processes_stop_as_one(monkeypatch):
     monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: step == 3)
     before = signal.getsignal(signal.SIGTERM)
     with signals.Stop(alone=False) as stop:
         assert signal.getsignal(signal.SIGTERM) == before  # JAX's own notifier listens
         assert [stop.at(step) for step in (2, 3, 4)] == [False, True, True]
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda flag: np.asarray(True))
-    assert peers.agree(False) is True
 
 
 def test_a_request_that_no_exception_can_carry_waits_to_be_asked_for():

@@ -1,0 +1,43 @@
+"""Where a run's numbers come from: date, command, code, packages and hardware."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+from gentrain import files
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
+
+
+def write(workdir: Path) -> None:
+    """Writes WORKDIR/provenance.json: what a reader of the run's numbers wants to know of how they came about."""
+    devices = jax.devices()
+    files.write_json(
+        workdir / "provenance.json",
+        {
+            "date": time.strftime("%Y-%m-%d"),
+            "command": shlex.join(["python", "-m", "launch", *sys.argv[1:]]),
+            "commit": commit(Path(__file__).parents[2]),
+            "hardware": f"{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} CPU cores",
+            "python": platform.python_version(),
+            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+    )
+
+
+def commit(folder: Path) -> str:
+    """The commit of a checkout, with a + where files have changed since; '' outside of one."""
+    try:
+        options = {"cwd": folder, "capture_output": True, "text": True, "timeout": 10, "check": True}
+        revision = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], **options).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **options).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return revision + ("+" if changed else "")

@@ -1,0 +1,101 @@
+"""Writes a table of what runs reached, from what they left in their workdirs:
+
+    python -m launch.results runs/quickstart runs/digits_likelihood … [--out=configs/RESULTS.md]
+
+A row is a run or a variant of a sweep, with what its evaluators measured at the last step and where it ran. A config
+file may name published numbers that its own stand beside: PUBLISHED = {"test/nll": "1.30 (Author et al., 2020)"}.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gentrain import files
+from gentrain.errors import ConfigError, GentrainError
+from launch import cli
+
+MOST = 6  # numbers of a run that are shown
+HEAD = """# Results
+
+Written by `python -m launch.results` from the runs' own files. Numbers are those of the last step, on the split that
+the config names. What each number means: `python -m launch.list evaluators`.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command as a function; returns the exit code."""
+    argv = sys.argv if argv is None else argv
+    if cli.asks_for_help(argv) or len(argv) == 1:
+        print(__doc__)
+        return 0
+    out = [argument.partition("=")[2] for argument in argv[1:] if argument.startswith("--out=")]
+    workdirs = [Path(argument) for argument in argv[1:] if not argument.startswith("--")]
+    try:
+        text = HEAD + "".join(f"\n{line}\n" for workdir in workdirs for line in section(workdir))
+    except GentrainError as error:
+        cli.say(f"{type(error).__name__}: {error}")
+        return error.exit_code
+    if out:
+        Path(out[-1]).write_text(text)
+    else:
+        print(text, end="")
+    return 0
+
+
+def section(workdir: Path) -> Iterator[str]:
+    """What is said of one workdir. Raises ConfigError where it holds no finished run."""
+    report = files.read_json(workdir / "report.json")
+    if not report:
+        raise ConfigError(f"{workdir} has no report.json: expected the workdir of a run that is done")
+    runs = {name: workdir / name for name in report["variants"]} if "variants" in report else {workdir.name: workdir}
+    provenance = files.read_json(next(iter(runs.values())) / "provenance.json")
+    published = published_numbers(workdir.name)
+    yield f"## {workdir.name}"
+    packages = provenance.get("packages", {})
+    where = f"{provenance.get('hardware', '?')}, jax {packages.get('jax', '?')}"
+    yield f"{provenance.get('date', '?')}, commit {provenance.get('commit') or '?'}, {where}:"
+    yield f"    {provenance.get('command', '?')}"
+    yield "\n".join(table(runs, published))
+
+
+def table(runs: dict[str, Path], published: dict[str, str]) -> Iterator[str]:
+    """A row a run, a column a number that has a better direction; with published ones 'here / published'."""
+    from gentrain.reporting import report  # imports JAX
+
+    final = {name: files.read_json(path / "report.json")["final"] for name, path in runs.items()}
+    metrics: dict[str, Any] = {}
+    seconds = {}
+    for name, path in runs.items():
+        metrics |= report.evaluator_metrics(files.read_json(path / "config.json"))
+        spent = files.read_json(path / "goodput.json")
+        seconds[name] = spent.get("wall", float("nan"))
+    measured = list(dict.fromkeys(metric for values in final.values() for metric in values))
+    columns = [metric for metric in measured if metric in published]
+    directed = [metric for metric in measured if report.better_direction(metric, metrics) and metric not in published]
+    columns = [*columns, *directed][:MOST]
+    yield "| run | " + " | ".join(f"{c} (here / published)" if c in published else c for c in columns) + " | seconds |"
+    yield "|---" * (len(columns) + 2) + "|"
+    for name, values in final.items():
+        cells = [number(values.get(c)) + (f" / {published[c]}" if c in published else "") for c in columns]
+        yield f"| {name} | " + " | ".join(cells) + f" | {seconds[name]:.0f} |"
+
+
+def number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | int) else "-"
+
+
+def published_numbers(workdir_name: str) -> dict[str, str]:
+    """PUBLISHED of the shipped config that a workdir is named after; {} where there is none."""
+    name = workdir_name.partition("-")[0]
+    for file in cli.config_files():
+        if file.stem == name:
+            for node in ast.parse(file.read_text()).body:
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PUBLISHED":
+                    return ast.literal_eval(node.value)
+    return {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
