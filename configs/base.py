@@ -1,8 +1,8 @@
 """Where every config file starts: all options at their defaults.
 
-A config file changes what differs. `python -m launch.list keys` says what each option means, in which unit, and who reads
-it. Keys are locked: an unknown or mistyped key is an error that names the nearest one, and an option that is set and
-that nothing selected reads is an error that names who would read it.
+A config file changes what differs. `python -m launch.list keys` says what each option means, in which unit, and when it
+is read. Keys are locked: an unknown or mistyped key is an error that names the nearest one, and an option that is set
+and that nothing selected reads is an error that names who would read it.
 """
 
 import itertools

@@ -18,8 +18,8 @@ the features of a classifier of the digits; as many training images have a Fréc
     training images   .95           .92           1.07          .96
 
 The dial does not show here: recall does not fall as real_prior grows. Near the data all its divergences agree, and
-under spectral normalisation the critic stays far from the optimum that they suppose. Random shifts (adversarial.augment)
-do harm: at a learning rate of 3e-3 and 1,000 steps, coverage .69 with them and .90 without.
+under spectral normalisation the critic stays far from the optimum that they suppose. Random shifts
+(adversarial.augment) do harm: at a learning rate of 3e-3 and 1,000 steps, coverage .69 with them and .90 without.
 """
 
 from configs import base

@@ -22,7 +22,7 @@ Nothing beats likelihood at its best, which is a matter of width and dropout: wi
 too, and what it teaches is as good, not better. pi is 0.9, for js and for cooperation; the runs against a
 critic had two thirds of likelihood's time, cooperation one and a half times it.
 
-Full, with the canonical oracle's weights (config.data.world.path, its own entropy 5.756), 54 min of CPU time on one of 2
+Full, with the canonical oracle's weights (data.world.path, its own entropy 5.756), 54 min of CPU time on one of 2
 busy cores with the evaluations, steps by the costs below, some 300 s of training each:
 
                                    NLL_oracle  NLL_test  entropy  constrained  steps

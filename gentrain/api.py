@@ -20,7 +20,7 @@ from gentrain import decode, files, sharding, train
 from gentrain.datasets.spec import TextSpec
 from gentrain.errors import CheckpointError, ConfigError
 from gentrain.evaluators.base import make_draw
-from gentrain.models.base import SequenceModel, token_nlls
+from gentrain.models.base import Sampler, SequenceModel, token_nlls
 from gentrain.options import check
 from gentrain.options.tree import default_config
 
@@ -87,14 +87,14 @@ class LoadedRun:
 
         Raises ConfigError for a model that knows its samples alone, or that answers to contexts.
         """
-        if self.spec.context_vocab or not hasattr(self.model, "log_prob"):
+        if self.spec.context_vocab or isinstance(self.model, Sampler):
             raise ConfigError("this model knows no probability of an example by itself")
-        if isinstance(self.spec, TextSpec) and self.spec.encode is not None:
-            return self._log_prob_of_texts([self.spec.encode(text) for text in examples])
+        if isinstance(self.spec, TextSpec) and self.spec.encode is not None and isinstance(self.model, SequenceModel):
+            return self._log_prob_of_texts(self.model, [self.spec.encode(text) for text in examples])
         log_prob = sharding.compile_on(self.mesh, self.model.log_prob)
         return np.asarray(log_prob(self.params, np.asarray(examples)))
 
-    def _log_prob_of_texts(self, documents: list[np.ndarray]) -> Float[np.ndarray, "n"]:
+    def _log_prob_of_texts(self, model: SequenceModel, documents: list[np.ndarray]) -> Float[np.ndarray, "n"]:
         """Documents of any length, padded to the longest and closed by the end token."""
         lengths = np.array([len(document) + 1 for document in documents])
         tokens = np.zeros((len(documents), lengths.max(initial=1)), np.int32)
@@ -103,6 +103,6 @@ class LoadedRun:
         mask = np.arange(tokens.shape[1])[None, :] < lengths[:, None]
 
         def summed_nll(params, tokens, mask):
-            return jax.numpy.sum(token_nlls(self.model, params, self.model.inputs(tokens), tokens) * mask, axis=1)
+            return jax.numpy.sum(token_nlls(model, params, model.inputs(tokens), tokens) * mask, axis=1)
 
         return -np.asarray(sharding.compile_on(self.mesh, summed_nll)(self.params, tokens, mask))

@@ -120,12 +120,13 @@ def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:
         if isinstance(value, Texts):
             first_lines = [text.strip().splitlines()[0][:60] for text in value.texts if text.strip()]
             out.say(f"step {step}: sampled {' | '.join(first_lines[:8])}")
-    out.scalars(step, numbers)
-    out.say(f"step {step}: {summary_line(run.config, numbers)}")
+    if numbers:
+        out.scalars(step, numbers)
+        out.say(f"step {step}: {summary_line(run.config, numbers)}")
 
 
 def summary_line(config: ConfigDict, numbers: dict[str, float]) -> str:
-    """What an evaluation found, in a line: the evaluators' verdicts, or the first numbers that have a better direction."""
+    """An evaluation in a line: the evaluators' verdicts, or the first numbers that have a better direction."""
     if said := report.verdict(numbers, list(config.evaluate.evaluators)):
         return said
     metrics = report.evaluator_metrics(resolved(config))

@@ -2,26 +2,40 @@
 
 import math
 import os
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from gentrain.errors import DataError
 
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from gentrain.program import Program
+
 
 def dry_run(config: ConfigDict) -> None:
-    """Builds the program on simulated CPU devices, as many as the mesh asks for (an axis of -1 counts as 1), and
-    prints its sizes.
+    """Prints what `describe` says, for as many simulated CPU devices as the mesh asks for (an axis of -1 counts as 1).
 
-    No accelerator is touched and nothing is compiled. Data that is not prepared is described from the config where
-    that can be.
+    No accelerator is touched. It must come before any other use of JAX in this process.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
 
-    jax.config.update(
-        "jax_num_cpu_devices", math.prod(max(config.mesh[axis], 1) for axis in config.mesh if axis != "rules")
-    )
+    jax.config.update("jax_num_cpu_devices", devices_of(config))
+    describe(config)
 
+
+def devices_of(config: ConfigDict) -> int:
+    """How many devices the mesh asks for; an axis of -1, which takes all that are left, counts as 1."""
+    return math.prod(max(size, 1) for axis, size in config.mesh.items() if axis != "rules")
+
+
+def describe(config: ConfigDict, mesh: "Mesh | None" = None) -> "Program":
+    """Builds the program, prints its sizes and returns it; nothing is compiled. mesh: by default that of all devices.
+
+    Data that is not prepared is described from the config where that can be.
+    """
     from gentrain import program as programs
     from gentrain import sharding
     from gentrain.datasets import build
@@ -29,12 +43,11 @@ def dry_run(config: ConfigDict) -> None:
     try:
         spec = build.build(config, None).spec
     except DataError as error:
-        expected = build.expected_spec(config)
-        if expected is None:
+        if (expected := build.expected_spec(config)) is None:
             raise
         spec = expected
         print(f"data       not there yet, sizes are from the config ({error})")
-    program = programs.build(config, spec)
+    program = programs.build(config, spec, mesh)
     print("mesh       " + ", ".join(f"{axis}={size}" for axis, size in program.mesh.shape.items()))
     print(f"data       {spec.kind}, {spec.vocab:,} symbols, rows of {spec.length:,} tokens")
     print(f"batch      {config.data.batch_size:,} rows, {config.data.batch_size * spec.length:,} tokens a step")
@@ -43,9 +56,10 @@ def dry_run(config: ConfigDict) -> None:
     sizes = memory(config, program)
     for name, size in {**sizes, "in all": sum(sizes.values())}.items():
         print(f"  {name:<32} {size / 2**20:12,.1f} MiB")
+    return program
 
 
-def memory(config: ConfigDict, program) -> dict[str, int]:
+def memory(config: ConfigDict, program: "Program") -> dict[str, int]:
     """What one device holds at the widest point of a step, an estimate: what the compiler fuses or copies is not
     counted.
 
@@ -57,9 +71,12 @@ def memory(config: ConfigDict, program) -> dict[str, int]:
     from gentrain import sharding
 
     shards = math.prod(program.mesh.shape[axis] for axis in sharding.BATCH_AXES) * config.training.microbatches
-    local = {n: jax.ShapeDtypeStruct((x.shape[0] // shards, *x.shape[1:]), x.dtype) for n, x in program.batch.items()}
-    state, key = program.state, jax.eval_shape(lambda: jax.random.key(0))
-    player = program.objective.players[-1]
+    state, player = program.state, program.objective.players[-1]
+    rows = {
+        name: jax.ShapeDtypeStruct((leaf.shape[0] // shards, *leaf.shape[1:]), leaf.dtype)
+        for name, leaf in program.batch.items()
+    }
+    key = jax.eval_shape(lambda: jax.random.key(0))
 
     def backward(player_params, params, carry, batch, key, step):
         def loss(player_params):
@@ -67,17 +84,17 @@ def memory(config: ConfigDict, program) -> dict[str, int]:
 
         return jax.vjp(loss, player_params)[1]
 
-    def whole(tree) -> int:
+    def whole_bytes(tree) -> int:
         return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
     with sharding.inside(sharding.one_device()):
         params = state.params | state.frozen
-        kept = jax.eval_shape(backward, state.params[player], params, state.carry, local, key, state.step)
+        kept = jax.eval_shape(backward, state.params[player], params, state.carry, rows, key, state.step)
     return {
         "parameters": sharding.bytes_per_device((state.params, state.frozen)),
         "optimiser state": sharding.bytes_per_device(state.opt_state),
         "averaged parameters": sharding.bytes_per_device(state.ema),
         "gradients": sharding.bytes_per_device(state.params) * (2 if config.training.microbatches > 1 else 1),
-        "kept for the backward pass": max(whole(kept) - whole(state.params[player]), 0),
+        "kept for the backward pass": max(whole_bytes(kept) - whole_bytes(state.params[player]), 0),
         "batches": sharding.bytes_per_device(program.batch) * (config.data.prefetch + 1),
     }

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from gentrain.errors import GentrainError
 from gentrain.options import check
@@ -55,12 +56,11 @@ def start(config: str, environment: dict[str, str]) -> dict[str, float] | str:
 
 def row(cold: dict[str, float] | str, warm: dict[str, float] | str) -> str:
     """'1.2 / 0.8' for each phase and in all."""
-    for start in (cold, warm):
-        if isinstance(start, str):
-            return f"  {start}"
-    pairs = [(one[phase], other[phase]) for phase in PHASES for one, other in [(cold, warm)]]  # type: ignore[index]
-    pairs.append((sum(one for one, _ in pairs), sum(other for _, other in pairs)))
-    return "".join(f"{f'{one:.1f} / {other:.1f}':>14}" for one, other in pairs)
+    if isinstance(cold, str) or isinstance(warm, str):
+        return f"  {cold if isinstance(cold, str) else warm}"
+    columns = [(cold[phase], warm[phase]) for phase in PHASES]
+    columns.append((sum(cold.values()), sum(warm.values())))
+    return "".join(f"{f'{one:.1f} / {other:.1f}':>14}" for one, other in columns)
 
 
 def measure(argument: str) -> int:
@@ -95,7 +95,8 @@ def first_step(config) -> dict[str, float]:
     size = sharding.elements(built.state.params)
     if size > MOST_PARAMETERS:
         raise GentrainError(f"{size:,} parameters")
-    lowered = built.update.lower(built.state, built.batch)
+    update: Any = built.update
+    lowered = update.lower(built.state, built.batch)
     phase_is_over()
     compiled = lowered.compile()
     phase_is_over()

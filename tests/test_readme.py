@@ -37,7 +37,7 @@ def test_what_the_readme_lists_can_be_listed(command, capsys):
 def test_the_mathematics_of_the_readme():
     snippet = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "worlds" in block)
     names: dict = {}
-    exec(snippet, names)  # noqa: S102, the README's own text
+    exec(snippet, names)
     promised = float(re.search(r"# (0\.\d+): not at the data", snippet)[1])
     assert divergences.kl(names["p"].ravel(), names["q"].ravel()) == pytest.approx(promised, abs=5e-5)
     normalised = divergences.normalised_js(names["p"].ravel(), names["q"].ravel(), real_prior=0.0)
@@ -54,7 +54,7 @@ def test_the_notebook_lines_work(tmp_path, monkeypatch):
     train.train(config, tmp_path / "runs/surnames_likelihood", StopAt())
     snippet = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "gentrain.load" in block)
     names: dict = {}
-    exec(snippet, names)  # noqa: S102, the README's own text
+    exec(snippet, names)
     run = names["run"]
     texts = run.sample(8, temperature=0.8)
     assert texts == run.sample(8, temperature=0.8) != run.sample(8, temperature=0.8, seed=1)

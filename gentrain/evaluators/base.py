@@ -1,6 +1,7 @@
 """What an evaluator is, and the one way in which evaluators draw samples."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import jax.numpy as jnp
@@ -9,33 +10,44 @@ from jax.sharding import Mesh
 
 from gentrain import decode, sharding
 from gentrain.datasets.spec import Images, Texts
+from gentrain.models.base import DensityModel, Sampler, SequenceModel
 from gentrain.models.feeding import example_keys
+
+Measured = dict[str, float | Texts | Images]
 
 
 class Evaluator(Protocol):
     """(parameters of each player, key) -> what was measured: numbers by name, and samples to look at."""
 
-    def __call__(self, params: dict[str, Any], key: Array) -> dict[str, float | Texts | Images]: ...
+    def __call__(self, params: dict[str, Any], key: Array) -> Measured: ...
 
 
 def make_draw(
-    model: Any, mesh: Mesh, length: int, *, end: int | None = None, law: Callable = decode.filtered
+    model: SequenceModel | DensityModel | Sampler,
+    mesh: Mesh,
+    length: int,
+    *,
+    end: int | None = None,
+    law: Callable[[Array], Array] = decode.filtered,
 ) -> Callable[..., Any]:
-    """draw(params, key, rows (n,), context=None, temperature=None) -> one example a row, on every device.
+    """draw(params, key, rows (n,), context, temperature) -> one example a row, on every device; the last two may be None.
 
-    An example depends on its own row and context alone. end, law: as in decode.sample; a temperature, if given, takes
-    the law's place. Models of points and images have neither.
+    An example depends on its own row and context alone. length: tokens of a sequence at most; end, law: as in
+    decode.sample. Where a temperature is given, sequences are drawn from softmax(logits / temperature) in place of the
+    law. Models of points and images have no length, end or law.
     """
 
     def draw(params, key, rows, context=None, temperature=None):
         rows, context = sharding.spread((rows, context), mesh)
-        options: dict[str, Any] = {
-            "end": end,
-            "law": law if temperature is None else lambda logits: logits / temperature,
-        }
-        return decode.draw_examples(model, params, example_keys(key, rows), length, context, **options)
+        token_law = law if temperature is None else partial(divide, temperature)
+        return decode.draw_examples(model, params, example_keys(key, rows), length, context, end=end, law=token_law)
 
     return sharding.compile_on(mesh, draw)
+
+
+def divide(temperature: Array, logits: Array) -> Array:
+    """Logits of the law at a temperature."""
+    return logits / temperature
 
 
 def sample_rows(mesh: Mesh, count: int) -> Array:

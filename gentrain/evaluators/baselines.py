@@ -1,14 +1,13 @@
 """What a model must beat, learned once from train: n-grams for text, independent positions for images."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gentrain.datasets.build import Data
 from gentrain.datasets.spec import ImageSpec
 from gentrain.evaluators import ngrams
+from gentrain.evaluators.base import Evaluator
 from gentrain.objectives.base import Objective
 from gentrain.sums import Metric
 
@@ -21,36 +20,36 @@ METRICS = {
 }
 
 
-def positions(train: np.ndarray, valid: np.ndarray, vocab: int, length: int) -> float:
-    """Nats per example of valid, if every position were drawn on its own by its frequencies in train (plus 1/2 each).
-
-    train, valid: tokens of examples of that length, one after the other.
-    """
-    train, valid = (np.asarray(tokens).reshape(-1, length) for tokens in (train, valid))
-    position = np.arange(length) * vocab
-    counts = np.bincount((train + position).ravel(), minlength=length * vocab) + 0.5
-    nats = -np.log(counts / (len(train) + 0.5 * vocab))
-    return float(nats[valid + position].sum(axis=1).mean())
-
-
-def build(config: ConfigDict, objective: Objective, data: Data, mesh: Any) -> Callable[..., dict[str, float]]:
-    """An evaluator that gives nats/token of n-grams up to evaluate.baselines.ngram_order, or nats/image of independent
-    pixels, on split evaluate.split; worked out at the first call."""
-    order = config.evaluate.baselines.ngram_order
+def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> Evaluator:
+    """nats/token of n-grams up to order evaluate.baselines.ngram_order, or nats/image of independent pixels, on split
+    evaluate.split. They are worked out at the first call and are the same at every step."""
     baselines: dict[str, float] = {}
 
     def measure() -> dict[str, float]:
         train, held_out = data.split("train").documents, data.split(config.evaluate.split).documents
         if isinstance(data.spec, ImageSpec):
-            return {"baseline/independent_pixels": positions(train[0], held_out[0], data.spec.vocab, data.spec.length)}
-        probabilities = ngrams.witten_bell(train, held_out, data.spec.vocab, order)
-        orders = [float(-np.mean(np.log(p))) for p in probabilities]
-        named = {f"baseline/ngram_{order}": nats for order, nats in enumerate(orders, 1)}
-        return named | ({"baseline/best_ngram": min(orders)} if orders else {})
+            nats = independent_nll(train[0], held_out[0], data.spec.vocab, data.spec.length)
+            return {"baseline/independent_pixels": nats}
+        by_order = ngrams.witten_bell(train, held_out, data.spec.vocab, config.evaluate.baselines.ngram_order)
+        nlls = [float(-np.mean(np.log(probabilities))) for probabilities in by_order]
+        values = {f"baseline/ngram_{order}": nll for order, nll in enumerate(nlls, 1)}
+        return values | ({"baseline/best_ngram": min(nlls)} if nlls else {})
 
-    def evaluate(params: Any, key: Any) -> dict[str, float]:
+    def evaluate(params, key):
         if not baselines:
             baselines.update(measure())
         return dict(baselines)
 
     return evaluate
+
+
+def independent_nll(train: np.ndarray, held_out: np.ndarray, vocab: int, length: int) -> float:
+    """Nats an example of held_out, were every position drawn on its own by its frequencies in train (plus 1/2 each).
+
+    train, held_out: tokens of examples of that length, one after the other.
+    """
+    train, held_out = (np.asarray(tokens).reshape(-1, length) for tokens in (train, held_out))
+    offset = np.arange(length) * vocab  # of a position's counts
+    counts = np.bincount((train + offset).ravel(), minlength=length * vocab) + 0.5
+    nats = -np.log(counts / (len(train) + 0.5 * vocab))
+    return float(nats[held_out + offset].sum(axis=1).mean())

@@ -1,14 +1,15 @@
-"""How far a model is from a world that is known exactly: by enumeration where that can be done, else with standard
-errors."""
+"""How far a model is from a world that is known exactly: over all examples where that can be done, else by samples."""
 
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gentrain import divergences, sharding, worlds
 from gentrain.datasets.build import Data, Split
-from gentrain.evaluators.base import make_draw, sample_rows
+from gentrain.evaluators.base import Evaluator, make_draw, sample_rows
+from gentrain.models.base import Sampler
 from gentrain.objectives.base import Objective, Optimum
 from gentrain.sums import Metric
 from gentrain.worlds.support import Support, support
@@ -42,85 +43,89 @@ FEW = 40  # probabilities of single tokens that are still listed one by one
 LOGITS = 2**24  # made at a time when sequences are scored: 64 MB
 
 
-def build(config: ConfigDict, objective: Objective, data: Data, mesh):
-    """Named `exact/…`, nats; P is the world, Q the model.
+def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> Evaluator:
+    """Named `exact/…` (see METRICS), nats; P is the world, Q the model.
 
-    Worlds that can be enumerated, and points of up to two dimensions on a fine grid: forward_kl = KL[P||Q],
-    reverse_kl = KL[Q||P], js@pi = JS_pi and njs@pi = JS_pi / (pi (1 - pi)), entropy of Q; of sequences also
-    total_correlation of Q, marginal_t_v = Q(x_t = v) where they are few, max_marginal_error, max_error = max |Q(x) -
-    P(x)| and exposure_gap, the token KL on Q's prefixes less that on P's; after scheduled sampling fixed_point_error =
-    max |Q(x) - Q*(x)|, Q* being where theory says that it ends, and of independent positions on the dial
-    minimiser_error = max |Q(x) - Q*(x)| and excess_njs, Q* being the nearest of their kind; of points mean_i and sd,
-    the root of a coordinate's mean variance. All worlds, from data.world.held_out samples of each: nll_oracle = -E_Q log P,
-    nll_test = -E_P log Q, entropy_sampled = -E_Q log Q and entropy_world = -E_P log P, which is what nll_oracle is for
-    Q = P (less is not better: it is lower entropy), forward_kl_sampled = nll_test - entropy_world and
-    reverse_kl_sampled = nll_oracle - entropy_sampled, by token (by example for points), each with its standard error
-    (_se).
+    Worlds that can be enumerated, and points of up to two dimensions on a fine grid, are integrated over: the
+    divergences along the dial, what only tables of sequences have, or moments of points, and the distance from where
+    the objective ends by theory (Objective.optimum). In all worlds data.world.held_out samples of each law give means
+    by token (by example for points), each with its standard error (`_se`).
     """
     world, model = worlds.of(config, "evaluator 'exact'"), objective.model
+    assert not isinstance(model, Sampler)
     all_examples, length = support(world), world.length if isinstance(world, worlds.SequenceWorld) else 0
     optimum = objective.optimum(world) if all_examples else None
     count = config.data.world.held_out
     log_prob = sharding.compile_on(mesh, model.log_prob)
     draw, rows = make_draw(model, mesh, length), sample_rows(mesh, count)
 
-    def scores(params, examples) -> np.ndarray:
+    def score(params, examples) -> np.ndarray:
+        """log Q of each example, nats, with no more logits at a time than fit."""
         chunk = max(LOGITS // (data.spec.length * max(data.spec.vocab, 1)), 1)
         parts = np.array_split(examples, -(-len(examples) // chunk))
         return np.concatenate([np.asarray(log_prob(params, part), np.float64) for part in parts])
 
-    def by_sampling(params, key) -> dict[str, float]:
-        real = examples(data.split(config.evaluate.split))
-        samples = draw(params, key, rows)
-        fake = np.asarray(samples.tokens if length else samples)[:count]
-        steps = length or 1
-        values = {
-            "nll_oracle": -world.log_prob(fake) / steps,
-            "nll_test": -scores(params, real) / steps,
-            "entropy_sampled": -scores(params, fake) / steps,
-            "entropy_world": -world.log_prob(real) / steps,
-        }
-        values["forward_kl_sampled"] = values["nll_test"] - values["entropy_world"]
-        values["reverse_kl_sampled"] = values["nll_oracle"] - values["entropy_sampled"]
-        means = {name: float(np.mean(value)) for name, value in values.items()}
-        return means | {f"{name}_se": float(np.std(v) / np.sqrt(len(v))) for name, v in values.items()}
-
-    def by_enumeration(params, all_examples: Support) -> dict[str, float]:
-        log_q = scores(params, all_examples.examples) + all_examples.log_volume
-        measured = along_dial(all_examples, log_q)
-        if isinstance(world, worlds.SequenceWorld):
-            measured |= of_sequences((world.vocab,) * world.length, all_examples, log_q)
-        else:
-            measured |= of_points(all_examples, log_q)
-        if optimum is not None:
-            measured |= from_optimum(optimum, all_examples, log_q)
-        return {name: float(value) for name, value in measured.items()}
-
     def evaluate(params, key):
         generator = params["generator"]
-        measured = by_enumeration(generator, all_examples) if all_examples else {}
-        measured |= by_sampling(generator, key)
-        return {f"exact/{name}": value for name, value in measured.items()}
+        values: dict[str, Any] = {}
+        if all_examples is not None:
+            log_q = score(generator, all_examples.examples) + all_examples.log_volume
+            values |= of_support(world, all_examples, log_q)
+            if optimum is not None:
+                values |= from_optimum(optimum, all_examples, log_q)
+        real = read_examples(data.split(config.evaluate.split))
+        samples = draw(generator, key, rows)
+        fake = np.asarray(samples.tokens if length else samples)[:count]
+        values |= of_samples(world, real, fake, score(generator, real), score(generator, fake))
+        return {f"exact/{name}": float(value) for name, value in values.items()}
 
     return evaluate
 
 
-def examples(split: Split) -> np.ndarray:
+def read_examples(split: Split) -> np.ndarray:
     """All of a split: tokens (n, length) or points (n, d)."""
-    batches = map(split.batch, range(split.batches))
-    pairs = [(batch["tokens"] if "tokens" in batch else batch["points"], batch["mask"]) for batch in batches]
-    return np.concatenate([values[mask.reshape(len(mask), -1)[:, 0]] for values, mask in pairs])
+    parts = []
+    for number in range(split.batches):
+        batch = split.batch(number)
+        rows = batch["mask"].reshape(len(batch["mask"]), -1)[:, 0]
+        parts.append((batch["tokens"] if "tokens" in batch else batch["points"])[rows])
+    return np.concatenate(parts)
+
+
+def of_samples(
+    world: worlds.World, real: np.ndarray, fake: np.ndarray, real_log_q: np.ndarray, fake_log_q: np.ndarray
+) -> dict[str, Any]:
+    """Means over examples (n, …) of both laws with their standard errors, nats a token, or an example for points."""
+    tokens = world.length if isinstance(world, worlds.SequenceWorld) else 1
+    values = {
+        "nll_oracle": -world.log_prob(fake) / tokens,
+        "nll_test": -real_log_q / tokens,
+        "entropy_sampled": -fake_log_q / tokens,
+        "entropy_world": -world.log_prob(real) / tokens,
+    }
+    values["forward_kl_sampled"] = values["nll_test"] - values["entropy_world"]
+    values["reverse_kl_sampled"] = values["nll_oracle"] - values["entropy_sampled"]
+    means = {name: np.mean(value) for name, value in values.items()}
+    return means | {f"{name}_se": np.std(value) / np.sqrt(len(value)) for name, value in values.items()}
+
+
+def of_support(world: worlds.World, all_examples: Support, log_q: np.ndarray) -> dict[str, Any]:
+    """All that integrals over the support give; log_q: of each cell's mass."""
+    values = along_dial(all_examples, log_q)
+    if isinstance(world, worlds.SequenceWorld):
+        return values | of_sequences((world.vocab,) * world.length, all_examples, log_q)
+    return values | of_points(all_examples, log_q)
 
 
 def from_optimum(optimum: Optimum, all_examples: Support, log_q: np.ndarray) -> dict[str, Any]:
     """How far Q is from where theory says that it ends: in its probabilities, and in JS_pi / (pi (1 - pi))."""
     log_p, log_q = log_masses(all_examples, log_q)
     best = optimum.table.ravel()
-    measured = {f"{optimum.name}_error": np.abs(best - np.exp(log_q)).max()}
+    values = {f"{optimum.name}_error": np.abs(best - np.exp(log_q)).max()}
     if (pi := optimum.excess_prior) is not None:
         least = divergences.normalised_js_from_logits(log_p, np.log(best), pi)
-        measured["excess_njs"] = divergences.normalised_js_from_logits(log_p, log_q, pi) - least
-    return measured
+        values["excess_njs"] = divergences.normalised_js_from_logits(log_p, log_q, pi) - least
+    return values
 
 
 def log_masses(all_examples: Support, log_q: np.ndarray) -> list[np.ndarray]:
@@ -132,18 +137,18 @@ def along_dial(all_examples: Support, log_q: np.ndarray) -> dict[str, Any]:
     """Divergences along the dial, and Q's entropy."""
     # From logarithms: far out on a grid both masses underflow, and their ratio does not.
     log_p, log_q = log_masses(all_examples, log_q)
-    measured = {
+    values = {
         "forward_kl": divergences.kl_from_log(log_p, log_q),
         "reverse_kl": divergences.kl_from_log(log_q, log_p),
     }
     for prior in PRIORS:
         normalised = divergences.normalised_js_from_logits(log_p, log_q, prior)
-        measured |= {f"njs@{prior:g}": normalised, f"js@{prior:g}": prior * (1 - prior) * normalised}
-    return measured | {"entropy": divergences.entropy(np.exp(log_q)) + all_examples.log_volume}
+        values |= {f"njs@{prior:g}": normalised, f"js@{prior:g}": prior * (1 - prior) * normalised}
+    return values | {"entropy": divergences.entropy(np.exp(log_q)) + all_examples.log_volume}
 
 
 def of_sequences(shape: tuple[int, ...], all_examples: Support, log_q: np.ndarray) -> dict[str, Any]:
-    """What only tables of strings have."""
+    """What only tables of sequences have; shape: (vocab,)*length."""
     p, q = (np.exp(log_mass).reshape(shape) for log_mass in log_masses(all_examples, log_q))
     marginals = divergences.position_marginals(q)
     error = marginals - divergences.position_marginals(p)
@@ -161,5 +166,5 @@ def of_points(all_examples: Support, log_q: np.ndarray) -> dict[str, Any]:
     """Q's first two moments."""
     q, points = np.exp(log_masses(all_examples, log_q)[1]), all_examples.examples
     mean = q @ points
-    spread = q @ np.square(points - mean[None, :]).mean(axis=-1)
-    return {f"mean_{axis}": value for axis, value in enumerate(mean)} | {"sd": np.sqrt(spread)}
+    variance = q @ np.square(points - mean[None, :]).mean(axis=-1)
+    return {f"mean_{axis}": value for axis, value in enumerate(mean)} | {"sd": np.sqrt(variance)}

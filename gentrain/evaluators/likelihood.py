@@ -1,10 +1,13 @@
 """Negative log-likelihood of held-out data under the generator, in every unit that readers compare."""
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gentrain import sharding
 from gentrain.datasets.build import Data
+from gentrain.evaluators.base import Evaluator
 from gentrain.losses import masked_sum
+from gentrain.models.base import Sampler
 from gentrain.objectives.base import Objective
 from gentrain.sums import Metric, add, mean, paced
 
@@ -20,39 +23,41 @@ METRICS = {
 }
 
 
-def build(config: ConfigDict, objective: Objective, data: Data, mesh):
+def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> Evaluator:
     """Teacher-forced -log Q(x_t | x_<t) over a split, named `<split>/…` (see METRICS); of points -log Q(x).
 
     With evaluate.batches, an estimate from that many batches of the split.
     """
     name, model = config.evaluate.split, objective.model
+    assert not isinstance(model, Sampler)
     split, size = data.split(name), config.data.batch_size
     batches = min(config.evaluate.batches or split.batches, split.batches)
 
-    def batch_sums(params, batch):
+    def sum_batch(params, batch):
         return {"nll": masked_sum(*model.batch_nll(params, batch))}
 
-    compiled = sharding.compile_on(mesh, batch_sums)
+    compiled = sharding.compile_on(mesh, sum_batch)
 
     def evaluate(params, key):
-        put = (sharding.put(split.batch(i), mesh, size) for i in range(batches))
+        put = (sharding.put(split.batch(number), mesh, size) for number in range(batches))
         total = add(paced(compiled(params["generator"], batch) for batch in put))
-        units = data.spec.nll_in_units(mean(total["nll"]), split.tokens / split.characters)
-        return {f"{name}/{unit}": value for unit, value in units.items()}
+        values = data.spec.nll_in_units(mean(total["nll"]), split.tokens / split.characters)
+        return {f"{name}/{unit}": value for unit, value in values.items()}
 
     return evaluate
 
 
+BASELINES = (  # the number, the baseline's name and its metric, the unit of both
+    ("nll", "best n-gram", "baseline/best_ngram", "nats/token"),
+    ("nats_per_image", "independent pixels", "baseline/independent_pixels", "nats/image"),
+)
+
+
 def verdict(values: dict[str, float]) -> str:
-    """Held-out likelihood in the unit people compare, beside the baseline that was measured with it; empty without
-    one."""
+    """Held-out likelihood beside the baseline that was measured with it, in words; empty without one."""
     for split in ("valid", "test", "train"):
-        for name, baseline, unit in (
-            ("nll", "best n-gram", "nats/token"),
-            ("nats_per_image", "independent pixels", "nats/image"),
-        ):
-            nll = values.get(f"{split}/{name}")
-            bound = values.get(f"baseline/{baseline.replace(' ', '_').replace('-', '')}")
+        for name, baseline, metric, unit in BASELINES:
+            nll, bound = values.get(f"{split}/{name}"), values.get(metric)
             if nll is not None and bound is not None:
                 unit = "nats/char" if values.get(f"{split}/nats_per_char") == nll else unit
                 word = "better" if nll < bound else "worse"

@@ -30,7 +30,9 @@ def precision_recall(real: Points, fake: Points, k: int = 3) -> PrecisionRecall:
 
     Kynkäänniemi et al., 2019. Raises ValueError unless there are more than k of both.
     """
-    return PrecisionRecall(*(float((_within(*pair, k)[1] > 0).mean()) for pair in ((real, fake), (fake, real))))
+    _, balls_of_real = count_within(real, fake, k)
+    _, balls_of_fake = count_within(fake, real, k)
+    return PrecisionRecall(float((balls_of_real > 0).mean()), float((balls_of_fake > 0).mean()))
 
 
 def density_coverage(real: Points, fake: Points, k: int = 5) -> DensityCoverage:
@@ -39,7 +41,7 @@ def density_coverage(real: Points, fake: Points, k: int = 5) -> DensityCoverage:
     For equal laws their means are 1 and 1 - prod_{i=1..k} (n - i) / (m + n - i), near 1 - 2^-k where n = m. Naeem et
     al., 2020. Raises ValueError unless there are more than k real points.
     """
-    points, balls = _within(real, fake, k)
+    points, balls = count_within(real, fake, k)
     return DensityCoverage(float(balls.mean() / k), float((points > 0).mean()))
 
 
@@ -57,12 +59,12 @@ def frechet(real: Points, fake: Points) -> float:
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     # S_r S_f has the eigenvalues of a matrix that is symmetric, so they are real and not negative but for rounding.
     shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ s_fake @ root), 0)).sum()
-    apart = np.square(np.mean(real, 0, np.float64) - np.mean(fake, 0, np.float64)).sum()
-    return float(apart + np.trace(s_real) + np.trace(s_fake) - 2 * shared)
+    distance = np.square(np.mean(real, 0, np.float64) - np.mean(fake, 0, np.float64)).sum()
+    return float(distance + np.trace(s_real) + np.trace(s_fake) - 2 * shared)
 
 
-def _within(centres: Points, points: Points, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the points lie in each ball (n,), and how many balls each point lies in (m,)."""
+def count_within(centres: Points, points: Points, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many of the points (m, d) lie in the ball of each centre (n,), and how many balls each point lies in (m,)."""
     if len(centres) <= k:
         raise ValueError(f"a {k}-th nearest neighbour needs more than {k} points, not {len(centres)}")
     inside, balls = [], np.zeros(len(points), np.int64)
@@ -70,7 +72,7 @@ def _within(centres: Points, points: Points, k: int) -> tuple[np.ndarray, np.nda
         block = centres[start : start + BLOCK]
         # Its distance to itself, 0, is the first, so the k-th of the others has index k.
         reach = np.partition(cdist(block, centres), k, axis=1)[:, k]
-        found = cdist(block, points) <= reach[:, None]
-        inside.append(found.sum(1))
-        balls += found.sum(0)
+        within = cdist(block, points) <= reach[:, None]
+        inside.append(within.sum(1))
+        balls += within.sum(0)
     return np.concatenate(inside), balls

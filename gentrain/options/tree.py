@@ -164,6 +164,8 @@ class Run:
     def plugin(self, room: str, section: str, name: str, role: str = "model") -> Any:
         """The typed options of a plug-in, which stand in a sub-section where it has any of its own."""
         plugins.require(room, name)
+        if room == "models" and name not in families(role):
+            raise ConfigError(f"{section}.name={name!r}: expected one of {', '.join(families(role))}")
         parent = self.config if room == "objectives" else self.config[section]
         inner = parent[name] if own_fields(room, name, role) else None
         return plugin_options(room, name, role).read(self.config[section], inner)
@@ -205,7 +207,7 @@ class Run:
     def selection(self, room: str, section: str, selected: dict[str, Any], context: dict) -> Iterator[Part]:
         """A section, with those of its options that a selected plug-in reads, and the own options of each plug-in."""
         cls = SECTIONS[room]
-        shared = set(cls.always)
+        shared = set(cls.always)  # type: ignore[attr-defined]
         for options in selected.values():
             shared |= set(options.shared) if options.shared is not None else {f.name for f in dataclasses.fields(cls)}
         read_here = [field for field in dataclasses.fields(cls) if field.name in shared]

@@ -35,9 +35,13 @@ def write(workdir: Path) -> None:
 def commit(folder: Path) -> str:
     """The commit of a checkout, with a + where files have changed since; '' outside of one."""
     try:
-        options = {"cwd": folder, "capture_output": True, "text": True, "timeout": 10, "check": True}
-        revision = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], **options).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **options).stdout.strip()
+        changed = git(folder, "status", "--porcelain", "--untracked-files=no")
+        return git(folder, "rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return ""
-    return revision + ("+" if changed else "")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What a git command says. Raises OSError or SubprocessError where there is no git, or no repository."""
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()

@@ -1,10 +1,12 @@
+"""What a model must beat: n-grams against a dictionary of counts, and independent pixels."""
+
 from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 
-from gentrain import data, ngrams
-from gentrain.evaluators import baselines
+from gentrain.datasets.build import build
+from gentrain.evaluators import baselines, ngrams
 
 
 def documents(seed, count, vocab, longest=12):
@@ -47,33 +49,34 @@ def test_witten_bell_is_the_dictionary_one(order, vocab):
 
 
 @pytest.mark.parametrize("order", [1, 4])
-def test_laws_sum_to_one_and_hold_the_probabilities_of_what_came(order):
-    train, asked, vocab = documents(0, 60, 5), documents(1, 30, 6), 6
-    laws = ngrams.laws(train, asked, vocab, order)
-    np.testing.assert_allclose(laws.sum(-1), 1, rtol=1e-12)
-    *_, p = ngrams.witten_bell(train, asked, vocab, order)
-    np.testing.assert_allclose(laws[np.arange(len(p)), asked[0]], p, rtol=1e-12)
+def test_conditionals_sum_to_one_and_hold_the_probabilities_of_what_came(order):
+    train, scored, vocab = documents(0, 60, 5), documents(1, 30, 6), 6
+    conditionals = ngrams.conditionals(train, scored, vocab, order)
+    np.testing.assert_allclose(conditionals.sum(-1), 1, rtol=1e-12)
+    *_, p = ngrams.witten_bell(train, scored, vocab, order)
+    np.testing.assert_allclose(conditionals[np.arange(len(p)), scored[0]], p, rtol=1e-12)
 
 
-def test_positions():
+def test_independent_positions_are_counted_by_hand():
     train, valid = np.array([0, 1, 0, 1, 1, 1]), np.array([0, 1, 1, 0])
     first, second = np.array([2.5, 1.5]) / 4, np.array([0.5, 3.5]) / 4
     expected = -np.log([first[0] * second[1], first[1] * second[0]]).mean()
-    assert baselines.positions(train, valid, 2, 2) == pytest.approx(expected)
+    assert baselines.independent_nll(train, valid, 2, 2) == pytest.approx(expected)
 
 
 def test_digits_are_known(config, tmp_path, monkeypatch):
     monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path))
     config.data.name, config.data.levels = "digits", 2
-    evaluate = baselines.build(config, None, data.build(config, None), None)
+    evaluate = baselines.build(config, None, build(config, None), None)
     assert evaluate(None, None) == {"baseline/independent_pixels": pytest.approx(25.376, abs=0.001)}
 
 
 def test_evaluator_names_orders_and_remembers(config, tmp_path, monkeypatch):
     monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "a.txt").write_text("abcabd" * 100)
-    config.data.name, config.data.valid_fraction, config.evaluate.ngram_order = f"text:{tmp_path / 'a.txt'}", 0.1, 3
-    found = data.build(config, None)
+    config.data.name, config.data.valid_fraction, config.data.test_fraction = f"text:{tmp_path / 'a.txt'}", 0.1, 0.1
+    config.evaluate.baselines.ngram_order, config.evaluate.split = 3, "test"
+    found = build(config, None)
     asked = []
     evaluate = baselines.build(
         config, None, found._replace(split=lambda name: asked.append(name) or found.split(name)), None
@@ -82,6 +85,6 @@ def test_evaluator_names_orders_and_remembers(config, tmp_path, monkeypatch):
     assert list(numbers) == ["baseline/ngram_1", "baseline/ngram_2", "baseline/ngram_3", "baseline/best_ngram"]
     assert numbers["baseline/best_ngram"] == min(numbers.values())
     assert evaluate({}, None) == numbers
-    assert asked == ["train", "valid"]
-    config.evaluate.ngram_order = 0
+    assert asked == ["train", "test"]
+    config.evaluate.baselines.ngram_order = 0
     assert baselines.build(config, None, found, None)({}, None) == {}

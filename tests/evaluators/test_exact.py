@@ -5,27 +5,35 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gentrain import data, divergences, sharding, worlds
-from gentrain.datasets.spec import TextSpec
+from gentrain import divergences, plugins, sharding, worlds
+from gentrain.datasets.build import build
 from gentrain.errors import ConfigError
 from gentrain.evaluators import exact
-from gentrain.models import gaussian, tabular
+from gentrain.objectives.base import Objective
 
 
-def measure(config, model, params):
-    mesh = sharding.make_mesh(config.mesh, config.data.batch_size)
-    return exact.build(config, model, data.build(config, None), mesh)({"generator": params}, jax.random.key(0))
+def objective_in_world(config) -> Objective:
+    """The config's objective for the data of its world."""
+    return plugins.load("objectives", config.objective.name).build(config, build(config, None).spec)
+
+
+def measure(config, objective, params):
+    mesh, data, name = sharding.make_mesh(config.mesh, config.data.batch_size), build(config, None), "test"
+    config.evaluate.split, data = (
+        name,
+        data._replace(split={name: data.split(name)}.__getitem__),
+    )  # and of no other name
+    return exact.build(config, objective, data, mesh)({"generator": params}, jax.random.key(0))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_everything_about_a_random_table(config, seed):
     config.data.name, config.data.world.seed, config.data.world.held_out = "world:table", seed, 4000
-    config.objective.update({"name": "scheduled_sampling", "keep_true": 0.3})
-    p = worlds.build("table", config.world).probabilities()
+    config.model.name, config.objective.name, config.scheduled_sampling.keep_true = "tabular", "scheduled_sampling", 0.3
+    p = worlds.build("table", config.data.world).probabilities()
     q = np.random.default_rng(seed + 10).dirichlet(np.ones(81)).reshape((3,) * 4)
     logits = np.concatenate([np.log(law.reshape(-1, 3)) for law in worlds.conditionals(q)])
-    model = tabular.build(config.model, Spec(3, 4, None, "text", str))
-    found = measure(config, model, {"table": jnp.asarray(logits, jnp.float32)})
+    found = measure(config, objective_in_world(config), {"table": jnp.asarray(logits, jnp.float32)})
     expected = {
         "forward_kl": (p * np.log(p / q)).sum(),
         "reverse_kl": (q * np.log(q / p)).sum(),
@@ -60,25 +68,31 @@ def test_everything_about_a_random_table(config, seed):
         ({"mode": "passes:1", "coin": "sequence"}, None),
         ({"mode": "passes:2"}, None),
         ({"feed": "argmax"}, None),
-        ({"name": "likelihood"}, None),
+        (None, None),
     ],
 )
 def test_a_fixed_point_is_that_of_the_run_or_unknown(config, options, arguments):
-    config.objective.update({"name": "scheduled_sampling", "keep_true": 0.5, **options})
-    world = worlds.build("table", config.world)
-    found = exact.scheduled_sampling(config, world)
+    """options: those of scheduled sampling; None: another objective."""
+    config.data.name, config.model.name = "world:table", "tabular"
+    if options is not None:
+        config.objective.name = "scheduled_sampling"
+        config.scheduled_sampling.update({"keep_true": 0.5, **options})
+    world = worlds.build("table", config.data.world)
+    optimum = objective_in_world(config).optimum(world)
     if arguments is None:
-        assert found is None
+        assert optimum is None
     else:
-        assert np.array_equal(found, worlds.scheduled_sampling_fixed_point(world, 0.5, **arguments))
+        assert (optimum.name, optimum.excess_prior) == ("fixed_point", None)
+        assert np.array_equal(optimum.table, worlds.scheduled_sampling_fixed_point(world, 0.5, **arguments))
 
 
 def test_a_world_of_too_many_prefixes_for_the_recursion_has_no_known_end(config):
-    config.objective.name, config.data.world.vocab, config.data.world.length = "scheduled_sampling", 10, 5
-    world = worlds.build("table", config.world)
+    config.data.name, config.objective.name, config.model.name = "world:table", "scheduled_sampling", "factorised"
+    config.data.world.vocab, config.data.world.length = 10, 5
+    world = worlds.build("table", config.data.world)
     with pytest.raises(ConfigError, match="too many"):
         worlds.scheduled_sampling_fixed_point(world, 0.5)
-    assert exact.scheduled_sampling(config, world) is None
+    assert objective_in_world(config).optimum(world) is None
 
 
 def test_a_gaussian_in_its_own_world_and_beside_it(config):
@@ -87,14 +101,14 @@ def test_a_gaussian_in_its_own_world_and_beside_it(config):
         ((0.25, 0.0), (0.0, 0.25)),
         4000,
     )
-    config.model.gaussian.scale = 0.5
-    model = gaussian.build(config.model, Spec(0, 2, None, "points", str))
-    params = model.init(jax.random.key(0))
-    same = measure(config, model, params)
+    config.model.name, config.model.gaussian.scale = "gaussian", 0.5
+    objective = objective_in_world(config)
+    params = objective.model.init(jax.random.key(0))
+    same = measure(config, objective, params)
     assert abs(same["exact/forward_kl"]) < 1e-5 and abs(same["exact/reverse_kl"]) < 1e-5
     assert same["exact/entropy"] == pytest.approx(np.log(2 * np.pi * np.e * 0.25), rel=1e-4)
     assert same["exact/sd"] == pytest.approx(0.5, rel=1e-4)
-    wider = measure(config, model, {**params, "log_scale": jnp.log(1.0)})
+    wider = measure(config, objective, {**params, "log_scale": jnp.log(1.0)})
     closed = lambda a, b: np.log(b / a) + a / b - 1  # KL of N(0, a I) from N(0, b I) in two dimensions
     assert wider["exact/forward_kl"] == pytest.approx(closed(0.25, 1.0), rel=1e-4)
     assert wider["exact/reverse_kl"] == pytest.approx(closed(1.0, 0.25), rel=1e-3)

@@ -1,5 +1,6 @@
 """The exposure-bias gap: nothing for a model that is the reference, something for one that is worse off its own way."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -7,10 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gentrain import data, ngrams, plugins, sharding
-from gentrain.data import rows
+from configs import base
+from gentrain import plugins, sharding
+from gentrain.datasets import rows
+from gentrain.datasets.build import Data
+from gentrain.datasets.spec import ImageSpec, TextSpec
 from gentrain.errors import ConfigError
+from gentrain.evaluators import ngrams
 from gentrain.models.base import SequenceModel
+from gentrain.options.check import validate
+from tests.helpers import objective_of
 
 
 def bigram(logits) -> SequenceModel:
@@ -21,13 +28,14 @@ def bigram(logits) -> SequenceModel:
         start=lambda params, batch, length, context=None: jnp.zeros((batch,), jnp.int32),
         step=lambda params, cache, token: (cache + 1, logits[token]),
         vocab=logits.shape[1],
+        end=3,
     )
 
 
 def text(config, count=600):
     """Documents of three letters and an end, where b is always followed by c in the data."""
     splits = {}
-    for seed, name in enumerate(("train", "valid")):
+    for seed, name in enumerate(("train", config.evaluate.split)):
         random, documents = np.random.default_rng(seed), []
         for _ in range(count):
             letters = []
@@ -39,26 +47,26 @@ def text(config, count=600):
         plain = {"labels": np.zeros(0), "contexts": None, "characters": len(tokens)}
         part = rows.lay_out(SimpleNamespace(tokens=tokens, offsets=offsets, **plain), 12, "pad")
         splits[name] = rows.Pass([part], config.data.batch_size, np.arange(config.data.batch_size), 12)
-    return data.Data(data.Spec(4, 12, 3, "text", str), None, splits.__getitem__, {})
+    return Data(TextSpec(4, 12, 3), None, splits.__getitem__, {})
 
 
 def measured(config, logits, found, devices=1):
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size, 1, jax.devices()[:devices])
     build = plugins.load("evaluators", "exposure").build
-    return build(config, bigram(jnp.asarray(logits)), found, mesh)({"generator": {}}, jax.random.key(0))
+    return build(config, objective_of(bigram(jnp.asarray(logits))), found, mesh)({"generator": {}}, jax.random.key(0))
 
 
 @pytest.fixture
 def config(config):
-    config.evaluate.examples, config.evaluate.ngram_order = 256, 2
+    config.evaluate.examples, config.evaluate.exposure.ngram_order, config.evaluate.split = 256, 2, "test"
     return config
 
 
 def reference(found):
     """The bigram law itself as a table: after each letter, and at a beginning."""
     asked = np.array([0, 0, 1, 0, 2, 0]), np.array([0, 2, 4, 6])
-    laws = ngrams.laws(found.split("train").documents, asked, 4, 2)
-    return np.log(np.stack([laws[1], laws[3], laws[5], laws[0], laws[0]]))  # a, b, c, end (never read), BOS
+    after = ngrams.conditionals(found.split("train").documents, asked, 4, 2)
+    return np.log(np.stack([after[1], after[3], after[5], after[0], after[0]]))  # a, b, c, end (never read), BOS
 
 
 def test_the_reference_itself_has_no_bias(config):
@@ -76,7 +84,7 @@ def test_a_model_that_errs_where_only_it_goes_has_one(config):
     assert told["exposure/gap"] > 0.2 and told["exposure/ratio"] > 1.2
     laws, own = np.exp(reference(found)), np.exp(logits)
     apart = (laws * np.log(laws / own)).sum(-1)  # by the token before
-    batches = [found.split("valid").batch(number) for number in range(16)]
+    batches = [found.split("test").batch(number) for number in range(16)]
     tokens, mask = (np.concatenate([batch[name] for batch in batches]) for name in ("tokens", "mask"))
     before = np.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=4)
     assert told["exposure/on_data"] == pytest.approx(apart[before[mask]].mean(), rel=1e-4)
@@ -96,6 +104,11 @@ def test_a_model_that_errs_where_only_it_goes_has_one(config):
 
 
 def test_what_it_needs_is_named(config):
-    config.evaluate.ngram_order = 0
-    with pytest.raises(ConfigError, match="ngram_order"):
-        measured(config, np.zeros((5, 4)), text(config))
+    found = text(config)
+    for spec in (dataclasses.replace(found.spec, context_vocab=2), ImageSpec(4, 12, shape=(3, 4, 1))):
+        with pytest.raises(ConfigError, match="'exposure' is for text without contexts"):
+            measured(config, np.zeros((5, 4)), found._replace(spec=spec))
+    config = base.get_config()
+    config.evaluate.evaluators, config.evaluate.exposure.ngram_order = ("exposure",), 0
+    with pytest.raises(ConfigError, match=r"evaluate\.exposure\.ngram_order=0: expected a number above 0"):
+        validate(config)

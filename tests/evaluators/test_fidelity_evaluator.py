@@ -11,8 +11,8 @@ from gentrain import data, fidelity, models, report, sharding
 from gentrain.errors import ConfigError
 from gentrain.evaluators import fidelity as evaluator
 from gentrain.evaluators import samples
-from gentrain.sums import Images
 from gentrain.models.classifier import classifier
+from gentrain.sums import Images
 from tests.evaluators.test_generators import unigram
 from tests.helpers import assert_trees_close
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from gentrain import fidelity
+from gentrain.evaluators import manifolds
 
 
 def by_definition(real, fake, k):
@@ -26,22 +26,22 @@ def by_definition(real, fake, k):
 @pytest.mark.parametrize("block", [5, 1024])
 @pytest.mark.parametrize("ties", [False, True])
 def test_shares_are_as_defined_also_in_blocks_and_with_equal_points(monkeypatch, block, ties):
-    monkeypatch.setattr(fidelity, "BLOCK", block)
+    monkeypatch.setattr(manifolds, "BLOCK", block)
     random = np.random.default_rng(0)
     for n, m, k in ((12, 17, 1), (17, 12, 3), (20, 20, 5)):
         real, fake = random.normal(size=(n, 2)), random.normal(size=(m, 2)) + 0.5
         if ties:  # on a coarse grid many points are equal, or equally far
             real, fake = np.round(real), np.round(fake)
         quality, cover = by_definition(real, fake, k)
-        assert fidelity.precision_recall(real, fake, k) == pytest.approx(quality)
-        assert fidelity.density_coverage(real, fake, k) == pytest.approx(cover)
+        assert manifolds.precision_recall(real, fake, k) == pytest.approx(quality)
+        assert manifolds.density_coverage(real, fake, k) == pytest.approx(cover)
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(200, 200, 5), (150, 300, 3), (300, 100, 5)])
 def test_equal_laws_have_density_one_and_the_known_coverage(n, m, k):
     random, draws = np.random.default_rng(1), 60
     found = np.asarray(
-        [fidelity.density_coverage(random.normal(size=(n, 4)), random.normal(size=(m, 4)), k) for _ in range(draws)]
+        [manifolds.density_coverage(random.normal(size=(n, 4)), random.normal(size=(m, 4)), k) for _ in range(draws)]
     )
     coverage = 1 - math.prod((n - i) / (m + n - i) for i in range(1, k + 1))
     error = found.std(0, ddof=1) / math.sqrt(draws)
@@ -54,30 +54,30 @@ def test_collapse_costs_recall_and_dispersion_precision():
     random = np.random.default_rng(2)
     real = random.normal(size=(300, 3))
     collapsed = real[7] + 1e-3 * random.normal(size=(300, 3))
-    precision, recall = fidelity.precision_recall(real, collapsed)
+    precision, recall = manifolds.precision_recall(real, collapsed)
     assert precision == 1 and recall <= 1 / 300
-    assert fidelity.density_coverage(real, collapsed).coverage < 0.1
+    assert manifolds.density_coverage(real, collapsed).coverage < 0.1
     constant = np.broadcast_to(real[7] + 0.01, (300, 3))
-    assert fidelity.precision_recall(real, constant) == (1, 0)
+    assert manifolds.precision_recall(real, constant) == (1, 0)
     wide = 10 * random.normal(size=(300, 3))
-    precision, recall = fidelity.precision_recall(real, wide)
+    precision, recall = manifolds.precision_recall(real, wide)
     assert precision < 0.2 and recall > 0.9
-    far = fidelity.density_coverage(real, real + 100)
-    assert far == (0, 0) and fidelity.precision_recall(real, real + 100) == (0, 0)
+    far = manifolds.density_coverage(real, real + 100)
+    assert far == (0, 0) and manifolds.precision_recall(real, real + 100) == (0, 0)
 
 
 def test_precision_of_one_is_recall_of_the_other():
     random = np.random.default_rng(3)
     real, fake = random.normal(size=(80, 3)), 2 * random.normal(size=(120, 3))
-    assert fidelity.precision_recall(real, fake, 3) == fidelity.precision_recall(fake, real, 3)[::-1]
+    assert manifolds.precision_recall(real, fake, 3) == manifolds.precision_recall(fake, real, 3)[::-1]
 
 
 def test_neighbours_need_enough_points():
     few, many = np.zeros((3, 2)), np.zeros((9, 2))
     for call in (
-        lambda: fidelity.precision_recall(few, many, 3),
-        lambda: fidelity.precision_recall(many, few, 3),
-        lambda: fidelity.density_coverage(few, many, 3),
+        lambda: manifolds.precision_recall(few, many, 3),
+        lambda: manifolds.precision_recall(many, few, 3),
+        lambda: manifolds.density_coverage(few, many, 3),
     ):
         with pytest.raises(ValueError, match="needs more than 3 points, not 3"):
             call()
@@ -96,17 +96,19 @@ def test_frechet_is_that_of_gaussians_with_the_same_moments():
         white, other = whitened(random, 50, d), whitened(random, 70, d)
         a, b, shift = random.normal(size=(d, d)), random.normal(size=(d, d)), random.normal(size=d)
         from_white = np.square(1 - np.linalg.svd(a, compute_uv=False)).sum()
-        assert fidelity.frechet(white, other @ a + shift) == pytest.approx(shift @ shift + from_white)
+        assert manifolds.frechet(white, other @ a + shift) == pytest.approx(shift @ shift + from_white)
         s, t = a.T @ a, b.T @ b
         trace = np.trace(s + t - 2 * np.real(np.atleast_2d(sqrtm(s @ t))))
-        assert fidelity.frechet(white @ a + 3, other @ b + 3 + shift) == pytest.approx(shift @ shift + trace)
-    assert fidelity.frechet(white, 2 * white) == pytest.approx(d) == fidelity.frechet(2 * white, white)
+        assert manifolds.frechet(white @ a + 3, other @ b + 3 + shift) == pytest.approx(shift @ shift + trace)
+    assert manifolds.frechet(white, 2 * white) == pytest.approx(d) == manifolds.frechet(2 * white, white)
 
 
 def test_frechet_of_samples_falls_to_zero_as_one_by_n():
     random, d, draws = np.random.default_rng(5), 8, 60
     for n in (400, 1600):
-        found = [fidelity.frechet(3 * random.normal(size=(n, d)), 3 * random.normal(size=(n, d))) for _ in range(draws)]
+        found = [
+            manifolds.frechet(3 * random.normal(size=(n, d)), 3 * random.normal(size=(n, d))) for _ in range(draws)
+        ]
         expected = 9 * d * (d + 5) / (2 * n)
         error = np.std(found, ddof=1) / math.sqrt(draws)
         assert abs(np.mean(found) - expected) < 4 * error + expected * d / n and error < 0.1 * expected
@@ -115,5 +117,5 @@ def test_frechet_of_samples_falls_to_zero_as_one_by_n():
 def test_frechet_of_few_points_and_of_broken_ones():
     random = np.random.default_rng(6)
     few = random.normal(size=(5, 20)).astype(np.float32)
-    assert fidelity.frechet(few, few[::-1]) == pytest.approx(0, abs=1e-6)
-    assert math.isnan(fidelity.frechet(few, np.where(np.arange(20) == 3, np.inf, few)))
+    assert manifolds.frechet(few, few[::-1]) == pytest.approx(0, abs=1e-6)
+    assert math.isnan(manifolds.frechet(few, np.where(np.arange(20) == 3, np.inf, few)))

@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 
 from gentrain import sharding
-from gentrain.data import Data, Spec
+from gentrain.datasets.build import Data
+from gentrain.datasets.spec import Spec, TextSpec
 from gentrain.errors import ConfigError
 from gentrain.evaluators import transcription
 from gentrain.models.base import SequenceModel
+from tests.helpers import objective_of
 
 END, LENGTH = 9, 8
 
 
-def spec(**changes) -> Spec:
+def spec(kind: type[Spec] = TextSpec, **changes) -> Spec:
     words = lambda tokens: " ".join(f"w{token}" for token in tokens)
-    return Spec(10, LENGTH, END, "text", words, context_vocab=100, **changes)
+    return kind(**{"vocab": 10, "length": LENGTH, "end": END, "decode": words, "context_vocab": 100} | changes)
 
 
 def reciter(answers) -> SequenceModel:
@@ -52,8 +54,8 @@ class Pairs:
 def measure(config, model, pairs, devices=None, described=None):
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size, devices=devices)
     split = Pairs(pairs, config.data.batch_size)
-    data = Data(described or spec(), split, lambda name: split, {})
-    return transcription.build(config, model, data, mesh)({"generator": {}}, jax.random.key(0))
+    data = Data(described or spec(), split, {config.evaluate.split: split}.__getitem__, {})  # of no other name
+    return transcription.build(config, objective_of(model), data, mesh)({"generator": {}}, jax.random.key(0))
 
 
 def documents(count, seed=0):
@@ -150,13 +152,11 @@ def test_a_wider_beam_finds_what_greed_misses(config):
 
 def test_only_text_has_bleu(config):
     pairs = documents(3)
-    picture = lambda tokens: np.zeros((2, 2, 1), np.uint8)
-    described = spec()._replace(kind="image", decode=picture)
-    found = measure(config, reciter(pairs), list(pairs.items()), described=described)
+    found = measure(config, reciter(pairs), list(pairs.items()), described=spec(Spec))
     assert sorted(found) == ["valid/sequence_error_rate", "valid/token_error_rate"]
 
 
 @pytest.mark.parametrize(("changes", "missing"), [({"context_vocab": 0}, "data.conditional"), ({"end": None}, "end")])
 def test_data_without_questions_or_ends_are_refused(config, changes, missing):
     with pytest.raises(ConfigError, match=rf"{missing}.* out of evaluate.evaluators"):
-        measure(config, reciter({}), [(0, [1])], described=spec()._replace(**changes))
+        measure(config, reciter({}), [(0, [1])], described=spec(**changes))

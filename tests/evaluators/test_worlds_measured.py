@@ -5,14 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gentrain import data, models, plugins, sharding, worlds
+from gentrain import plugins, sharding, worlds
+from gentrain.datasets.build import build
+from gentrain.datasets.spec import Images
 from gentrain.errors import ConfigError
-from gentrain.sums import Images
+from gentrain.models.base import Sampler
+from tests.helpers import objective_of
 
 
 def measured(name, config, model, params):
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size, 1, jax.devices()[:1])
-    evaluator = plugins.load("evaluators", name).build(config, model, data.build(config, None), mesh)
+    data, split = build(config, None), "test"
+    config.evaluate.split, data = split, data._replace(split={split: data.split(split)}.__getitem__)  # of no other name
+    evaluator = plugins.load("evaluators", name).build(config, objective_of(model), data, mesh)
     return evaluator({"generator": params}, jax.random.key(0))
 
 
@@ -25,7 +30,7 @@ def drawn_from(world, which, sd_scale=1.0):
         mode, noise = jax.random.split(key)
         return means[jax.random.randint(mode, (), 0, len(means))] + sd * jax.random.normal(noise, (2,))
 
-    return models.Sampler(lambda key: {}, lambda params, keys, context=None: jax.vmap(one)(keys))
+    return Sampler(lambda key: {}, lambda params, keys, context=None: jax.vmap(one)(keys))
 
 
 @pytest.mark.parametrize(("name", "count"), [("ring", 8), ("grid", 25)])
@@ -48,13 +53,13 @@ def test_modes_are_counted_and_samples_judged_by_their_distance(config, name, co
 def test_modes_are_of_mixtures_in_the_plane(config):
     config.data.name = "world:bimodal"
     with pytest.raises(ConfigError, match="mixtures in the plane"):
-        measured("modes", config, drawn_from(worlds.build("ring", config.world), (0,)), {})
+        measured("modes", config, drawn_from(worlds.build("ring", config.data.world), (0,)), {})
 
 
 def test_a_frontier_bends_at_the_data_and_temperature_sharpens(config):
     config.data.name, config.model.name, config.data.batch_size = "world:table", "tabular", 256
     config.data.world.held_out, config.evaluate.examples, config.data.world.concentration = 4096, 4096, 1.0
-    world, spec = worlds.of(config, "a test"), data.build(config, None).spec
+    world, spec = worlds.of(config, "a test"), build(config, None).spec
     model = plugins.load("models", "tabular").build(config.model, spec)
     p = world.probabilities()
     table = np.log(np.concatenate([law.reshape(-1, spec.vocab) for law in worlds.conditionals(p)]))

@@ -1,96 +1,30 @@
 """The program as its users run it: start, resume, stop, fail, look, on one process and on two."""
 
-import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
-from gentrain import metrics, process, program, sharding, train
-from gentrain.errors import CheckpointError, Diverged, Stopped, WorkdirInUse
-from gentrain.runtime.goodput import Phases
-from gentrain.update import TrainState
-from launch.dry_run import memory
-from tests.helpers import ROOT, StopAt, assert_trees_close, environment, launch
+from gentrain import files, sharding
+from gentrain.errors import WorkdirInUse
+from gentrain.runtime import peers
+from gentrain.runtime.lock import lock
+from launch import prepare
+from tests.helpers import ROOT, environment, launch
 
-SMALL = [
-    *(
-        "--config=configs/surnames_likelihood.py",
-        "--config.steps=6",
-        "--config.model.width=16",
-        "--config.data.batch_size=16",
-    ),
-    *("--config.evaluate.batches=2", "--config.evaluate.every_steps=3", "--config.evaluate.ngram_order=2"),
-    *("--config.optimizer.warmup_steps=2", "--config.log.every_steps=1", "--config.checkpoint.every_steps=3"),
-]
-
-
-def test_a_run_leaves_what_the_readme_says_and_is_done_the_second_time(tmp_path):
-    first = launch(*SMALL, f"--workdir={tmp_path}/run")
-    assert first.returncode == 0, first.stderr
-    assert "best n-gram" in first.stdout and "sampled" in first.stdout and "nats/char" in first.stdout
-    left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left >= {
-        "config.json",
-        "metrics.jsonl",
-        "tensorboard",
-        "checkpoints",
-        "samples",
-        "plots",
-        "status.json",
-        "report.html",
-        "report.json",
-    }
-    records = metrics.read_jsonl(tmp_path / "run" / "metrics.jsonl")
-    assert [record["step"] for record in records] == list(range(7))
-    assert all("generator/nll" in record for record in records[1:])
-    rates = [record["generator/learning_rate"] for record in records[1:4]]
-    assert rates == pytest.approx([0, 0.0025, 0.005])  # each line is about its own steps
-    assert [record["step"] for record in records if "valid/nll" in record] == [0, 3, 6]
-    assert len(list((tmp_path / "run" / "samples").iterdir())) == 3 and list(
-        (tmp_path / "run" / "tensorboard").iterdir()
-    )
-    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert report["final"]["step"] == 6 and report["best"]["valid/nll"]["value"] > 0
-    assert "data:image/png;base64" in (tmp_path / "run" / "report.html").read_text()
-    again = launch(*SMALL, f"--workdir={tmp_path}/run")
-    assert again.returncode == 0 and "already done at step 6" in again.stdout
-
-    longer = launch(*SMALL, f"--workdir={tmp_path}/run", "--config.steps=8")
-    assert longer.returncode == 0 and "resuming at step 6" in longer.stdout and "steps: 6 -> 8" in longer.stdout
-    assert "valid/nll" in metrics.read_jsonl(tmp_path / "run" / "metrics.jsonl")[-1]  # the end is always evaluated
-    other = launch(*SMALL, f"--workdir={tmp_path}/run", "--config.model.width=32")
-    assert other.returncode == 2 and "model.width: 16 -> 32" in other.stderr
-
-    measured = launch(*SMALL, f"--workdir={tmp_path}/run", "--mode=evaluate", "--config.evaluate.split=test")
-    assert measured.returncode == 0 and "test/nll" in measured.stdout
-    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["step"] == 8
-    other = launch(*SMALL, f"--workdir={tmp_path}/run", "--mode=evaluate", "--config.model.width=32")
-    assert other.returncode == 2 and "model.width: 16 -> 32" in other.stderr
-    sampled = launch(
-        *SMALL,
-        f"--workdir={tmp_path}/run",
-        "--mode=sample",
-        "--config.sample.count=5",
-        "--config.sample.temperature=0.5",
-    )
-    assert sampled.returncode == 0 and sampled.stdout.count("\n") == 5
-
-    child = launch(*SMALL, f"--workdir={tmp_path}/child", f"--config.init_from={tmp_path}/run")
-    assert child.returncode == 0 and f"from the parameters of {tmp_path}/run at step 8" in child.stdout
-    wrong = launch(
-        *SMALL, f"--workdir={tmp_path}/wrong", f"--config.init_from={tmp_path}/run", "--config.model.layers=2"
-    )
-    assert wrong.returncode == 5 and "params/generator" in wrong.stderr and "Traceback" not in wrong.stderr
+SMALL = (
+    *("--config=configs/surnames_likelihood.py", "--config.steps=6"),
+    *("--config.model.width=16", "--config.data.batch_size=16", "--config.optimizer.warmup_steps=2"),
+    *("--config.evaluate.batches=2", "--config.evaluate.every_steps=3", "--config.evaluate.baselines.ngram_order=2"),
+    *("--config.log.every_steps=1", "--config.checkpoint.every_steps=3"),
+)
 
 
 def start(*arguments, **extra):
@@ -108,34 +42,77 @@ def wait_for(condition, child, seconds=60):
         time.sleep(0.05)
 
 
-def test_sigterm_saves_and_leaves_with_42_and_kill_9_loses_nothing_that_was_saved(tmp_path):
-    steps = [
-        "--config.steps=150",
-        "--config.checkpoint.every_steps=50",
-        "--config.log.every_steps=5",
-        "--config.evaluate.every_steps=1000",
-    ]
-    straight = launch(*SMALL, *steps, f"--workdir={tmp_path}/straight")
+def test_a_run_leaves_what_the_readme_says_and_is_done_the_second_time(tmp_path, main):
+    workdir = tmp_path / "run"
+    first = launch(*SMALL, f"--workdir={workdir}")
+    assert first.returncode == 0, first.stderr
+    assert "best n-gram" in first.stdout and "sampled" in first.stdout and "nats/char" in first.stdout
+    assert {path.name for path in workdir.iterdir()} >= {
+        *("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "samples", "plots"),
+        *("status.json", "report.html", "report.json"),
+    }
+    records = files.read_jsonl(workdir / "metrics.jsonl")
+    assert [record["step"] for record in records] == list(range(7))
+    assert all("generator/nll" in record for record in records[1:])
+    rates = [record["generator/learning_rate"] for record in records[1:4]]
+    assert rates == pytest.approx([0, 0.0025, 0.005])  # each line is about its own steps
+    assert [record["step"] for record in records if "valid/nll" in record] == [0, 3, 6]
+    assert len(list((workdir / "samples").iterdir())) == 3 and list((workdir / "tensorboard").iterdir())
+    assert json.loads((workdir / "status.json").read_text())["state"] == "done"
+    report = json.loads((workdir / "report.json").read_text())
+    assert report["final"]["step"] == 6 and report["best"]["valid/nll"]["value"] > 0
+    assert "data:image/png;base64" in (workdir / "report.html").read_text()
+    again = main(*SMALL, f"--workdir={workdir}")
+    assert again.returncode == 0 and "already done at step 6" in again.stdout
+
+    longer = main(*SMALL, f"--workdir={workdir}", "--config.steps=8")
+    assert longer.returncode == 0 and "resuming at step 6" in longer.stdout and "steps: 6 -> 8" in longer.stdout
+    assert "valid/nll" in files.read_jsonl(workdir / "metrics.jsonl")[-1]  # the end is always evaluated
+    other = main(*SMALL, f"--workdir={workdir}", "--config.model.width=32")
+    assert other.returncode == 2 and "model.width: 16 -> 32" in other.stderr
+
+    measured = main(*SMALL, f"--workdir={workdir}", "--mode=evaluate", "--config.evaluate.split=test")
+    assert measured.returncode == 0 and "test/nll" in measured.stdout
+    assert json.loads((workdir / "evaluation.json").read_text())["step"] == 8
+    other = main(*SMALL, f"--workdir={workdir}", "--mode=evaluate", "--config.model.width=32")
+    assert other.returncode == 2 and "model.width: 16 -> 32" in other.stderr
+    shown = ("--mode=sample", "--config.sample.count=5", "--config.sample.temperature=0.5")
+    sampled = main(*SMALL, f"--workdir={workdir}", *shown)
+    assert sampled.returncode == 0 and sampled.stdout.count("\n") == 5
+
+    child = main(*SMALL, f"--workdir={tmp_path}/child", f"--config.init_from={workdir}")
+    assert child.returncode == 0 and f"from the parameters of {workdir} at step 8" in child.stdout
+    another_shape = ("--config.model.layers=2", f"--config.init_from={workdir}")
+    wrong = launch(*SMALL, f"--workdir={tmp_path}/wrong", *another_shape)
+    assert wrong.returncode == 5 and "params/generator" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_sigterm_saves_and_leaves_with_42_and_kill_9_loses_nothing_that_was_saved(tmp_path, main):
+    steps = (
+        *("--config.steps=150", "--config.checkpoint.every_steps=50"),
+        *("--config.log.every_steps=5", "--config.evaluate.every_steps=1000"),
+    )
+    straight = main(*SMALL, *steps, f"--workdir={tmp_path}/straight")
     assert straight.returncode == 0, straight.stderr
 
     workdir, status = tmp_path / "cut", tmp_path / "cut" / "status.json"
     child = start(*SMALL, *steps, f"--workdir={workdir}")
-    wait_for(lambda: (metrics.read_json(status).get("step") or 0) >= 10, child)
+    wait_for(lambda: (files.read_json(status).get("step") or 0) >= 10, child)
     child.send_signal(signal.SIGTERM)
-    asked = time.monotonic()
+    signalled = time.monotonic()
     _, errors = child.communicate(timeout=20)
-    assert child.returncode == 42 and time.monotonic() - asked < 10, errors
+    assert child.returncode == 42 and time.monotonic() - signalled < 10, errors
     saved = int(errors.split("at step ")[1].split(",")[0])
-    assert saved >= 10 and metrics.read_json(status)["state"] == "stopped"
+    assert saved >= 10 and files.read_json(status)["state"] == "stopped"
 
     child = start(*SMALL, *steps, f"--workdir={workdir}")
-    wait_for(lambda: (metrics.read_json(status).get("step") or 0) >= 60, child)
+    wait_for(lambda: (files.read_json(status).get("step") or 0) >= 60, child)
     child.kill()
     assert f"resuming at step {saved}" in child.communicate()[0]
-    assert launch(*SMALL, *steps, f"--workdir={workdir}").returncode == 0
-    last = [json.loads((tmp_path / name / "report.json").read_text())["final"] for name in ("straight", "cut")]
+    assert main(*SMALL, *steps, f"--workdir={workdir}").returncode == 0
+    one, other = (files.read_json(tmp_path / name / "report.json")["final"] for name in ("straight", "cut"))
     for name in ("valid/nll", "generator/grad_norm", "samples/entropy"):
-        assert last[0][name] == last[1][name], name
+        assert one[name] == other[name], name
 
 
 def test_sigterm_before_the_first_step_is_no_traceback(tmp_path):
@@ -146,57 +123,43 @@ def test_sigterm_before_the_first_step_is_no_traceback(tmp_path):
     assert child.returncode == 42 and "Traceback" not in errors
 
 
-def test_one_job_a_workdir(tmp_path, run_config):
-    with lock.lock(tmp_path), pytest.raises(WorkdirInUse, match=f"process {os.getpid()} "):
-        train.train(run_config, tmp_path, StopAt())
-    with lock.lock(tmp_path):
-        second = launch(*SMALL, f"--workdir={tmp_path}")
-    assert second.returncode == 6 and str(os.getpid()) in second.stderr and "Traceback" not in second.stderr
+def test_one_job_a_workdir(tmp_path, main):
+    assert WorkdirInUse.exit_code == 6
+    with lock(tmp_path):
+        second = main(*SMALL, f"--workdir={tmp_path}")
+    assert second.returncode == 6 and f"process {os.getpid()} " in second.stderr and "Traceback" not in second.stderr
 
 
-def test_what_cannot_be_trained_on_or_written_to(tmp_path):
-    missing = launch(*SMALL, f"--workdir={tmp_path}/a", "--config.data.name=text:/no/such/file")
+def test_what_cannot_be_trained_on_or_written_to(tmp_path, main):
+    missing = main(*SMALL, f"--workdir={tmp_path}/a", "--config.data.name=text:/no/such/file")
     assert missing.returncode == 4 and "/no/such/file" in missing.stderr and "Traceback" not in missing.stderr
     (tmp_path / "file").write_text("")
-    occupied = launch(*SMALL, f"--workdir={tmp_path}/file")
+    occupied = main(*SMALL, f"--workdir={tmp_path}/file")
     assert occupied.returncode == 2 and "workdir" in occupied.stderr and "Traceback" not in occupied.stderr
-    nothing = launch(*SMALL, f"--workdir={tmp_path}/nothing", "--mode=sample")
+    nothing = main(*SMALL, f"--workdir={tmp_path}/nothing", "--mode=sample")
     assert nothing.returncode == 5 and "no checkpoint" in nothing.stderr
     assert not (tmp_path / "nothing").exists()
 
 
-def test_divergence_ends_with_3_and_leaves_no_bad_checkpoint(tmp_path):
-    run = launch(
-        *SMALL,
-        f"--workdir={tmp_path}",
-        "--config.steps=40",
-        "--config.optimizer.learning_rate=1e38",
-        "--config.optimizer.warmup_steps=0",
-    )
+def test_divergence_ends_with_3_and_leaves_no_bad_checkpoint(tmp_path, main):
+    steep = ("--config.steps=40", "--config.optimizer.learning_rate=1e38", "--config.optimizer.warmup_steps=0")
+    run = main(*SMALL, f"--workdir={tmp_path}", *steep)
     assert run.returncode == 3 and "10 updates in a row" in run.stderr, run.stderr
-    assert metrics.read_json(tmp_path / "status.json")["state"] == "failed"
+    assert files.read_json(tmp_path / "status.json")["state"] == "failed"
     for step in (path.name for path in (tmp_path / "checkpoints").iterdir()):
         assert int(step) < 10
 
 
-def test_two_processes_train_as_one(tmp_path):
+def test_two_processes_train_as_one(tmp_path, main, monkeypatch):
     address = f"127.0.0.1:{peers.free_port()}"
-    pair = [
-        start(
-            *SMALL,
-            f"--workdir={tmp_path}/two",
-            f"--coordinator={address}",
-            "--processes=2",
-            f"--process={index}",
-            JAX_NUM_CPU_DEVICES="2",
-        )
-        for index in range(2)
-    ]
+    together = (*SMALL, f"--workdir={tmp_path}/two", f"--coordinator={address}", "--processes=2")
+    pair = [start(*together, f"--process={index}", JAX_NUM_CPU_DEVICES="2") for index in range(2)]
     outputs = [child.communicate(timeout=180) for child in pair]
     assert [child.returncode for child in pair] == [0, 0], outputs
-    alone = launch(*SMALL, f"--workdir={tmp_path}/one", JAX_NUM_CPU_DEVICES="4")
+    monkeypatch.setattr(sharding, "make_mesh", partial(sharding.make_mesh, devices=jax.devices()[:4]))
+    alone = main(*SMALL, f"--workdir={tmp_path}/one")
     assert alone.returncode == 0, alone.stderr
-    two, one = (metrics.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
+    two, one = (files.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
     assert [record["step"] for record in two] == [record["step"] for record in one]
     for a, b in zip(two, one, strict=True):
         for name in ("generator/nll", "generator/grad_norm", "valid/nll"):
@@ -204,47 +167,23 @@ def test_two_processes_train_as_one(tmp_path):
                 np.testing.assert_allclose(a[name], b[name], rtol=2e-5, err_msg=f"{name} at step {a['step']}")
 
 
-@pytest.mark.parametrize(
-    "config", sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("base", "__init__"))
-)
-def test_every_config_builds_and_traces_one_update(config):
-    run = launch(f"--config=configs/{config}.py", "--dry_run")
-    assert run.returncode == 0, run.stderr
-    assert "parameters" in run.stdout and "MiB" in run.stdout and "mesh" in run.stdout
-
-
-def test_a_dry_run_counts_shards_and_microbatches(config, spec, monkeypatch):
-    monkeypatch.setattr(sharding, "SMALL", 1)
-    config.data.batch_size = 64
-    one = memory(config, program.build(config, spec))
-    config.training.microbatches = 4
-    four = memory(config, program.build(config, spec))
-    kept = "kept for the backward pass"
-    assert four["gradients"] == 2 * one["gradients"] == 2 * one["parameters"] and 0 < four[kept] < one[kept] / 2
-    config.mesh.update({"data": 1, "fsdp": 8})
-    assert memory(config, program.build(config, spec))["parameters"] < one["parameters"] / 4
-
-
-def test_prepare_encodes_what_the_run_will_read(tmp_path):
+def test_prepare_encodes_what_the_run_will_read(tmp_path, capsys, monkeypatch):
     (tmp_path / "text.txt").write_text("\n".join(f"line {number} of some text" for number in range(200)))
-    arguments = [
-        "--config=configs/surnames_likelihood.py",
-        f"--config.data.name=text:{tmp_path}/text.txt",
-        "--config.data.text.unit=line",
-    ]
-    command = [sys.executable, "-m", "launch.prepare", *arguments]
-    prepared = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
-    assert prepared.returncode == 0 and "train: " in prepared.stdout and "documents" in prepared.stdout, prepared.stderr
+    monkeypatch.chdir(ROOT)
+    text = (f"--config.data.name=text:{tmp_path}/text.txt", "--config.data.text.unit=line")
+    code = prepare.main(["prepare", "--config=configs/surnames_likelihood.py", *text])
+    out = capsys.readouterr().out
+    assert code == 0 and "train: " in out and "documents" in out
 
 
-def test_an_unprepared_set_names_the_command_within_seconds(tmp_path):
+def test_an_unprepared_set_names_the_command_within_seconds(tmp_path, main, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     started = time.monotonic()
-    run = launch(*SMALL, f"--workdir={tmp_path}/run", "--config.data.name=tfds:mnist", TFDS_DATA_DIR=str(tmp_path))
+    run = main(*SMALL, f"--workdir={tmp_path}/run", "--config.data.name=tfds:mnist")
     assert run.returncode == 4 and "python -m launch.prepare" in run.stderr and time.monotonic() - started < 15
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused_before_compiling(tmp_path):
     run = launch(*SMALL, f"--workdir={tmp_path}/run", JAX_NUM_CPU_DEVICES="3")
     assert run.returncode == 2 and "nearest that does is 15" in run.stderr and "Traceback" not in run.stderr
-
-
+    assert not (tmp_path / "run").exists()

@@ -5,14 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from gentrain import metrics
-from gentrain.process import free_port
-from tests.helpers import ROOT, environment, launch
+from gentrain import files, sharding, train
+from gentrain.errors import Stopped
+from gentrain.runtime.peers import free_port
+from launch import cli
+from tests.helpers import ROOT, StopAt, environment, launch
 
 SMALL = (
     *("--config=configs/surnames_likelihood.py", "--config.model.width=16", "--config.data.batch_size=16"),
@@ -21,7 +25,7 @@ SMALL = (
 )
 ASLEEP = """
 import sys, time
-from gentrain.data import rows
+from gentrain.datasets import rows
 read = rows.Shuffled.batch
 rows.Shuffled.batch = lambda self, step: time.sleep(3600) if step == 6 else read(self, step)
 from launch.__main__ import main
@@ -38,7 +42,7 @@ def start(*arguments: str, command=("-m", "launch"), **extra: str) -> subprocess
 
 
 def step_of(workdir: Path) -> int:
-    return metrics.read_json(workdir / "status.json").get("step") or 0
+    return files.read_json(workdir / "status.json").get("step") or 0
 
 
 def wait_for(workdir: Path, step: int, child: subprocess.Popen) -> None:
@@ -64,13 +68,17 @@ def ended(child: subprocess.Popen, timeout: float) -> tuple[int, str]:
     return child.returncode, output
 
 
-def test_a_run_of_one_goes_on_as_four_as_two_and_as_one_with_the_same_data(tmp_path):
+def test_a_run_of_one_goes_on_as_four_as_two_and_as_one_with_the_same_data(tmp_path, main, monkeypatch):
     config = (*SMALL, "--config.steps=400", "--config.optimizer.warmup_steps=2", "--config.model.dropout=0.1")
-    straight = launch(*config, f"--workdir={tmp_path}/straight", JAX_NUM_CPU_DEVICES="2")
+    with monkeypatch.context() as patch:
+        patch.setattr(sharding, "make_mesh", partial(sharding.make_mesh, devices=jax.devices()[:2]))
+        straight = main(*config, f"--workdir={tmp_path}/straight")
     assert straight.returncode == 0, straight.stderr
-    workdir, stopped_at = tmp_path / "cut", []
-    two = ("--local_processes=2", "--config.mesh.fsdp=2", "--config.mesh.data=1")
-    for layout in ((), ("--local_processes=4",), two):
+    workdir = tmp_path / "cut"
+    with pytest.raises(Stopped, match="is saved"):
+        train.train(cli.parse(["launch", *config]).config, workdir, StopAt(5))
+    stopped_at = [step_of(workdir)]
+    for layout in (("--local_processes=4",), ("--local_processes=2", "--config.mesh.fsdp=2", "--config.mesh.data=1")):
         child = start(*config, *layout, f"--workdir={workdir}")
         wait_for(workdir, step_of(workdir) + 5, child)
         child.send_signal(signal.SIGTERM)
@@ -78,15 +86,15 @@ def test_a_run_of_one_goes_on_as_four_as_two_and_as_one_with_the_same_data(tmp_p
         assert code == 42 and "is saved" in output, output
         stopped_at.append(step_of(workdir))
     assert 0 < stopped_at[0] < stopped_at[1] < stopped_at[2] < 400
-    alone = launch(*config, "--config.training.microbatches=4", f"--workdir={workdir}")
+    alone = main(*config, "--config.training.microbatches=4", f"--workdir={workdir}")
     assert alone.returncode == 0 and f"resuming at step {stopped_at[2]}" in alone.stdout, alone.stderr
-    one, other = (metrics.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("straight", "cut"))
+    one, other = (files.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("straight", "cut"))
     assert [record["step"] for record in one] == [record["step"] for record in other]
     for a, b in zip(one, other, strict=True):
         for name in ("generator/nll", "generator/learning_rate", "valid/nll"):
             if name in a:
                 np.testing.assert_allclose(a[name], b[name], rtol=2e-4, err_msg=f"{name} at step {a['step']}")
-    goodput = metrics.read_json(workdir / "goodput.json")
+    goodput = files.read_json(workdir / "goodput.json")
     assert goodput["starts"] == 4 and goodput["seconds"]["lost"] == 0
 
 
@@ -113,7 +121,7 @@ def test_a_dead_process_ends_the_others_with_42_and_the_same_command_goes_on(tmp
     again.send_signal(signal.SIGTERM)
     code, output = ended(again, 60)
     assert code == 42 and "resuming at step" in output, output
-    goodput = metrics.read_json(tmp_path / "goodput.json")
+    goodput = files.read_json(tmp_path / "goodput.json")
     assert abs(sum(goodput["seconds"].values()) - goodput["wall"]) < 0.01 * goodput["wall"]
 
 
@@ -129,11 +137,11 @@ def test_a_process_that_hangs_ends_all_with_42_and_shows_where(tmp_path):
         )
         for index in range(2)
     ]
-    found = [ended(child, 120) for child in both]
+    ends = [ended(child, 120) for child in both]
     # Whose watchdog is first ends with 42, and so does the other, or JAX aborts it, of which a supervisor makes 42.
-    codes = {code for code, _ in found}
-    assert 42 in codes <= {42, -signal.SIGABRT}, found
-    assert any("train took over 6 s" in output and "most recent call first" in output for _, output in found), found
+    codes = {code for code, _ in ends}
+    assert 42 in codes <= {42, -signal.SIGABRT}, ends
+    assert any("train took over 6 s" in output and "most recent call first" in output for _, output in ends), ends
 
 
 def test_processes_with_another_config_are_named_before_anything_is_trained(tmp_path):
@@ -152,8 +160,8 @@ def test_processes_with_another_config_are_named_before_anything_is_trained(tmp_
 
 ALONE = """
 import sys
-from gentrain import process
 from gentrain.errors import LostPeer
+from gentrain.runtime import peers
 try:
     peers.join(sys.argv[1], 2, 1, timeout=3)
 except LostPeer as error:
@@ -162,12 +170,12 @@ except LostPeer as error:
 
 
 def test_a_coordinator_that_nobody_answers_at_ends_with_42():
-    supervisor = "import sys; from gentrain import process; sys.exit(supervise.supervise([sys.argv[1:]]))"
+    supervisor = "import sys; from gentrain.runtime import supervise; sys.exit(supervise.supervise([sys.argv[1:]]))"
     child = start(sys.executable, "-c", ALONE, f"127.0.0.1:{free_port()}", command=("-c", supervisor))
     code, output = ended(child, 60)
     assert code == 42, output
 
 
 def test_a_config_error_is_told_once_and_before_any_process_starts(tmp_path):
-    run = launch(*SMALL, "--local_processes=2", "--config.seed=-1", f"--workdir={tmp_path}")
+    run = launch(*SMALL, "--local_processes=2", "--config.steps=0", f"--workdir={tmp_path}")
     assert run.returncode == 2 and run.stderr.count("ConfigError") == 1

@@ -3,10 +3,11 @@
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gentrain import train, worlds
+from gentrain import program, sharding, train, worlds
 from gentrain.runtime.signals import Stop
 
 
@@ -43,6 +44,19 @@ def whole_batch(tokens) -> dict:
 def mean(total) -> float:
     """What a Sum is the mean of."""
     return float(total.total / total.weight)
+
+
+def first_moves(config, spec, batch) -> dict:
+    """By player: how far the first update of plain gradient descent moves it, and that by its gradient at rate 1."""
+    built = program.build(config, spec, sharding.one_device())
+    before = jax.device_get(built.init())
+    after, metrics = jax.device_get(built.update(built.init(), batch))
+    moves = {}
+    for player, old in before.params.items():
+        squares = jax.tree.map(lambda new, old: np.sum(np.square(new - old)), after.params[player], old)
+        by_gradient = config.optimizer.learning_rate * mean(metrics[f"{player}/grad_norm"])
+        moves[player] = float(np.sqrt(sum(jax.tree.leaves(squares)))), by_gradient
+    return moves
 
 
 def final_metrics(config, workdir) -> dict:

@@ -1,6 +1,5 @@
 """What the critic minimises, by the formulas, with critics whose logits and slopes are known."""
 
-import dataclasses
 import functools
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from gentrain import losses, plugins, program, sharding
+from gentrain import losses, plugins
 from gentrain.datasets.spec import ImageSpec, PointSpec, TextSpec
 from gentrain.models import mlp
 from gentrain.models.base import Critic, Sampler
@@ -17,7 +16,7 @@ from gentrain.objectives.adversarial import spectral
 from gentrain.objectives.adversarial.estimators import FAKES
 from gentrain.objectives.adversarial.games import GAMES
 from gentrain.objectives.adversarial_options import LOG_RATIO_GAMES, OTHER_GAMES
-from tests.objectives.helpers import mean, with_critic
+from tests.objectives.helpers import first_moves, mean, with_critic
 
 ROWS, WEIGHTS = 32, np.array([0.7, -1.3], np.float32)
 BATCH = {
@@ -125,18 +124,19 @@ def test_the_bound_and_the_prior_of_the_logistic_loss():
     assert mean(metrics["bound"]) == pytest.approx(-pi * np.log(pi) - (1 - pi) * np.log(1 - pi) - expected, abs=1e-5)
 
 
-COSTS = {  # of logits l at the prior pi
-    "js": lambda l, pi: -softplus(l) / pi,
-    "non_saturating": lambda l, pi: softplus(-l),
-    "reverse_kl": lambda l, pi: -l,
-    "forward_kl": lambda l, pi: -np.exp(l) * (1 - pi) / pi,
-    "hinge": lambda l, pi: -l,
-    "relativistic": lambda l, pi: softplus(0.5 - l),  # against real logits of 0.5
+COSTS = {  # of logits x at the prior pi
+    "js": lambda x, pi: -softplus(x) / pi,
+    "non_saturating": lambda x, pi: softplus(-x),
+    "reverse_kl": lambda x, pi: -x,
+    "forward_kl": lambda x, pi: -np.exp(x) * (1 - pi) / pi,
+    "hinge": lambda x, pi: -x,
+    "relativistic": lambda x, pi: softplus(0.5 - x),  # against real logits of 0.5
 }
 
 
 @pytest.mark.parametrize("name", COSTS)
 def test_every_game_has_its_cost_and_rewards_are_minus_the_cost(name):
+    assert set(COSTS) == set(GAMES) == {*LOG_RATIO_GAMES, *OTHER_GAMES}
     pi, logits = 0.3, np.linspace(-2, 3, 6, dtype=np.float32)
     game = GAMES[name]
     expected = COSTS[name](logits.astype(np.float64), pi)
@@ -149,10 +149,6 @@ def test_every_game_has_its_cost_and_rewards_are_minus_the_cost(name):
         real, fake = game.critic_loss(jnp.asarray(logits), jnp.asarray(logits), pi, 0.0)
         np.testing.assert_allclose(real, 2 * pi * softplus(-logits), rtol=1e-5)
         np.testing.assert_allclose(fake, 2 * (1 - pi) * softplus(logits), rtol=1e-5)
-
-
-def test_every_game_is_an_option():
-    assert tuple(GAMES) == tuple(COSTS) or set(GAMES) == set(COSTS) == {*LOG_RATIO_GAMES, *OTHER_GAMES}
 
 
 @pytest.mark.parametrize("spec", [SPEC, TextSpec(5, 4)], ids=["points", "sequences"])
@@ -168,31 +164,12 @@ def test_a_critic_of_layers_starts_at_0_on_random_features(spec):
 
 
 def test_the_critic_s_rate_scales_its_own_step_alone():
-    moves = {}
     for rate in (1.0, 3.0):
         config = settings(critic_rate=rate)
         config.data.batch_size, config.optimizer.name, config.optimizer.clip_norm = ROWS, "sgd", 0.0
-        objective = plugins.load("objectives", "adversarial").build(config, SPEC)
-        assert (objective.rate("critic"), objective.rate("generator")) == (rate, 1.0)
-        moves[rate] = first_move(config, SPEC, BATCH)
-    for player, factor in (("critic", 3.0), ("generator", 1.0)):
-        for rate, moved in moves.items():
-            distance, expected = moved[player]
-            assert distance == pytest.approx(expected * (factor if rate == 3.0 else 1.0), rel=1e-4), (player, rate)
+        for player, (distance, by_gradient) in first_moves(config, SPEC, BATCH).items():
+            assert distance == pytest.approx(by_gradient * (rate if player == "critic" else 1), rel=1e-4), player
             assert distance > 0
-
-
-def first_move(config, spec, batch):
-    """By player: how far the first update of plain gradient descent moves it, and that by its gradient at rate 1."""
-    built = program.build(config, spec, sharding.one_device())
-    before = jax.device_get(built.init())
-    after, metrics = jax.device_get(built.update(built.init(), batch))
-    moves = {}
-    for player in before.params:
-        steps = jax.tree.map(lambda new, old: np.sum(np.square(new - old)), after.params[player], before.params[player])
-        expected = config.optimizer.learning_rate * mean(metrics[f"{player}/grad_norm"])
-        moves[player] = float(np.sqrt(sum(jax.tree.leaves(steps)))), expected
-    return moves
 
 
 @pytest.mark.parametrize(("pi", "smoothing"), [(0.3, 0.1), (0.7, 0.4)])

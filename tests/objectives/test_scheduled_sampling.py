@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 
 import jax
@@ -10,64 +9,91 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import theory_scheduled_sampling
-from gentrain.options import check as rules
-from gentrain import decode, models, plugins, program, schedules, sharding, train, worlds
+from configs import base, theory_scheduled_sampling
+from gentrain import decode, plugins, schedules, worlds
+from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
-from gentrain.process import Stop
+from gentrain.models.feeding import example_keys, sequence_starts, shift_right
+from gentrain.objectives.scheduled_sampling import NOISE
+from gentrain.options.check import validate
 from tests.helpers import assert_trees_close, ragged_batch
+from tests.objectives.helpers import final_metrics
 from tests.test_update import LAYOUTS, first_steps
 
 KEY = jax.random.key(11)
+VOCAB, LENGTH, ROWS = 7, 12, 8
+SPECS = {
+    "documents": TextSpec(VOCAB, LENGTH, end=6),
+    "rows": TextSpec(VOCAB, LENGTH),  # without an end
+    "contexts": TextSpec(VOCAB, LENGTH, end=6, context_vocab=5, context_shape=(3,)),
+}
 
 
-def objective(config, spec, **options):
-    """The objective, and parameters that are random in every leaf, so that logits are far from uniform."""
-    config = config.copy_and_resolve_references()
+@functools.cache
+def build(model="lstm", data="documents", **options):
+    config = base.get_config()
+    config.model.name, config.model.width, config.model.transformer.kv_heads = model, 16, 2
+    config.model.dropout = options.pop("dropout", 0.0)
     config.objective.name = "scheduled_sampling"
-    config.objective.update(options)
-    built = plugins.load("objectives", "scheduled_sampling").build(config, spec)
-    shapes = jax.eval_shape(built.model.init, jax.random.key(0))
+    config.scheduled_sampling.update(options)
+    return plugins.load("objectives", "scheduled_sampling").build(config, SPECS[data])
+
+
+@functools.cache
+def random_params(model="lstm", data="documents"):
+    """Random in every leaf, so that logits are far from uniform."""
+    shapes = jax.eval_shape(build(model, data).model.init, jax.random.key(0))
     random = np.random.default_rng(3)
-    return built, jax.tree.map(lambda x: jnp.asarray(random.normal(0.1, 0.7, x.shape), x.dtype), shapes)
+    return jax.tree.map(lambda x: jnp.asarray(random.normal(0.1, 0.7, x.shape), x.dtype), shapes)
 
 
-def batch_of(spec, rows=8, seed=0):
-    batch = jax.tree.map(jnp.asarray, ragged_batch(spec, rows, seed))
-    return batch | ({"context": batch["tokens"][:, :3] % 5} if spec.context_vocab else {})
+@functools.cache
+def batch_of(data="documents", rows=ROWS):
+    batch = jax.tree.map(jnp.asarray, ragged_batch(SPECS[data], rows, 0))
+    return batch | ({"context": batch["tokens"][:, :3] % 5} if SPECS[data].context_vocab else {})
 
 
-def total_of(built, batch, key, step):
-    """own -> (total, (sums, inputs)): inputs are what the model is fed, caught on the way into it."""
+def loss_of(objective):
+    """(params, batch, key) -> (total, (metrics, inputs)): inputs are what the model is fed, caught on the way into it."""
 
-    def total(own):
+    def total(params, batch, key):
         caught = []
-        apply = lambda params, inputs, *rest: caught.append(inputs) or built.model.apply(params, inputs, *rest)
-        spied = dataclasses.replace(built, model=built.model._replace(apply=apply))
-        loss, extra = spied.loss("generator", {"generator": own}, {}, batch, key, jnp.asarray(step))
-        return loss.total, ({"loss": loss, **extra}, caught[-1] if caught else None)
+
+        def apply(params, inputs, *rest):
+            caught.append(inputs)
+            return objective.model.apply(params, inputs, *rest)
+
+        spied = dataclasses.replace(objective, model=objective.model._replace(apply=apply))
+        loss, metrics = spied.loss("generator", {"generator": params}, {}, batch, key, jnp.asarray(0))
+        return loss.total, ({"loss": loss, **metrics}, caught[-1] if caught else None)
 
     return total
 
 
-def run(built, params, batch, key=KEY, step=0):
-    """((total, (sums, inputs)), gradient)."""
-    return jax.jit(jax.value_and_grad(total_of(built, batch, key, step), has_aux=True))(params)
+# The compiled programs of an objective, shared by all tests.
+value = functools.cache(lambda objective: jax.jit(loss_of(objective)))
+value_and_gradient = functools.cache(lambda objective: jax.jit(jax.value_and_grad(loss_of(objective), has_aux=True)))
 
 
-def step_of(built, params, batch):
-    """((total, sums), gradient)."""
-    (total, (sums, _)), gradient = run(built, params, batch)
-    return (total, sums), gradient
-
-
-def inputs_of(built, params, batch, key=KEY):
+@functools.cache
+def inputs_program(objective):
     """Said to have dropout (these models have none), all modes find the tokens first and then feed them."""
-    total = total_of(dataclasses.replace(built, dropout=0.5), batch, key, 0)
-    return np.asarray(jax.jit(lambda params: total(params)[1][1])(params))
+    total = loss_of(dataclasses.replace(objective, dropout=0.5))
+    return jax.jit(lambda params, batch, key: total(params, batch, key)[1][1])
 
 
-both = pytest.mark.parametrize("model", ["lstm", "transformer"])
+def inputs_of(batch, key=KEY, model="lstm", data="documents", **options):
+    program = inputs_program(build(model, data, **options))
+    return np.asarray(program(random_params(model, data), batch, key))
+
+
+def coins(batch, keep_true, objective, key=KEY):
+    return np.asarray(objective.draw_coins(batch["tokens"], batch["mask"], batch["row"], key, keep_true))
+
+
+def noise_keys(batch):
+    """The keys of what the model draws."""
+    return example_keys(jax.random.fold_in(KEY, NOISE), batch["row"])
 
 
 # --- Schedules ------------------------------------------------------------------------------------------------------
@@ -82,56 +108,61 @@ both = pytest.mark.parametrize("model", ["lstm", "transformer"])
         ("inverse_sigmoid", 40.0, 0.0, lambda i: 40 / (40 + math.exp(i / 40))),
     ],
 )
-def test_keep_true_follows_the_formulas_of_the_paper_and_stops_at_its_floor(config, schedule, k, slope, formula):
-    config.objective.update({"keep_schedule": schedule, "keep_true": 0.2, "keep_k": k, "keep_slope": slope})
-    found = schedules.keep_true(config.objective)
+def test_keep_true_follows_the_formulas_of_the_paper_and_stops_at_its_floor(schedule, k, slope, formula):
+    options = build(keep_schedule=schedule, keep_true=0.2, keep_k=k, keep_slope=slope).options
+    keep_true = schedules.keep_true(options)
     for step in (0, 1, 50, 148, 400, 1200):
-        assert float(found(step)) == pytest.approx(max(0.2, formula(step)), abs=1e-5)
-    assert float(found(10**6)) == pytest.approx(0.2)
+        assert float(keep_true(step)) == pytest.approx(max(0.2, formula(step)), abs=1e-5)
+    assert float(keep_true(10**6)) == pytest.approx(0.2)
 
 
-def test_the_inverse_sigmoid_is_half_way_at_k_log_k(config):
-    config.objective.update({"keep_schedule": "inverse_sigmoid", "keep_true": 0.0, "keep_k": 300.0})
-    assert float(schedules.keep_true(config.objective)(300 * math.log(300))) == pytest.approx(0.5, abs=1e-4)
+def test_the_inverse_sigmoid_is_half_way_at_k_log_k():
+    options = build(keep_schedule="inverse_sigmoid", keep_true=0.0, keep_k=300.0).options
+    assert float(schedules.keep_true(options)(300 * math.log(300))) == pytest.approx(0.5, abs=1e-4)
 
 
 # --- What is fed ----------------------------------------------------------------------------------------------------
 
 
-@both
-def test_with_the_truth_alone_it_is_likelihood(config, spec, model):
-    config.model.name, config.model.dropout, config.likelihood.label_smoothing = model, 0.2, 0.1
-    config.likelihood.z_loss, batch = 0.1, batch_of(spec)
-    built, params = objective(config, spec, keep_true=0.5, keep_schedule="exponential", keep_k=1.0)
-    likelihood = plugins.load("objectives", "likelihood").build(config, spec)
-    (total, sums), gradient = step_of(built, params, batch)
-    (other, other_sums), other_gradient = step_of(likelihood, params, batch)
-    assert total == pytest.approx(float(other), rel=1e-6) and float(sums["replaced"].total) == 0
-    assert float(sums["keep_true"].total) == 1  # 1^step, and not the floor
-    assert sums["loss"].weight == other_sums["loss"].weight
-    assert_trees_close(gradient, other_gradient, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_with_the_truth_alone_it_is_likelihood(config, model):
+    loss_options = {"label_smoothing": 0.1, "z_loss": 0.1}
+    objective = build(
+        model, keep_true=0.5, keep_schedule="exponential", keep_k=1.0, dropout=0.2, **loss_options
+    )
+    config.model.name, config.model.dropout = model, 0.2
+    config.likelihood.update(loss_options)
+    likelihood = plugins.load("objectives", "likelihood").build(config, SPECS["documents"])
+    arguments = random_params(model), batch_of(), KEY
+    (total, (metrics, inputs)), gradient = value_and_gradient(objective)(*arguments)
+    (expected, (other_metrics, other_inputs)), expected_gradient = value_and_gradient(likelihood)(*arguments)
+    assert float(total) == pytest.approx(float(expected), rel=1e-6) and float(metrics["replaced"].total) == 0
+    assert np.array_equal(inputs, other_inputs)
+    assert float(metrics["keep_true"].total) == 1  # 1^step, and not the floor
+    assert metrics["loss"].weight == other_metrics["loss"].weight
+    assert_trees_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_padding_beginnings_and_ends_are_never_replaced(config, spec):
-    built, params = objective(config, spec, keep_true=0.0)
-    batch = batch_of(spec, rows=64)
-    true = np.asarray(feeding.shift_right(batch["tokens"], spec.vocab, spec.end))
-    found = inputs_of(built, params, batch)
-    begins, padded = true == spec.vocab, ~np.asarray(batch["mask"])
-    assert np.array_equal(found == spec.vocab, begins) and begins.sum() > 64  # some rows hold two documents
+def test_padding_beginnings_and_ends_are_never_replaced():
+    spec, batch = SPECS["documents"], batch_of(rows=64)
+    true = np.asarray(shift_right(batch["tokens"], VOCAB, spec.end))
+    inputs = inputs_of(batch, keep_true=0.0)
+    begins, padded = true == VOCAB, ~np.asarray(batch["mask"])
+    assert np.array_equal(inputs == VOCAB, begins) and begins.sum() > 64  # some rows hold two documents
     behind_padding = np.pad(padded[:, :-1], ((0, 0), (1, 0)))
-    assert np.array_equal(found[behind_padding], true[behind_padding])
-    assert (found != true).mean() > 0.2  # the rest is the model's
-    keep = built.kept(batch["tokens"], batch["mask"], batch["row"], KEY, 0.0)
-    assert np.array_equal(keep, padded | (np.asarray(batch["tokens"]) == spec.end))
+    assert np.array_equal(inputs[behind_padding], true[behind_padding])
+    assert (inputs != true).mean() > 0.2  # the rest is the model's
+    keep = coins(batch, 0.0, build(keep_true=0.0))
+    assert np.array_equal(keep[:, :-1], (padded | (np.asarray(batch["tokens"]) == spec.end))[:, :-1])
+    assert keep[:, -1].all()  # is not fed at all
 
 
 @pytest.mark.parametrize("coin", ["token", "sequence"])
-def test_coins_fall_as_often_as_they_should(config, spec, coin):
-    built, _ = objective(config, spec._replace(end=None), coin=coin)
-    rows, length = 4000, 12
-    tokens, mask = jnp.zeros((rows, length), jnp.int32), jnp.ones((rows, length), bool)
-    keep = np.asarray(built.kept(tokens, mask, jnp.arange(rows), KEY, 0.3))
+def test_coins_fall_as_often_as_they_should(coin):
+    rows = 4000
+    tokens = jnp.zeros((rows, LENGTH), jnp.int32)
+    batch = {"tokens": tokens, "mask": jnp.ones(tokens.shape, bool), "row": jnp.arange(rows)}
+    keep = coins(batch, 0.3, build(data="rows", coin=coin))
     assert keep[:, -1].all()  # is not fed at all
     keep = keep[:, :-1]
     deviation = math.sqrt(0.21 / (keep.size if coin == "token" else rows))
@@ -140,23 +171,29 @@ def test_coins_fall_as_often_as_they_should(config, spec, coin):
     assert abs(np.corrcoef(keep[:-1, 0], keep[1:, 0])[0, 1]) < 0.08  # rows throw their own
 
 
-def test_coins_and_draws_are_those_of_the_row_wherever_it_is(config, spec):
-    built, params = objective(config, spec)
-    batch = batch_of(spec)
-    order = np.array([5, 2, 7, 0, 1, 6, 3, 4])
-    whole = inputs_of(built, params, batch)
-    assert np.array_equal(inputs_of(built, params, jax.tree.map(lambda x: x[order], batch)), whole[order])
-    assert (inputs_of(built, params, batch, jax.random.fold_in(KEY, 1)) != whole).any()
+def test_coins_and_draws_are_those_of_the_row_wherever_it_is():
+    batch, order = batch_of(), np.array([5, 2, 7, 0, 1, 6, 3, 4])
+    whole = inputs_of(batch, keep_true=0.5)
+    assert np.array_equal(inputs_of(jax.tree.map(lambda x: x[order], batch), keep_true=0.5), whole[order])
+    assert (inputs_of(batch, jax.random.fold_in(KEY, 1), keep_true=0.5) != whole).any()
+
+
+@pytest.fixture(scope="module")
+def straight_runs():
+    return {}
 
 
 @pytest.mark.parametrize(
     ("mode", "layout"), [("sequential", "microbatches"), ("sequential", "shard_map"), ("exact", "tensor")]
 )
-def test_every_layout_feeds_the_same(config, spec, layout, mode):
+def test_every_layout_feeds_the_same(config, spec, layout, mode, straight_runs):
     config.optimizer.name, config.optimizer.clip_norm = "sgd", 0.0
     config.model.name = "transformer" if mode == "exact" else "lstm"
-    config.objective.update({"name": "scheduled_sampling", "mode": mode, "keep_true": 0.3, "window": 4})
-    straight, sums = first_steps(config, spec, jax.devices()[:1])
+    config.objective.name = "scheduled_sampling"
+    config.scheduled_sampling.update({"mode": mode, "keep_true": 0.3, "window": 4})
+    if mode not in straight_runs:
+        straight_runs[mode] = first_steps(config, spec, jax.devices()[:1])
+    straight, sums = straight_runs[mode]
     for section in ("mesh", "training"):
         config[section].update(LAYOUTS[layout].get(section, {}))
     split, split_sums = first_steps(config, spec, jax.devices()[: LAYOUTS[layout].get("devices", 8)])
@@ -173,72 +210,66 @@ def test_every_layout_feeds_the_same(config, spec, layout, mode):
     ("model", "draw", "keep_true"),
     [("lstm", "inverse_cdf", 0.0), ("transformer", "inverse_cdf", 0.3), ("transformer", "gumbel", 0.0)],
 )
-def test_exact_and_enough_passes_are_sequential_token_for_token(config, spec, model, draw, keep_true):
-    spec = spec._replace(context_vocab=5, context_shape=(3,))
-    config.model.name, batch = model, batch_of(spec)
-    found = {}
-    modes = (("sequential", 0), ("exact", 0), ("exact", 5), ("passes:11", 0))
-    for mode, window in modes if model == "transformer" else (*modes[:2], *modes[3:]):
-        built, params = objective(config, spec, mode=mode, window=window, draw=draw, keep_true=keep_true)
-        found[mode, window] = run(built, params, batch)
-    (total, (_, inputs)), gradient = found.pop(("sequential", 0))
-    inputs = inputs_of(objective(config, spec, draw=draw, keep_true=keep_true)[0], params, batch)
-    for (mode, _), ((other_total, (sums, other_inputs)), other_gradient) in found.items():
+def test_exact_and_enough_passes_are_sequential_token_for_token(model, draw, keep_true):
+    options = {"data": "contexts", "draw": draw, "keep_true": keep_true}
+    arguments = random_params(model, "contexts"), batch_of("contexts"), KEY
+    (total, _), gradient = value_and_gradient(build(model, **options))(*arguments)
+    inputs = inputs_of(batch_of("contexts"), model=model, **options)
+    modes = [{"mode": "exact"}, {"mode": "passes:11"}]
+    modes += [{"mode": "exact", "window": 5}] if model == "transformer" else []
+    for mode in modes:
+        other_total, (metrics, other_inputs) = value(build(model, **options, **mode))(*arguments)
         assert np.array_equal(other_inputs, inputs)
         assert float(other_total) == pytest.approx(float(total), rel=1e-5)
-        assert_trees_close(other_gradient, gradient, rtol=1e-3, atol=1e-4)
-        assert mode == "passes:11" or float(sums["unresolved"].total) == 0
-        assert 1 < float(sums["passes"].total) <= 12
+        assert mode["mode"] == "passes:11" or float(metrics["unresolved"].total) == 0
+        assert 1 < float(metrics["passes"].total) <= 12
+    # The loss goes by the inputs alone, so its gradient is the same in all of these.
+    _, other_gradient = value_and_gradient(build(model, **options, **modes[-1]))(*arguments)
+    assert_trees_close(other_gradient, gradient, rtol=1e-3, atol=1e-4)
 
 
-def test_pass_k_settles_k_positions_at_least_and_one_follows_the_truth(config, spec):
-    config.model.name, batch = "transformer", batch_of(spec._replace(end=None))
-    spec = spec._replace(end=None)
-    whole = inputs_of(*objective(config, spec, keep_true=0.2), batch)
-    different = []
+def test_pass_k_settles_k_positions_at_least_and_one_follows_the_truth():
+    options, batch = {"model": "transformer", "data": "rows", "keep_true": 0.2}, batch_of("rows")
+    whole, different = inputs_of(batch, **options), []
     for passes in (1, 2, 4):
-        found = inputs_of(*objective(config, spec, keep_true=0.2, mode=f"passes:{passes}", window=3), batch)
-        assert np.array_equal(found[:, : passes + 1], whole[:, : passes + 1])
-        different.append(int((found != whole).sum()))
+        inputs = inputs_of(batch, **options, mode=f"passes:{passes}", window=3)
+        assert np.array_equal(inputs[:, : passes + 1], whole[:, : passes + 1])
+        different.append(int((inputs != whole).sum()))
     assert different[0] > 0
-    built, params = objective(config, spec, keep_true=0.2)
-    keys = feeding.example_keys(jax.random.fold_in(KEY, 2**32 - 2), batch["row"])
-    positions = jnp.broadcast_to(jnp.arange(12)[None, :], (8, 12))
-    after_truth = built.model.apply(params, feeding.shift_right(batch["tokens"], spec.vocab, None))
-    drawn = np.asarray(decode.make_chooser("inverse_cdf", keys, 12)(after_truth, positions))[:, :-1]
-    fed = inputs_of(*objective(config, spec, keep_true=0.2, mode="passes:1", window=3), batch)[:, 1:]
-    keep = built.kept(batch["tokens"], batch["mask"], batch["row"], KEY, 0.2)[:, :-1]
+    positions = jnp.broadcast_to(jnp.arange(LENGTH)[None, :], (ROWS, LENGTH))
+    apply = jax.jit(build("transformer", "rows").model.apply)
+    after_truth = apply(random_params("transformer", "rows"), shift_right(batch["tokens"], VOCAB, None))
+    drawn = np.asarray(decode.make_chooser("inverse_cdf", noise_keys(batch), LENGTH)(after_truth, positions))[:, :-1]
+    fed = inputs_of(batch, **options, mode="passes:1", window=3)[:, 1:]
+    keep = coins(batch, 0.2, build(**options))[:, :-1]
     assert np.array_equal(fed, np.where(keep, batch["tokens"][:, :-1], drawn))
 
 
-def test_an_exact_run_that_gives_up_says_how_much_is_unresolved(config, spec):
-    config.model.name = "transformer"
-    built, params = objective(config, spec, mode="exact", keep_true=0.0, max_passes=2)
-    (_, sums), _ = step_of(built, params, batch_of(spec))
-    assert float(sums["passes"].total) == 2 and float(sums["unresolved"].total) > 0
+def test_an_exact_run_that_gives_up_says_how_much_is_unresolved():
+    objective = build("transformer", mode="exact", keep_true=0.0, max_passes=2)
+    _, (metrics, _) = value(objective)(random_params("transformer"), batch_of(), KEY)
+    assert float(metrics["passes"].total) == 2 and float(metrics["unresolved"].total) > 0
 
 
-def test_passes_end_at_the_last_token_that_is_not_kept(config, spec):
-    built, params = objective(config, spec, mode="exact")
-    batch = batch_of(spec)
-    begins = feeding.shift_right(batch["tokens"], spec.vocab, spec.end) == spec.vocab
-    found = {}
-    for last in (0, 4):  # 0: all are kept
-        keep = jnp.broadcast_to(jnp.arange(spec.length)[None, :] != last - 1, begins.shape)
-        choose = built.chooser(batch["tokens"], keep, feeding.example_keys(KEY, batch["row"]))
-        find = lambda params, choose=choose, keep=keep: built.chosen(
-            params, choose, batch["tokens"], keep, begins, None
-        )[1]
-        found[last] = float(jax.jit(find)(params)["passes"].total)
-    assert found == {0: 0, 4: 1}
+def test_passes_end_at_the_last_token_that_is_not_kept():
+    objective, batch = build(mode="exact"), batch_of()
+    starts = shift_right(batch["tokens"], VOCAB, 6) == VOCAB
+
+    @jax.jit
+    def passes(params, keep):
+        choose = objective.make_chooser(batch["tokens"], keep, example_keys(KEY, batch["row"]))
+        return objective.find_fed(params, choose, batch["tokens"], keep, starts, None)[1]["passes"].total
+
+    for last, expected in ((0, 0), (4, 1)):  # 0: all are kept
+        keep = jnp.broadcast_to(jnp.arange(LENGTH)[None, :] != last - 1, starts.shape)
+        assert float(passes(random_params(), keep)) == expected
 
 
-def test_the_likeliest_token_is_fed_on_request(config, spec):
-    config.model.name, spec = "transformer", spec._replace(end=None)
-    batch = batch_of(spec)
-    built, params = objective(config, spec, keep_true=0.0, feed="argmax")
-    fed = inputs_of(built, params, batch)
-    best = np.argmax(built.model.apply(params, jnp.asarray(fed)), axis=-1)
+def test_the_likeliest_token_is_fed_on_request():
+    options, batch = {"model": "transformer", "data": "rows"}, batch_of("rows")
+    fed = inputs_of(batch, **options, keep_true=0.0, feed="argmax")
+    apply = jax.jit(build(**options).model.apply)
+    best = np.argmax(apply(random_params(**options), jnp.asarray(fed)), axis=-1)
     inside = np.asarray(batch["mask"])[:, :-1]
     assert np.array_equal(fed[:, 1:][inside], best[:, :-1][inside])
 
@@ -246,96 +277,101 @@ def test_the_likeliest_token_is_fed_on_request(config, spec):
 # --- Mixtures -------------------------------------------------------------------------------------------------------
 
 
-def test_a_sharp_mixture_is_the_token_that_it_is_nearly(config, spec):
-    batch = batch_of(spec)
-    hard = {"soft_argmax": {"feed": "argmax"}, "gumbel_softmax": {"draw": "gumbel"}}
-    for feed, other in hard.items():
-        built, params = objective(config, spec, keep_true=0.3, feed=feed, soft_alpha=3000.0)
-        (total, _), _ = step_of(built, params, batch)
-        (other_total, _), _ = step_of(*objective(config, spec, keep_true=0.3, **other), batch)
-        assert float(total) == pytest.approx(float(other_total), rel=1e-3)
+@pytest.mark.parametrize(("feed", "token"), [("soft_argmax", {"feed": "argmax"}), ("gumbel_softmax", {"draw": "gumbel"})])
+def test_a_sharp_mixture_is_the_token_that_it_is_nearly(feed, token):
+    arguments = random_params(), batch_of(), KEY
+    total, _ = value(build(keep_true=0.3, feed=feed, soft_alpha=3000.0))(*arguments)
+    expected, _ = value(build(keep_true=0.3, **token))(*arguments)
+    assert float(total) == pytest.approx(float(expected), rel=1e-3)
 
 
 @pytest.mark.parametrize("feed", ["soft_argmax", "gumbel_softmax"])
-def test_a_pass_mixes_what_follows_the_truth_by_its_formula(config, spec, feed):
-    spec = spec._replace(context_vocab=5, context_shape=(3,))
-    batch = batch_of(spec)
-    built, params = objective(config, spec, keep_true=0.3, feed=feed, soft_alpha=0.5, mode="passes:1")
-    true = feeding.shift_right(batch["tokens"], spec.vocab, spec.end)
-    keys = feeding.example_keys(jax.random.fold_in(KEY, 2**32 - 2), batch["row"])
-    noise = decode.gumbel(keys, jnp.tile(jnp.arange(12), (8, 1)), spec.vocab) if feed == "gumbel_softmax" else 0.0
-    powers = np.exp(0.5 * (built.model.apply(params, true, batch["context"]) + noise))
-    keep = np.asarray(built.kept(batch["tokens"], batch["mask"], batch["row"], KEY, 0.3))[..., None]
-    chosen = np.where(keep, np.eye(spec.vocab)[batch["tokens"]], powers / powers.sum(-1, keepdims=True))
+def test_a_pass_mixes_what_follows_the_truth_by_its_formula(feed):
+    batch, options = batch_of("contexts"), {"data": "contexts", "keep_true": 0.3, "feed": feed, "soft_alpha": 0.5}
+    objective = build(**options)
+    true = shift_right(batch["tokens"], VOCAB, 6)
+    positions = jnp.tile(jnp.arange(LENGTH), (ROWS, 1))
+    noise = decode.gumbel(noise_keys(batch), positions, VOCAB) if feed == "gumbel_softmax" else 0.0
+    powers = np.exp(0.5 * (jax.jit(objective.model.apply)(random_params(data="contexts"), true, batch["context"]) + noise))
+    keep = coins(batch, 0.3, objective)[..., None]
+    chosen = np.where(keep, np.eye(VOCAB)[batch["tokens"]], powers / powers.sum(-1, keepdims=True))
     expected = np.pad(chosen[:, :-1], ((0, 0), (1, 0), (0, 1)))
-    expected[np.asarray(true) == spec.vocab] = np.eye(spec.vocab + 1)[spec.vocab]
-    np.testing.assert_allclose(inputs_of(built, params, batch), expected, atol=1e-5)
+    expected[np.asarray(true) == VOCAB] = np.eye(VOCAB + 1)[VOCAB]
+    np.testing.assert_allclose(inputs_of(batch, **options, mode="passes:1"), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("model", "feed"), [("lstm", "gumbel_softmax"), ("transformer", "soft_argmax")])
-def test_mixtures_in_enough_passes_are_sequential_and_pass_a_gradient_only_on_request(config, spec, model, feed):
-    config.model.name, batch = model, batch_of(spec)
-    gradients = {}
+MIXTURES = [("lstm", "gumbel_softmax"), ("transformer", "soft_argmax")]
+
+
+@pytest.mark.parametrize(("model", "feed"), MIXTURES)
+def test_mixtures_in_enough_passes_are_sequential(model, feed):
+    arguments = random_params(model), batch_of(), KEY
+    totals = {}
+    for mode in ("sequential", "passes:11"):
+        objective = build(model, feed=feed, keep_true=0.3, mode=mode)
+        totals[mode] = float(value(objective)(*arguments)[0])
+    assert totals["passes:11"] == pytest.approx(totals["sequential"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("model", "feed"), [MIXTURES[0], pytest.param(*MIXTURES[1], marks=pytest.mark.slow)])
+def test_mixtures_pass_the_same_gradient_in_every_mode_and_only_on_request(model, feed):
+    arguments, results = (random_params(model), batch_of(), KEY), {}
     for through in (False, True):
         options = {"feed": feed, "keep_true": 0.3, "feed_gradient": through}
-        sequential = step_of(*objective(config, spec, **options), batch)
-        passes = step_of(*objective(config, spec, **options, mode="passes:11"), batch)
-        assert float(passes[0][0]) == pytest.approx(float(sequential[0][0]), rel=1e-4)
-        scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(sequential[1]))
-        assert_trees_close(passes[1], sequential[1], rtol=1e-3, atol=1e-4 * scale)
-        gradients[through] = sequential[0][0], sequential[1]
-    assert float(gradients[True][0]) == pytest.approx(float(gradients[False][0]), rel=1e-5)
-    difference = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), gradients[True][1], gradients[False][1])
+        (total, _), gradient = value_and_gradient(build(model, **options))(*arguments)
+        _, passes_gradient = value_and_gradient(build(model, **options, mode="passes:11"))(*arguments)
+        scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
+        assert_trees_close(passes_gradient, gradient, rtol=1e-3, atol=1e-4 * scale)
+        results[through] = float(total), gradient
+    assert results[True][0] == pytest.approx(results[False][0], rel=1e-5)
+    difference = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), results[True][1], results[False][1])
     assert max(jax.tree.leaves(difference)) > 1e-2
 
 
-def test_the_gradient_through_a_mixture_is_the_slope_of_the_loss(config, spec):
-    config.model.name, batch = "lstm", batch_of(spec)
+def test_the_gradient_through_a_mixture_is_the_slope_of_the_loss():
     options = {"feed": "soft_argmax", "keep_true": 0.3, "mode": "passes:2"}
-    built, params = objective(config, spec, **options, feed_gradient=True)
-    loss = lambda own: float(step_of(built, own, batch)[0][0])
-    direction = jax.tree.map(lambda x: jnp.asarray(np.random.default_rng(0).normal(size=x.shape), x.dtype), params)
-    slope = lambda built: sum(
-        float(jnp.vdot(g, d))
-        for g, d in zip(*map(jax.tree.leaves, (step_of(built, params, batch)[1], direction)), strict=True)
-    )
-    size = 1e-3
-    moved = [jax.tree.map(lambda p, d, s=sign: p + s * size * d, params, direction) for sign in (1, -1)]
-    measured = (loss(moved[0]) - loss(moved[1])) / (2 * size)
-    assert slope(built) == pytest.approx(measured, rel=2e-2)
-    cut = objective(config, spec, **options)[0]
-    assert abs(slope(cut) - measured) > 3 * abs(slope(built) - measured)
+    objective, params, size = build(**options, feed_gradient=True), random_params(), 1e-3
+    random = np.random.default_rng(0)
+    direction = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape), x.dtype), params)
+
+    def slope(objective):
+        _, gradient = value_and_gradient(objective)(params, batch_of(), KEY)
+        return float(sum(jnp.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True)))
+
+    def moved(distance):
+        nearby = jax.tree.map(lambda p, d: p + distance * d, params, direction)
+        return float(value(objective)(nearby, batch_of(), KEY)[0])
+
+    measured = (moved(size) - moved(-size)) / (2 * size)
+    assert slope(objective) == pytest.approx(measured, rel=2e-2)
+    assert abs(slope(build(**options)) - measured) > 3 * abs(slope(objective) - measured)
 
 
 # --- Where it ends --------------------------------------------------------------------------------------------------
 
 
 ENDS = {
-    "coin per token": ({"scheduled_sampling.coin": "token"}, {}),
-    "coin per sequence": ({"scheduled_sampling.coin": "sequence"}, {"coin": "sequence"}),
-    "one parallel pass": ({"scheduled_sampling.mode": "passes:1"}, {"coin": "parallel"}),
-    "exact, annealed": (
-        {"scheduled_sampling.mode": "exact", "scheduled_sampling.keep_schedule": "exponential", "scheduled_sampling.keep_k": 0.98},
-        {},
-    ),
-    "expert": ({"scheduled_sampling.label": "expert"}, {"label": "expert"}),
+    "coin per token": ({"coin": "token"}, {}),
+    "coin per sequence": ({"coin": "sequence"}, {"coin": "sequence"}),
+    "one parallel pass": ({"mode": "passes:1"}, {"coin": "parallel"}),
+    "exact, annealed": ({"mode": "exact", "keep_schedule": "exponential", "keep_k": 0.98}, {}),
+    "expert": ({"label": "expert"}, {"label": "expert"}),
 }
 
 
 @pytest.mark.parametrize("case", ENDS)
-def test_a_run_ends_at_the_fixed_point(tmp_path, monkeypatch, case):
-    monkeypatch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, devices=jax.devices()[:1]))
-    changes, arguments = ENDS[case]
+def test_a_run_ends_at_the_fixed_point(tmp_path, run_on_one_device, case):
+    options, arguments = ENDS[case]
     config = theory_scheduled_sampling.get_config()
-    config.sweep, config.model.name, config.steps = (), "tabular", 400
+    config.sweep, config.report.figures, config.model.name, config.steps = (), (), "tabular", 400
     config.evaluate.every_steps = config.log.every_steps = config.steps
     config.data.world.held_out, config.optimizer.learning_rate = 256, 0.1
     # A world in which these ends are 0.04 apart and more; in most they are nearer than any tolerance.
-    config.data.world.vocab, config.data.world.length, config.data.world.concentration, config.data.world.seed = 2, 4, 0.1, 124
-    config.update_from_flattened_dict({"scheduled_sampling.keep_true": 0.3, **changes})
-    rules.validate(config)
-    train.train(config, tmp_path, Stop())
-    final = json.loads((tmp_path / "report.json").read_text())["final"]
+    config.data.world.update({"vocab": 2, "length": 4, "concentration": 0.1, "seed": 124})
+    config.model.width = base.get_config().model.width
+    config.scheduled_sampling.update({"keep_true": 0.3, **options})
+    validate(config)
+    final = final_metrics(config, tmp_path)
     assert final["exact/fixed_point_error"] < 0.015
     p = worlds.of(config, "a test").probabilities()
     expected = worlds.scheduled_sampling_fixed_point(p, 0.3, **arguments)
@@ -343,14 +379,13 @@ def test_a_run_ends_at_the_fixed_point(tmp_path, monkeypatch, case):
     assert (final["exact/max_error"] < 0.015) == (case == "expert")
 
 
-def test_never_fed_the_truth_a_network_learns_the_product_of_marginals(tmp_path, monkeypatch):
-    monkeypatch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, devices=jax.devices()[:1]))
+def test_never_fed_the_truth_a_network_learns_the_product_of_marginals(tmp_path, run_on_one_device):
     config = theory_scheduled_sampling.get_config()
-    config.sweep, config.steps, config.scheduled_sampling.keep_true, config.model.width = (), 300, 0.0, 16
+    config.sweep, config.report.figures, config.steps, config.model.width = (), (), 300, 16
+    config.scheduled_sampling.keep_true = 0.0
     config.evaluate.every_steps = config.log.every_steps = config.steps
     config.data.world.held_out, config.data.world.length = 256, 3
-    train.train(config, tmp_path, Stop())
-    final = json.loads((tmp_path / "report.json").read_text())["final"]
+    final = final_metrics(config, tmp_path)
     assert final["exact/total_correlation"] < 1e-2 and final["exact/max_marginal_error"] < 0.02
     assert final["exact/fixed_point_error"] < 0.02 < final["exact/max_error"]
 
@@ -371,41 +406,32 @@ def test_never_fed_the_truth_a_network_learns_the_product_of_marginals(tmp_path,
         ({"mode": "parallel"}, "passes:K"),
         ({"label": "expert"}, "no expert"),
         ({"feed": "soft_argmax", "mode": "exact"}, "no fixed point"),
-        ({"feed_gradient": True}, "soft_argmax"),
+        ({"feed_gradient": True}, "feed_gradient=True is set, .*soft_argmax"),
+        ({"soft_alpha": 2.0}, "soft_alpha=2.0 is set, .*soft_argmax"),
         ({"coin": "row"}, "token, sequence"),
     ],
 )
 def test_options_that_cannot_be_are_named(config, changes, words):
     config.objective.name = "scheduled_sampling"
-    config.objective.update(changes)
+    config.scheduled_sampling.update(changes)
     with pytest.raises(ConfigError, match=words):
-        rules.validate(config)
+        validate(config)
 
 
-def test_what_needs_another_model_or_world_is_named(config):
-    config.objective.update({"name": "scheduled_sampling", "feed": "soft_argmax"})
-    config.data.name, config.model.name = "world:table", "tabular"
-    with pytest.raises(ConfigError, match="lstm or transformer"):
-        rules.validate(config)
-    config.objective.update({"feed": "sample", "label": "expert", "label_smoothing": 0.1})
-    with pytest.raises(ConfigError, match="label_smoothing"):
-        rules.validate(config)
-    config.objective.update({"label_smoothing": 0.0, "z_loss": 0.1})
-    with pytest.raises(ConfigError, match="z_loss"):
-        rules.validate(config)
-    config.model.name = "lstm"
-    config.objective.update({"z_loss": 0.0, "feed": "soft_argmax"})
-    with pytest.raises(ConfigError, match="soft feeding"):
-        rules.validate(config)
-    config.scheduled_sampling.feed = "sample"
-    config.likelihood.label_smoothing, config.data.name = 0.0, "world:ring"
-    config.model.name = "gaussian"
-    rules.validate(config)
-    with pytest.raises(ConfigError, match="points"):
-        program.build(config, worlds_spec(config), None)
-
-
-def worlds_spec(config):
-    from gentrain import data
-
-    return data.build(config, None).spec
+@pytest.mark.parametrize(
+    ("model", "data", "options", "words"),
+    [
+        ("tabular", "world:table", {"feed": "soft_argmax"}, "model.name='tabular': .* reads mixtures of tokens"),
+        ("lstm", "world:table", {"feed": "soft_argmax", "label": "expert"}, "label='expert': .*'soft_argmax'"),
+        ("lstm", "world:table", {"label": "expert", "label_smoothing": 0.1}, "label_smoothing=0.1 is set, .*label='true'"),
+        ("lstm", "world:table", {"label": "expert", "z_loss": 0.1}, "z_loss=0.1 is set, .*label='true'"),
+        ("gaussian", "world:ring", {}, "model.name='gaussian': expected a model of sequences"),
+    ],
+)
+def test_what_needs_another_model_or_world_is_named(model, data, options, words):
+    config = base.get_config()
+    config.objective.name, config.evaluate.evaluators = "scheduled_sampling", ()
+    config.data.name, config.model.name = data, model
+    config.scheduled_sampling.update(options)
+    with pytest.raises(ConfigError, match=words):
+        validate(config)

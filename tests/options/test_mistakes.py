@@ -81,7 +81,10 @@ MISTAKES = [
     ((QUICKSTART, "--config.critic.name=transformer", "--config.critic.transformer.heads=0"), ["heads=0", "above 0"]),
     ((QUICKSTART, "--config.critic.name=transformer", "--config.critic.transformer.attention=foo"), ["foo", "xla"]),
     ((RING, "--config.critic.param_dtype=float7"), ["critic.param_dtype='float7'", "float32"]),
-    ((QUICKSTART, "--config.critic.name=transformer", "--config.critic.transformer.remat=foo"), ["critic.transformer.remat"]),
+    (
+        (QUICKSTART, "--config.critic.name=transformer", "--config.critic.transformer.remat=foo"),
+        ["critic.transformer.remat"],
+    ),
     ((DIGITS, "--config.critic.name=lstm"), ["critic.name='lstm'", "dcgan"]),
     ((DIGITS, "--config.model.name=lstm"), ["latent", "model.name='dcgan'"]),
     ((SURNAMES, "--config.model.name=dcgan"), ["model.name='dcgan'", "lstm"]),
