@@ -16,6 +16,9 @@ PEAK_FLOPS = {
 HBM = {"TPU v4": 32e9, "TPU v5 lite": 16e9, "TPU v5": 95e9, "TPU v6 lite": 32e9}
 
 
-def known(table: dict[str, float], kind: str) -> Any:
+def look_up(table: dict[str, float], kind: str) -> Any:
     """What a table says of a kind of device, by the first name that it begins with; None where it says nothing."""
-    return next((value for name, value in table.items() if kind.startswith(name)), None)
+    for name, value in table.items():
+        if kind.startswith(name):
+            return value
+    return None

@@ -20,33 +20,37 @@ class Program(NamedTuple):
     mesh: Mesh
     objective: Objective
     init: Callable  # () -> TrainState, from the seed
-    update: Callable  # (state, batch) -> (state, sums)
+    update: Callable  # (state, batch) -> (state, sums); the state that goes in is donated
     state: TrainState  # of jax.ShapeDtypeStruct with shardings
-    batch: dict[str, jax.ShapeDtypeStruct]
+    batch: dict[str, jax.ShapeDtypeStruct]  # with shardings
 
 
 def build(config: ConfigDict, spec: Spec, mesh: Mesh | None = None) -> Program:
-    """Objective, update and shardings for data of this spec, by default on all devices. Nothing is computed yet."""
+    """Objective, update and shardings for data of this spec. mesh: by default that of all devices. Nothing is computed
+    yet."""
     size, rules = config.data.batch_size, config.mesh.rules
     mesh = mesh or sharding.make_mesh(config.mesh, size, config.training.microbatches)
     objective = plugins.load("objectives", config.objective.name).build(config, spec)
     init, step = update.build(config, objective, mesh)
     rows = sharding.batch_sharding(mesh)
-    batch = {name: jax.ShapeDtypeStruct(*form, sharding=rows) for name, form in spec.batch_shapes(size).items()}
+    batch = {
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+        for name, (shape, dtype) in spec.batch_shapes(size).items()
+    }
 
     def init_from_seed() -> TrainState:
         return init({name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in batch.items()})
 
     with sharding.inside(mesh):
         state = sharding.shard(jax.eval_shape(init_from_seed), mesh, rules)
-    places = jax.tree.map(lambda leaf: leaf.sharding, state)
-    # Without explicit places for the optimiser state the second step would compile again.
-    outputs = places, sharding.replicated(mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    # Without explicit shardings of the optimiser state the second step would compile again.
+    outputs = (shardings, sharding.replicated(mesh))
     return Program(
         mesh,
         objective,
-        sharding.compile_on(mesh, init_from_seed, places),
-        sharding.compile_on(mesh, step, outputs, donate_argnums=0),
-        state,
-        batch,
+        init=sharding.compile_on(mesh, init_from_seed, shardings),
+        update=sharding.compile_on(mesh, step, outputs, donate_argnums=0),
+        state=state,
+        batch=batch,
     )

@@ -25,15 +25,16 @@ Rules = Sequence[tuple[str, Sequence[str | None]]]
 def mesh_sizes(config, devices: int) -> tuple[int, ...]:
     """The length of each axis, -1 filled in. Raises ConfigError where they do not make up the devices there are."""
     sizes = [config[axis] for axis in AXES]
-    known = math.prod(size for size in sizes if size != -1)
-    if -1 in sizes and devices % known == 0:
-        sizes[sizes.index(-1)] = devices // known
+    given = math.prod(size for size in sizes if size != -1)
+    if -1 in sizes and devices % given == 0:
+        sizes[sizes.index(-1)] = devices // given
     if math.prod(sizes) != devices:
-        asked = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
-        needs = (
-            f"a multiple of {known} devices" if -1 in sizes else f"{known} devices (set one axis to -1 to use them all)"
-        )
-        raise ConfigError(f"mesh ({asked}) asks for {needs} and there are {devices}")
+        axes = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
+        if -1 in sizes:
+            needs = f"a multiple of {given} devices"
+        else:
+            needs = f"{given} devices (set one axis to -1 to use them all)"
+        raise ConfigError(f"mesh ({axes}) asks for {needs} and there are {devices}")
     return tuple(sizes)
 
 
@@ -49,47 +50,50 @@ def make_mesh(config, batch_size: int, microbatches: int = 1, devices: Sequence[
             f"data.batch_size={batch_size} does not divide over replica*data*fsdp={math.prod(sizes[:3])} devices"
             f" and {microbatches} microbatches; the nearest that does is {nearest}"
         )
-    return Mesh(arranged(sizes, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return Mesh(arrange(sizes, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def arranged(sizes: Sequence[int], devices: Sequence[jax.Device]) -> np.ndarray:
-    """The devices in the mesh's shape, neighbours by their network near one another, and slices (pods that a slower
-    network joins) along the first axes that they divide.
+def arrange(sizes: Sequence[int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices in the mesh's shape: neighbours in their network lie near one another, and slices (pods that a slower
+    network joins) lie along the first axes that they divide.
 
     Raises ConfigError for slices that the axes do not divide into.
     """
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
         return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
-    between: list[int] = []
+    slices_along: list[int] = []  # each axis
     for size in sizes:
-        between.append(math.gcd(size, slices // math.prod(between)))
-    if math.prod(between) != slices:
+        slices_along.append(math.gcd(size, slices // math.prod(slices_along)))
+    if math.prod(slices_along) != slices:
         raise ConfigError(f"the devices are {slices} slices; set mesh.replica={slices}, or a multiple of it")
-    inside = [size // outer for size, outer in zip(sizes, between, strict=True)]
-    return mesh_utils.create_hybrid_device_mesh(inside, between, devices, allow_split_physical_axes=True)
+    slice_shape = [size // count for size, count in zip(sizes, slices_along, strict=True)]
+    return mesh_utils.create_hybrid_device_mesh(slice_shape, slices_along, devices, allow_split_physical_axes=True)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array that every device has whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array with a row for each example."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 @contextlib.contextmanager
 def inside(mesh: Mesh) -> Iterator[None]:
-    """What is traced here knows its mesh: keep_rows and everywhere are about it. The innermost mesh counts."""
-    # JAX refuses to go from one mesh into another of a different size, but not from none into any.
+    """What is traced here is placed on this mesh by keep_rows and keep_whole. The innermost mesh counts."""
+    # JAX refuses to enter a mesh from within one of another size; from within none it may enter any.
     with jax.sharding.use_abstract_mesh(NO_MESH), jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         yield
 
 
 def compile_on(mesh: Mesh, function: Callable, outputs: Any = None, **options: Any) -> Any:
-    """The function compiled for the mesh; outputs: its results' shardings, by default on every device whole.
+    """The function, to be compiled for the mesh by jax.jit, with its options.
 
-    options: those of jax.jit. All that runs on a mesh is compiled through here, evaluators too.
+    outputs: the shardings of its results; by default every device has them whole. All that runs on a mesh is compiled
+    through here, evaluators too.
     """
 
     @functools.wraps(function)
@@ -102,26 +106,26 @@ def compile_on(mesh: Mesh, function: Callable, outputs: Any = None, **options: A
 
 def one_device() -> Mesh:
     """The mesh of the first device alone, for work outside a run: `with inside(one_device()): …`."""
-    device = np.asarray(jax.devices()[:1]).reshape((1,) * len(AXES))
-    return Mesh(device, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    devices = np.asarray(jax.devices()[:1]).reshape((1,) * len(AXES))
+    return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def keep_rows(x: jax.Array) -> jax.Array:
-    """x, whose rows stay on the devices that hold them; where its other dimensions go is left to the compiler.
+    """x, whose rows stay on the devices that hold them; the compiler decides where its other dimensions go.
 
     Without it the compiler brings all rows to where the parts of a parameter are, rather than the parts to the rows.
     """
     free = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
-    return _constrained(x, PartitionSpec(BATCH_AXES, *free))
+    return _constrain(x, PartitionSpec(BATCH_AXES, *free))
 
 
-def everywhere(x: jax.Array) -> jax.Array:
+def keep_whole(x: jax.Array) -> jax.Array:
     """x, all of it on every device while it is read: a table in which every row looks something up."""
-    return _constrained(x, PartitionSpec())
+    return _constrain(x, PartitionSpec())
 
 
-def _constrained(x: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """x placed so in the mesh that the program is compiled for, if that divides its rows.
+def _constrain(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    """x placed by the spec in the mesh that the program is compiled for, if that mesh divides its rows.
 
     Raises RuntimeError outside a mesh: there the compiler would place x as it likes, unnoticed.
     """
@@ -130,8 +134,8 @@ def _constrained(x: jax.Array, spec: PartitionSpec) -> jax.Array:
         raise RuntimeError("a model runs outside a mesh: compile it with sharding.compile_on, or trace it in inside()")
     if mesh.size == 1 or AxisType.Manual in mesh.axis_types:
         return x
-    split = math.prod(mesh.shape[axis] for axis in BATCH_AXES) if spec else 1
-    return x if x.shape[0] % split else jax.lax.with_sharding_constraint(x, spec)
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES) if spec else 1
+    return x if x.shape[0] % parts else jax.lax.with_sharding_constraint(x, spec)
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
@@ -151,35 +155,38 @@ def put(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, 
     }
 
 
-def whole(mesh: Mesh, count: int) -> int:
+def round_up(mesh: Mesh, count: int) -> int:
     """The least number of rows that is no fewer than `count` and divides over the devices."""
     shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     return -(-count // shards) * shards
 
 
 def spread(rows: Any, mesh: Mesh) -> Any:
-    """The same arrays inside jit, each row where its work is to be done: left to itself the compiler would let every
-    device draw every sample."""
+    """The same arrays inside jit, with their rows over all devices: left to itself the compiler would let every device
+    draw every sample."""
     return jax.lax.with_sharding_constraint(rows, batch_sharding(mesh))
 
 
-def path_name(path) -> str:
+def path_name(path: tuple[Any, ...]) -> str:
     """'params/generator/layers/query/kernel' of a tree path."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> tuple[PartitionSpec, str | None]:
-    """How one array is split, and the rule that said so."""
+    """How one array is split, and the pattern of the rule that it went by; None where it went by none."""
     for pattern, axes in rules:
         if re.search(pattern, name) and len(axes) == len(shape):
-            fits = (axis and size % mesh.shape[axis] == 0 for axis, size in zip(axes, shape, strict=True))
-            return PartitionSpec(*(axis if fit else None for axis, fit in zip(axes, fits, strict=True))), pattern
+            divided = [
+                axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(axes, shape, strict=True)
+            ]
+            return PartitionSpec(*divided), pattern
     fsdp = mesh.shape["fsdp"]
-    sizes = [size if size % fsdp == 0 else 0 for size in shape]
-    if fsdp == 1 or math.prod(shape) < SMALL or not any(sizes):
+    divisible = [size if size % fsdp == 0 else 0 for size in shape]
+    if fsdp == 1 or math.prod(shape) < SMALL or not any(divisible):
         return PartitionSpec(), None
-    largest = sizes.index(max(sizes))
-    return PartitionSpec(*("fsdp" if axis == largest else None for axis in range(len(shape)))), None
+    split: list[str | None] = [None] * len(shape)
+    split[divisible.index(max(divisible))] = "fsdp"
+    return PartitionSpec(*split), None
 
 
 def shard(tree: Any, mesh: Mesh, rules: Rules = ()) -> Any:

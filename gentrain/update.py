@@ -28,14 +28,14 @@ METRICS = {
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """All of a run that changes: what a checkpoint holds, with the parameters of frozen players, which it does not.
-    Keys and data are functions of the step, so they are not here."""
+    """All of a run that changes, and the parameters of frozen players, which checkpoints do not hold. Keys and data are
+    functions of the step, so they are not here."""
 
     step: jax.Array
-    params: dict[str, Any]  # by player that learns
-    frozen: dict[str, Any]  # parameters by player that does not
-    opt_state: dict[str, Any]
-    ema: dict[str, Any]  # averaged parameters, or {}
+    params: dict[str, Any]  # of each player that learns
+    frozen: dict[str, Any]  # parameters of each player that does not
+    opt_state: dict[str, Any]  # by player
+    ema: dict[str, Any]  # averaged parameters by player, or {}
     carry: Any  # what the objective passes between steps
     skipped: dict[str, jax.Array]  # non-finite updates in a row, by player
 
@@ -44,47 +44,46 @@ NOT_DECAYED = ("bias", "scale", "bos")  # last words of the paths of parameters 
 
 
 def optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """The named optax optimiser with learning rate 1: the update multiplies by the rate, a function of the step,
-    itself.
+    """The named optax optimiser with learning rate 1: the update itself multiplies by the rate, a function of the step.
 
     So a resumed run takes the learning rate that its config says, and a skipped update does not shift the schedule.
     """
     make = getattr(optax, config.name)
-    known = {name: config[name] for name in ("b1", "b2", "eps", "momentum", "weight_decay")}
 
-    def decays(params):
+    def decay_mask(params):
         return jax.tree_util.tree_map_with_path(
             lambda path, leaf: leaf.ndim > 1 and path_name(path).rsplit("/")[-1] not in NOT_DECAYED, params
         )
 
-    takes = inspect.signature(make).parameters
-    arguments = {name: value for name, value in (known | {"mask": decays}).items() if name in takes}
+    options = {name: config[name] for name in ("b1", "b2", "eps", "momentum", "weight_decay")} | {"mask": decay_mask}
+    accepted = inspect.signature(make).parameters
+    arguments = {name: value for name, value in options.items() if name in accepted}
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     return optax.chain(*clip, make(learning_rate=1.0, **arguments))
 
 
 def make_gradient(objective: Objective, microbatches: int, mesh: Mesh | None) -> Callable:
-    """(player, params, carry, batch, key, step) -> gradient of the total and the sums it goes with, over the whole
-    batch.
+    """(player, params, carry, batch, key, step) -> the gradient of the loss's total in params[player], and the Sums of
+    the loss and all metrics, both over the whole batch.
 
     With a mesh each device works on its own rows under shard_map and one psum adds them up.
     """
 
-    def whole(player, params, carry, batch, key, step):
+    def of_rows(player, params, carry, batch, key, step):
         def total(player_params):
             loss, metrics = objective.loss(player, {**params, player: player_params}, carry, batch, key, step)
             return loss.total, {"loss": loss, **metrics}
 
         return jax.grad(total, has_aux=True)(params[player])
 
-    def split(player, params, carry, batch, key, step):
+    def of_microbatches(player, params, carry, batch, key, step):
         if microbatches == 1:
-            return whole(player, params, carry, batch, key, step)
+            return of_rows(player, params, carry, batch, key, step)
         # Strided, so that every device keeps its own rows.
         parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
 
         def of_part(part):
-            return whole(player, params, carry, part, key, step)
+            return of_rows(player, params, carry, part, key, step)
 
         def add_part(sums, part):
             return jax.tree.map(jnp.add, sums, of_part(part)), None
@@ -93,27 +92,26 @@ def make_gradient(objective: Objective, microbatches: int, mesh: Mesh | None) ->
         return jax.lax.scan(add_part, zeros, parts)[0]
 
     if mesh is None:
-        return split
+        return of_microbatches
 
-    def mapped(player, params, carry, batch, key, step):
-        def local(params, carry, batch, key, step):
-            return jax.lax.psum(split(player, params, carry, batch, key, step), BATCH_AXES)
+    def of_devices(player, params, carry, batch, key, step):
+        def of_own_rows(params, carry, batch, key, step):
+            return jax.lax.psum(of_microbatches(player, params, carry, batch, key, step), BATCH_AXES)
 
-        whole_spec, rows_spec = PartitionSpec(), PartitionSpec(BATCH_AXES)
-        specs = (whole_spec, whole_spec, rows_spec, whole_spec, whole_spec)
+        whole, rows = PartitionSpec(), PartitionSpec(BATCH_AXES)
+        specs = (whole, whole, rows, whole, whole)
         # check_vma would sum the gradients of copied parameters by itself, a second time.
-        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=whole_spec, check_vma=False)(
-            params, carry, batch, key, step
-        )
+        mapped = jax.shard_map(of_own_rows, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)
+        return mapped(params, carry, batch, key, step)
 
-    return mapped
+    return of_devices
 
 
 def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callable, Callable]:
     """(init, update) of an objective: init(batch) -> TrainState; update(state, batch) -> (TrainState, dict of Sums).
 
-    Both are pure and not yet compiled. An update that is not finite is not applied: parameters and optimiser
-    state stay as they were, it is counted, and after training.max_skipped in a row a player no longer moves.
+    Both are pure and not yet compiled. An update that is not finite is not applied: parameters and optimiser state stay
+    as they were and the update is counted. After training.max_skipped of them in a row a player no longer moves.
     Raises ConfigError for microbatches or shard_map with an objective whose loss is not a sum over examples.
     """
     training = config.training
@@ -124,38 +122,38 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
         )
     gradient = make_gradient(objective, training.microbatches, mesh if training.mode == "shard_map" else None)
     learning_rate = schedules.learning_rate(config.optimizer, config.steps)
-    tx = optimizer(config.optimizer)
+    transform = optimizer(config.optimizer)
 
     def init(batch) -> TrainState:
         params, carry = objective.init(jax.random.fold_in(jax.random.key(config.seed), 0), batch)
-        learning = {player: own for player, own in params.items() if player not in objective.frozen}
+        learned = {player: leaves for player, leaves in params.items() if player not in objective.frozen}
         return TrainState(
             step=jnp.zeros((), jnp.int32),
-            params=learning,
+            params=learned,
             frozen={player: params[player] for player in objective.frozen},
-            opt_state={player: tx.init(own) for player, own in learning.items()},
-            ema=jax.tree.map(jnp.copy, learning) if training.ema_decay else {},
+            opt_state={player: transform.init(leaves) for player, leaves in learned.items()},
+            ema=jax.tree.map(jnp.copy, learned) if training.ema_decay else {},
             carry=carry,
-            skipped={player: jnp.zeros((), jnp.int32) for player in learning},
+            skipped={player: jnp.zeros((), jnp.int32) for player in learned},
         )
 
     def move(state: TrainState, player: str, batch, key) -> tuple[TrainState, dict[str, Sum]]:
         """One player's step, by the gradient of its own loss in its own parameters."""
-        every_player = state.params | state.frozen
-        grads, sums = gradient(player, every_player, state.carry, batch, key, state.step)
+        all_params = state.params | state.frozen
+        grads, sums = gradient(player, all_params, state.carry, batch, key, state.step)
         weight = sums["loss"].weight
         grads = jax.tree.map(lambda g: g / jnp.where(weight > 0, weight, 1).astype(g.dtype), grads)
         params, opt_state = state.params[player], state.opt_state[player]
         rate = learning_rate(state.step) * objective.rate(player)
-        updates, new_opt_state = tx.update(grads, opt_state, params)
+        updates, new_opt_state = transform.update(grads, opt_state, params)
         updates = jax.tree.map(lambda u: (rate * u).astype(u.dtype), updates)
         norm, skipped = optax.tree.norm(grads), state.skipped[player]
         finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"].total) & jnp.isfinite(optax.tree.norm(updates))
         good = finite & (skipped < training.max_skipped)
         state = replace(
             state,
-            params={**state.params, player: choose(good, optax.apply_updates(params, updates), params)},
-            opt_state={**state.opt_state, player: choose(good, new_opt_state, opt_state)},
+            params={**state.params, player: select(good, optax.apply_updates(params, updates), params)},
+            opt_state={**state.opt_state, player: select(good, new_opt_state, opt_state)},
             skipped={**state.skipped, player: jnp.where(good, 0, skipped + 1)},
         )
         one = jnp.ones(())
@@ -168,36 +166,37 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
         for number, player in enumerate(objective.players):
             state, sums = move(state, player, batch, jax.random.fold_in(key, number))
             totals = add_sums(totals, sums)
-        skipped = [totals[f"{player}/skipped"].total == 0 for player in dict.fromkeys(objective.players)]
+        applied = [totals[f"{player}/skipped"].total == 0 for player in dict.fromkeys(objective.players)]
         remembered = objective.remember(state.carry, totals, state.params | state.frozen)
+        carry = select(jnp.all(jnp.stack(applied)), remembered, state.carry)
         decay = training.ema_decay
 
-        def average(e, p):
-            return (decay * e + (1 - decay) * p).astype(e.dtype)
+        def average(mean, leaf):
+            return (decay * mean + (1 - decay) * leaf).astype(mean.dtype)
 
         ema = jax.tree.map(average, state.ema, state.params) if state.ema else {}
-        carry = choose(jnp.all(jnp.stack(skipped)), remembered, state.carry)
         return replace(state, step=state.step + 1, ema=ema, carry=carry), totals
 
     return init, update
 
 
-def choose(condition: jax.Array, new: Any, old: Any) -> Any:
+def select(condition: jax.Array, new: Any, old: Any) -> Any:
     """The new tree where the condition holds, else the old one."""
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
 def add_sums(one: dict[str, Sum], other: dict[str, Sum]) -> dict[str, Sum]:
-    """Both, those of the same name added up."""
-    return one | {
-        name: jax.tree.map(jnp.add, one[name], value) if name in one else value for name, value in other.items()
-    }
+    """The Sums of both; those of the same name are added up."""
+    added = dict(one)
+    for name, value in other.items():
+        added[name] = jax.tree.map(jnp.add, one[name], value) if name in one else value
+    return added
 
 
 def check_finite(state: TrainState, max_skipped: int) -> None:
     """Raises Diverged once a player was skipped too many times in a row; its parameters are the last good ones."""
-    step, players = jax.device_get((state.step, state.skipped))
-    for player, skipped in players.items():
+    step, skipped_by_player = jax.device_get((state.step, state.skipped))
+    for player, skipped in skipped_by_player.items():
         if skipped >= max_skipped:
             raise Diverged(
                 f"{player}: {skipped} updates in a row were not finite, from step {step - skipped} on, and none was"

@@ -1,5 +1,7 @@
 """Where arrays go, decided before anything is compiled."""
 
+import itertools
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import jax
@@ -77,6 +79,83 @@ def test_rules_come_first_leave_whole_what_does_not_divide_and_must_fit_somethin
         sharding.shard(tree, mesh, (*TRANSFORMER_RULES, ("nowhere", ("fsdp",))))
     with pytest.raises(ConfigError, match="no rule"):
         sharding.shard(tree, mesh)
+
+
+@dataclass(frozen=True)
+class FakeDevice:
+    """As much of a device of a pod as its place in a mesh depends on."""
+
+    id: int
+    slice_index: int
+    process_index: int = 0
+    platform: str = "cpu"
+    device_kind: str = "cpu"
+
+
+def in_slices(*counts: int) -> list[FakeDevice]:
+    """Devices by the slice they are in: so many in slice 0, so many in slice 1, …"""
+    indices = [index for index, count in enumerate(counts) for _ in range(count)]
+    return [FakeDevice(number, index) for number, index in enumerate(indices)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "within"),
+    [
+        ((4, 1, 2, 1), (1, 1, 2, 1)),  # all along replica
+        ((2, 2, 2, 1), (1, 1, 2, 1)),  # along replica and data
+        ((1, 4, 1, 2), (1, 1, 1, 2)),
+        ((2, 1, 4, 1), (1, 1, 2, 1)),  # along replica and a part of fsdp
+        ((1, 1, 2, 4), (1, 1, 1, 2)),  # along fsdp and a part of tensor
+    ],
+)
+def test_slices_lie_along_the_first_axes_that_they_divide(sizes, within):
+    mesh = sharding.arrange(sizes, in_slices(2, 2, 2, 2))
+    assert mesh.shape == sizes and len({device.id for device in mesh.flat}) == 8
+    slice_of = np.vectorize(lambda device: device.slice_index)(mesh)
+    blocks = []  # each slice is a block of the shape `within`
+    for corner in itertools.product(*(range(0, size, step) for size, step in zip(sizes, within, strict=True))):
+        block = slice_of[tuple(slice(start, start + size) for start, size in zip(corner, within, strict=True))]
+        blocks.append(set(block.flat))
+    assert all(len(block) == 1 for block in blocks) and set.union(*blocks) == {0, 1, 2, 3}
+
+
+def test_slices_that_the_axes_do_not_divide_into_are_refused():
+    with pytest.raises(ConfigError, match=r"the devices are 4 slices; set mesh\.replica=4, or a multiple of it"):
+        sharding.arrange((1, 6, 1, 1), in_slices(3, 1, 1, 1))
+
+
+def test_one_slice_is_arranged_by_its_own_network(monkeypatch):
+    asked = []
+    monkeypatch.setattr(sharding.mesh_utils, "create_device_mesh", lambda sizes, devices, **_: asked.append(sizes))
+    sharding.arrange((1, 2, 4, 1), in_slices(8))
+    assert asked == [(1, 2, 4, 1)]
+
+
+def test_the_innermost_mesh_counts():
+    mesh = sharding.make_mesh(mesh_config(data=8), 8)
+    split = lambda x: str(jax.jit(sharding.keep_rows).trace(x).jaxpr)
+    x = jax.ShapeDtypeStruct((8, 3), jnp.float32)
+    assert "sharding_constraint" not in split(x)  # one device, in all tests
+    with sharding.inside(mesh):
+        assert "sharding_constraint" in split(x)
+        with sharding.inside(sharding.one_device()):
+            assert "sharding_constraint" not in split(x)
+        assert "sharding_constraint" in split(x)
+
+
+def test_a_model_outside_a_mesh_is_refused(no_mesh):
+    for constrain in (sharding.keep_rows, sharding.keep_whole):
+        with pytest.raises(RuntimeError, match="outside a mesh"):
+            constrain(jnp.zeros((8, 3)))
+
+
+def test_what_is_compiled_for_a_mesh_is_on_every_device_whole_unless_it_is_said_where():
+    mesh = sharding.make_mesh(mesh_config(data=8), 8)
+    rows = sharding.put({"x": np.arange(8.0)}, mesh, 8)["x"]
+    total = sharding.compile_on(mesh, lambda x: x.sum())(rows)
+    assert total == 28 and total.sharding.is_fully_replicated and len(total.addressable_shards) == 8
+    doubled = sharding.compile_on(mesh, lambda x: 2 * x, sharding.batch_sharding(mesh))(rows)
+    assert doubled.sharding.spec == P(sharding.BATCH_AXES)
 
 
 def test_rows_arrive_where_they_belong():

@@ -52,4 +52,4 @@ def divide(temperature: Array, logits: Array) -> Array:
 
 def sample_rows(mesh: Mesh, count: int) -> Array:
     """Rows 0, 1, …: the least number of them that is no fewer than `count` and divides over the devices."""
-    return jnp.arange(sharding.whole(mesh, count))
+    return jnp.arange(sharding.round_up(mesh, count))

@@ -28,7 +28,7 @@ from gentrain.sums import Metric
 METRICS = {
     "fidelity/precision": Metric("share", "higher", "generated images among the real ones (k = 3)"),
     "fidelity/recall": Metric("share", "higher", "real images among the generated ones (k = 3)"),
-    "fidelity/density": Metric("ratio", "higher", "real neighbourhoods a generated image lies in (k = 5)"),
+    "fidelity/density": Metric("ratio", None, "real neighbourhoods a generated image lies in (k = 5)"),
     "fidelity/coverage": Metric("share", "higher", "real neighbourhoods with a generated image in them (k = 5)"),
     "fidelity/frechet": Metric("squared distance", "lower", "of Gaussians fitted to the features"),
     "fidelity/frechet_floor": Metric("squared distance", None, "the same for training images", level=True),

@@ -33,7 +33,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     and for sample.length where documents have no end.
     """
     options, spec, size, model = config.sample, data.spec, config.data.batch_size, objective.model
-    count = sharding.whole(mesh, options.count)  # what is not shown is not drawn, but for what makes it divide
+    count = sharding.round_up(mesh, options.count)  # what is not shown is not drawn, but for what makes it divide
     if isinstance(spec, PointSpec):
         raise ConfigError("evaluator 'samples' shows text and images; for points use 'exact'")
     if options.length and spec.end is None:

@@ -10,7 +10,7 @@ from jax import Array
 from gentrain.datasets.spec import Spec
 from gentrain.models.base import Cache, Params, SequenceModel
 from gentrain.models.base_options import TokenModelOptions
-from gentrain.sharding import everywhere, keep_rows
+from gentrain.sharding import keep_rows, keep_whole
 
 unit_variance = nn.initializers.variance_scaling(1.0, "fan_in", "normal")  # std 1/sqrt(fan_in)
 
@@ -108,7 +108,7 @@ class TokenModel(nn.Module):
         vocab + 1) -> (batch, length, width)."""
         if inputs.ndim == 3:
             return self.scaled(inputs @ jnp.concatenate([self.embed, self.bos[None, :]]))
-        rows = keep_rows(everywhere(self.embed).at[inputs].get(mode="clip"))
+        rows = keep_rows(keep_whole(self.embed).at[inputs].get(mode="clip"))
         return self.scaled(jnp.where((inputs == self.vocab)[:, :, None], self.bos[None, None, :], rows))
 
     def begins(self, inputs: Array) -> Array:

@@ -9,17 +9,19 @@ METRICS = {"health/<alarm>": Metric("0 or 1", None, "whether an alarm was raised
 
 
 class Alarms:
-    """Raised when a sign showed in two looks in a row; said once, and again after it went away."""
+    """An alarm is raised while its sign shows for the second time in a row or more often. It is said once, and again
+    after the sign went away."""
 
     def __init__(self, alarms: Sequence[Alarm]) -> None:
         self.alarms = alarms
-        self.looks = {alarm.name: 0 for alarm in alarms}
+        self.times_in_a_row = {alarm.name: 0 for alarm in alarms}
 
     def read(self, means: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
         """{'health/collapse': 0 or 1, …}, and the lines to be said now."""
         lines = []
         for alarm in self.alarms:
-            self.looks[alarm.name] = self.looks[alarm.name] + 1 if alarm.shows(means) else 0
-            if self.looks[alarm.name] == 2:
+            times = self.times_in_a_row[alarm.name] + 1 if alarm.shows(means) else 0
+            self.times_in_a_row[alarm.name] = times
+            if times == 2:
                 lines.append(alarm.text.format_map(means))
-        return {f"health/{name}": float(looks >= 2) for name, looks in self.looks.items()}, lines
+        return {f"health/{name}": float(times >= 2) for name, times in self.times_in_a_row.items()}, lines

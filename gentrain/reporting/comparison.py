@@ -30,7 +30,10 @@ def compare(config: ConfigDict, workdir: Path, names: Sequence[str]) -> Path:
     measured = sorted({metric for variant in reports.values() for metric in variant["final"]})
     columns = [metric for metric in measured if shown_in_tables(metric, metrics)]
     compared = columns if same_data(configs.values()) else []
-    final = {name: {key: reports[name]["final"][key] for key in columns if key in reports[name]["final"]} for name in names}
+    final = {
+        name: {column: variant["final"][column] for column in columns if column in variant["final"]}
+        for name, variant in reports.items()
+    }
     best = best_variants(final, compared, metrics)
     spread = over_seeds(final, configs)
     means = {group: {column: mean for column, (mean, _, _) in row.items()} for group, row in spread.items()}
@@ -60,7 +63,7 @@ def compare(config: ConfigDict, workdir: Path, names: Sequence[str]) -> Path:
 
 
 def shown_in_tables(name: str, metrics: Mapping[str, Metric]) -> bool:
-    """Whether variants are compared by it: all that evaluators measure but levels and long lists without a direction."""
+    """Whether tables show it: all that evaluators measure, but for levels and long lists without a better direction."""
     declaration = declared(name, metrics)
     if declaration is None or declaration[1].level:
         return False
@@ -129,7 +132,7 @@ def draw_curves(workdir: Path, names: Sequence[str], columns: Sequence[str]) -> 
 def last_samples(workdir: Path, names: Sequence[str]) -> dict[str, Path]:
     """The newest file of samples of each variant that has any."""
     paths = {name: sorted((workdir / name / "samples").glob("*.*")) for name in names}
-    return {name: found[-1] for name, found in paths.items() if found}
+    return {name: samples[-1] for name, samples in paths.items() if samples}
 
 
 def last_values_table(final: Values, columns: Sequence[str], best: Mapping[str, str]) -> str:

@@ -23,16 +23,17 @@ class Meter:
     """
 
     def __init__(self, player: str, parameters: int):
-        """player: whose sums are weighed in tokens (sampled ones, where its loss is weighed in sequences); parameters:
-        how many each of them goes through."""
+        """player: whose tokens are counted, by the weight of its entropy where it reports one (its loss may be weighed
+        in sequences), else of its loss; parameters: how many each token goes through."""
         kind = jax.devices()[0].device_kind
-        peak = devices.known(devices.PEAK_FLOPS, kind) or math.nan
+        peak = devices.look_up(devices.PEAK_FLOPS, kind) or math.nan
         # A multiply and an add for each parameter and token forward, twice that backward.
-        self.share = 6 * parameters / (peak * jax.device_count())
+        self.mfu_per_rate = 6 * parameters / (peak * jax.device_count())
         self.player = player
         self.reset()
 
     def reset(self) -> None:
+        """Forgets the steps so far."""
         self.pending: list[dict[str, Sum]] = []
         self.since = time.monotonic()
 
@@ -47,25 +48,25 @@ class Meter:
         tokens = sums.get(f"{self.player}/entropy", sums[f"{self.player}/loss"]).weight
         rate = float(tokens) / (time.monotonic() - self.since)
         values = {name: mean(value) for name, value in sums.items()} | {"tokens_per_second": rate}
-        if math.isfinite(self.share):
-            values["mfu"] = rate * self.share
+        if math.isfinite(self.mfu_per_rate):
+            values["mfu"] = rate * self.mfu_per_rate
         return values
 
 
 class Profile:
-    """A trace of steps first … last - 1, by jax.profiler, for TensorBoard or Perfetto; of no steps where they are
-    ()."""
+    """A trace of steps first … last - 1, by jax.profiler, for TensorBoard or Perfetto. steps: (first, last), or () for
+    no trace."""
 
     def __init__(self, folder: Path, steps: Sequence[int]):
-        self.folder, self.steps, self.tracing = folder, tuple(steps), False
+        self.folder = folder
+        self.steps = tuple(steps)
+        self.tracing = False
 
     def __enter__(self) -> "Profile":
         return self
 
     def __exit__(self, *_) -> None:
-        if self.tracing:
-            self.tracing = False
-            jax.profiler.stop_trace()
+        self.stop()
 
     def at(self, step: int) -> None:
         """Before a step: begins or ends the trace where it is time."""
@@ -73,4 +74,10 @@ class Profile:
             jax.profiler.start_trace(self.folder)
             self.tracing = True
         elif self.tracing and step >= self.steps[1]:
-            self.__exit__()
+            self.stop()
+
+    def stop(self) -> None:
+        """Ends the trace, if there is one."""
+        if self.tracing:
+            self.tracing = False
+            jax.profiler.stop_trace()

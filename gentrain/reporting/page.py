@@ -49,7 +49,9 @@ def bullets(items: Sequence[str]) -> str:
 
 def table(rows: Mapping[str, Any]) -> str:
     """Two columns: a name and its value."""
-    lines = [f"<tr><td>{html.escape(name)}</td><td class=number>{number(value)}</td></tr>" for name, value in rows.items()]
+    lines = []
+    for name, value in rows.items():
+        lines.append(f"<tr><td>{html.escape(name)}</td><td class=number>{number(value)}</td></tr>")
     return f"<table>{''.join(lines)}</table>"
 
 

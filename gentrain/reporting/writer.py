@@ -1,4 +1,4 @@
-"""Everything that a run leaves in its workdir while it goes on: metrics.jsonl, TensorBoard events, status.json, samples."""
+"""What a run leaves in its workdir while it goes on: metrics.jsonl, TensorBoard events, status.json and samples."""
 
 import json
 import math
@@ -17,13 +17,14 @@ from gentrain.reporting import plots
 
 
 class Writer:
-    """Everything that a run leaves in its workdir while it goes on. Only the first process writes."""
+    """Writes a run's files and tells the person in front of it how it goes. Only the primary process does either."""
 
     def __init__(self, workdir: Path, *, tensorboard: bool, primary: bool = True):
-        self.workdir, self.primary = workdir, primary
-        self.events: Any = None
+        self.workdir = workdir
+        self.primary = primary
+        self.events: Any = None  # TensorBoard's writer
         self.bar: tqdm | None = None
-        self.step: int | None = None
+        self.step: int | None = None  # the newest known one
         if not primary:
             return
         (workdir / "samples").mkdir(parents=True, exist_ok=True)
@@ -52,29 +53,32 @@ class Writer:
                 self.events.add_scalar(name, value, step)
 
     def samples(self, step: int, value: Texts | Images) -> None:
+        """samples/<step>.txt or .png."""
         if not self.primary:
             return
+        path = self.workdir / "samples" / f"{step:07d}"
         if isinstance(value, Texts):
-            (self.workdir / "samples" / f"{step:07d}.txt").write_text("\n".join(value.texts) + "\n")
+            path.with_suffix(".txt").write_text("\n".join(value.texts) + "\n")
         else:
-            plots.image_grid(value.images, self.workdir / "samples" / f"{step:07d}.png")
+            plots.image_grid(value.images, path.with_suffix(".png"))
 
     def status(self, state: str, step: int | None = None) -> None:
         """status.json, for whoever watches from outside: the state, the newest known step and when that was so."""
         if self.primary:
             self.step = step if step is not None else self.step
-            files.write_json(
-                self.workdir / "status.json", {"state": state, "step": self.step, "time": round(time.time(), 3)}
-            )
+            status = {"state": state, "step": self.step, "time": round(time.time(), 3)}
+            files.write_json(self.workdir / "status.json", status)
 
     def progress(self, start: int, steps: int) -> None:
-        """Begins to count steps: in a bar where a terminal watches."""
-        self.began = (time.monotonic(), start, steps)
+        """Begins to count steps, in a bar where a terminal watches."""
+        self.began = time.monotonic()
+        self.first_step, self.last_step = start, steps
         if self.primary and sys.stdout.isatty():
             form = "{n}/{total} |{bar}| {desc}[{elapsed}<{remaining}]"
             self.bar = tqdm(initial=start, total=steps, bar_format=form, dynamic_ncols=True, file=sys.stdout)
 
     def advance(self) -> None:
+        """One step more, for the bar."""
         if self.bar is not None:
             self.bar.update()
 
@@ -82,9 +86,9 @@ class Writer:
         """The numbers of a step and the time that is left: in the bar, or on a line of their own."""
         if self.bar is not None:
             return self.bar.set_description_str(f"{text} ")
-        since, start, steps = self.began
-        left = (time.monotonic() - since) / max(step - start, 1) * (steps - step)
-        self.say(f"step {step:,}/{steps:,}: {text}, {left:.0f} s left")
+        seconds_a_step = (time.monotonic() - self.began) / max(step - self.first_step, 1)
+        left = seconds_a_step * (self.last_step - step)
+        self.say(f"step {step:,}/{self.last_step:,}: {text}, {left:.0f} s left")
 
     def finish(self) -> None:
         """Leaves the bar where it is; what is said after stands below it."""

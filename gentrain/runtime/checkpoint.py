@@ -226,28 +226,29 @@ def restore_params(
 ) -> tuple[int, dict[str, Any], str]:
     """Step, parameters by player, and digest of an undamaged checkpoint of another run, which is left as it is.
 
-    `abstract_params` has the parameters of each wanted player as jax.ShapeDtypeStruct with shardings; sources: what each
-    is called there. Of players that the other run did not have, as the critic of a run by likelihood, nothing is
-    returned, unless they are `required`. By default the newest checkpoint is read.
+    abstract_params: the parameters of each wanted player as jax.ShapeDtypeStruct with shardings; sources: what each
+    player is called there; several may have the same source. Of players that the other run did not have, as the critic
+    of a run by likelihood, nothing is returned, unless they are `required`. By default the newest checkpoint is read.
     Raises CheckpointError if there is no usable checkpoint, none of the players in it, or if a wanted player's leaves
     are not as expected.
     """
     with Checkpoints(directory, read_only=True) as checkpoints:
         step = checkpoints.require(step)
-        saved, where = checkpoints._description(step)["leaves"], checkpoints.directory / str(step)
-        had = {path.split("/")[1] for path in saved if path.startswith("params/")}
-        wanted = {player: own for player, own in abstract_params.items() if sources[player] in had}
+        path = checkpoints.directory / str(step)
+        saved = checkpoints._description(step)["leaves"]
+        saved_players = {leaf.split("/")[1] for leaf in saved if leaf.startswith("params/")}
+        wanted = {player: params for player, params in abstract_params.items() if sources[player] in saved_players}
         missing = sorted({sources[player] for player in abstract_params.keys() - wanted.keys()})
         if not wanted or (required and missing):
-            raise CheckpointError(f"{where} has the players {sorted(had)}, not {', '.join(missing)}")
-        by_source = {sources[player]: own for player, own in wanted.items()}
-        expected = _leaves({"params": by_source})
-        prefixes = tuple(f"params/{source}/" for source in by_source)
-        _check_leaves(where, _kinds(expected), {p: kind for p, kind in saved.items() if p.startswith(prefixes)})
-        arrays = checkpoints._arrays(step, expected)
-        digest = json.loads((where / _MANIFEST).read_text())["sha256"]
-    restored = jax.tree.unflatten(jax.tree.structure(by_source), arrays)
-    return step, {player: restored[sources[player]] for player in wanted}, digest
+            raise CheckpointError(f"{path} has the players {sorted(saved_players)}, not {', '.join(missing)}")
+        params = {}
+        for player, shapes in wanted.items():
+            prefix = f"params/{sources[player]}/"
+            expected = _leaves({"params": {sources[player]: shapes}})
+            _check_leaves(path, _kinds(expected), {leaf: kind for leaf, kind in saved.items() if leaf.startswith(prefix)})
+            params[player] = jax.tree.unflatten(jax.tree.structure(shapes), checkpoints._arrays(step, expected))
+        digest = json.loads((path / _MANIFEST).read_text())["sha256"]
+    return step, params, digest
 
 
 def _leaves(tree: Any) -> dict[str, Any]:

@@ -7,14 +7,17 @@ import pytest
 from PIL import Image
 
 from configs import base
-from gentrain import data, fidelity, models, report, sharding
+from gentrain import sharding
+from gentrain.datasets.build import build
+from gentrain.datasets.spec import Images
 from gentrain.errors import ConfigError
 from gentrain.evaluators import fidelity as evaluator
-from gentrain.evaluators import samples
+from gentrain.evaluators import manifolds, samples
+from gentrain.models.base import Sampler
 from gentrain.models.classifier import classifier
-from gentrain.sums import Images
+from gentrain.sums import declared
 from tests.evaluators.test_generators import unigram
-from tests.helpers import assert_trees_close
+from tests.helpers import assert_trees_close, objective_of
 
 
 def digits(**changed):
@@ -24,38 +27,38 @@ def digits(**changed):
     return config
 
 
-def build(config, model):
+def build_evaluator(config, model):
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size)
-    return evaluator.build(config, model, data.build(config, None), mesh)
+    return evaluator.build(config, objective_of(model), build(config, None), mesh)
 
 
 def measured(config, model, params=None):
-    return build(config, model)({"generator": params}, jax.random.key(0))
+    return build_evaluator(config, model)({"generator": params}, jax.random.key(0))
 
 
-def copies() -> models.Sampler:
+def copies() -> Sampler:
     """Draws from the pictures that are its parameters."""
 
     def sample(params, keys, context=None):
         return params[jax.vmap(lambda key: jax.random.randint(key, (), 0, len(params)))(keys)]
 
-    return models.Sampler(lambda key: None, sample)
+    return Sampler(lambda key: None, sample)
 
 
-def answers() -> models.Sampler:
+def answers() -> Sampler:
     """Says params[class]."""
-    return models.Sampler(lambda key: None, lambda params, keys, context=None: params[context[:, 0]])
+    return Sampler(lambda key: None, lambda params, keys, context=None: params[context[:, 0]])
 
 
-def noise(shape=(8, 8, 1)) -> models.Sampler:
+def noise(shape=(8, 8, 1)) -> Sampler:
     one = lambda key: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
-    return models.Sampler(lambda key: None, lambda params, keys, context=None: jax.vmap(one)(keys))
+    return Sampler(lambda key: None, lambda params, keys, context=None: jax.vmap(one)(keys))
 
 
 def pictures(config, split, count=10_000):
-    labelled, _ = evaluator.with_labels(config)
+    labelled = evaluator.with_labels(config)
     part = labelled.split(split)
-    return evaluator.some(labelled, part, min(count, evaluator.images(part, labelled)))
+    return evaluator.choose_images(labelled, part, min(count, evaluator.count_images(labelled, part)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +87,7 @@ def untrained(monkeypatch, tmp_path):
 def test_real_digits_are_good_noise_and_one_digit_are_not(fits):
     config = digits()
     real, _ = pictures(config, "test")
-    evaluate = build(config, copies())
+    evaluate = build_evaluator(config, copies())
     good, bad = evaluate({"generator": real}, jax.random.key(1)), measured(config, noise())
     one = evaluate({"generator": real[:1]}, jax.random.key(1))
     for name, bound in (("precision", 0.8), ("recall", 0.7), ("density", 0.7), ("coverage", 0.75)):
@@ -118,8 +121,8 @@ def test_draws_do_not_depend_on_the_batch_they_are_in():
 
 def test_the_classifier_is_kept_for_those_who_see_the_same_images(untrained):
     def obtained(**changed):
-        labelled, key = evaluator.with_labels(digits(**changed))
-        return evaluator.trained(classifier(labelled.spec), labelled, key)
+        labelled = evaluator.with_labels(digits(**changed))
+        return evaluator.obtain_params(classifier(labelled.spec), labelled, [])
 
     one = obtained()
     assert_trees_close(one, obtained(seed=5, steps=7, **{"data.batch_size": 32, "evaluate.split": "test"}))
@@ -128,17 +131,18 @@ def test_the_classifier_is_kept_for_those_who_see_the_same_images(untrained):
     obtained(**{"data.levels": 2})
     assert len(untrained) == 2
     first = untrained[0].train.batch(3)
-    again, _ = evaluator.with_labels(digits(seed=9, steps=3, **{"data.batch_size": 16}))
+    again = evaluator.with_labels(digits(seed=9, steps=3, **{"data.batch_size": 16}))
     assert all(np.array_equal(first[name], again.train.batch(3)[name]) for name in first)
 
 
 def test_as_many_are_drawn_as_there_are_real_images(untrained, monkeypatch):
-    sizes, measure = [], fidelity.frechet
+    sizes, measure = [], manifolds.frechet
     keep = lambda real, fake: sizes.append((real.shape, fake.shape)) or measure(real, fake)
-    monkeypatch.setattr(fidelity, "frechet", keep)
-    held_out = len(pictures(digits(), "valid")[0])
-    for asked, count in ((50, 50), (10_000, held_out)):
-        measured(digits(**{"evaluate.examples": asked}), noise())
+    monkeypatch.setattr(manifolds, "frechet", keep)
+    held_out = {split: len(pictures(digits(), split)[0]) for split in ("valid", "test")}
+    assert held_out["valid"] != held_out["test"]
+    for examples, split, count in ((50, "valid", 50), *((10_000, split, n) for split, n in held_out.items())):
+        measured(digits(**{"evaluate.examples": examples, "evaluate.split": split}), noise())
         assert sizes == [((count, 64), (count, 64))] * 2  # the floor's, and the generator's
         sizes.clear()
 
@@ -146,18 +150,15 @@ def test_as_many_are_drawn_as_there_are_real_images(untrained, monkeypatch):
 def test_images_are_also_drawn_pixel_by_pixel(untrained):
     config = digits(**{"data.levels": 2, "evaluate.examples": 40})
     told = measured(config, unigram([0.5, 0.5]))
-    kinds = {
-        "lower": {"frechet", "classes_kl"},
-        "higher": {"precision", "recall", "coverage"},
-        "neither": {"density"},
-        "not compared": {"accuracy", "frechet_floor"},
+    better = {
+        **dict.fromkeys(("frechet", "classes_kl"), "lower"),
+        **dict.fromkeys(("precision", "recall", "coverage"), "higher"),
+        **dict.fromkeys(("density", "accuracy", "frechet_floor")),
     }
-    assert set(told) == {f"fidelity/{name}" for names in kinds.values() for name in names}
-    for kind, names in kinds.items():
-        for name in names:
-            better = [bool(way.search(f"fidelity/{name}")) for way in (report.LOWER_IS_BETTER, report.HIGHER_IS_BETTER)]
-            assert better == [kind == "lower", kind == "higher"]
-            assert bool(report.NOT_COMPARED.search(f"fidelity/{name}")) == (kind == "not compared")
+    assert set(told) == {f"fidelity/{name}" for name in better}
+    for name, way in better.items():
+        _, metric = declared(f"fidelity/{name}", evaluator.METRICS)
+        assert (metric.better, metric.level) == (way, name == "frechet_floor")
 
 
 def saved(root, classes, each):
@@ -180,11 +181,11 @@ def test_of_a_split_sorted_by_class_all_classes_are_taken(untrained, tmp_path):
 def test_what_it_cannot_measure_is_refused_before_the_run(untrained, tmp_path):
     for name in (saved(tmp_path / "loose", [""], 60), saved(tmp_path / "single", "a", 60)):
         with pytest.raises(ConfigError, match=r"'fidelity' learns its features from class labels, and images:.* none"):
-            build(digits(**{"data.name": name}), noise())
-    with pytest.raises(ConfigError, match="'fidelity' is for images, and this data is points"):
-        build(digits(**{"data.name": "world:ring"}), noise())
+            build_evaluator(digits(**{"data.name": name}), noise())
+    with pytest.raises(ConfigError, match="'fidelity' is for images, and the data are points"):
+        build_evaluator(digits(**{"data.name": "world:ring"}), noise())
     with pytest.raises(ConfigError, match="needs more than 5 images, not 5"):
-        build(digits(**{"evaluate.examples": 5}), noise())
+        build_evaluator(digits(**{"evaluate.examples": 5}), noise())
     assert not untrained
 
 
@@ -192,11 +193,11 @@ def test_what_it_cannot_measure_is_refused_before_the_run(untrained, tmp_path):
 def test_samples_that_are_drawn_whole_are_shown(conditional):
     count = 20
     config = digits(**{"data.conditional": conditional, "sample.count": count})
-    found = data.build(config, None)
+    data = build(config, None)
     mesh = sharding.make_mesh(config.mesh, config.data.batch_size)
     grey = jnp.linspace(-1, 1, 10)[:, None, None, None] * jnp.ones((8, 8, 1))[None]
     model = answers() if conditional else copies()
-    shown = samples.build(config, model, found, mesh)({"generator": grey}, jax.random.key(0))
+    shown = samples.build(config, objective_of(model), data, mesh)({"generator": grey}, jax.random.key(0))
     assert set(shown) == {"samples"} and isinstance(shown["samples"], Images)
     images, levels = shown["samples"].images, np.round(np.arange(10) * 255 / 9)
     assert images.shape[1:] == (8, 8, 1) and images.dtype == np.uint8

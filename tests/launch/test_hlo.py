@@ -10,6 +10,7 @@ from gentrain import sharding
 from launch import hlo
 
 MESH = {"replica": 1, "data": 2, "fsdp": 4, "tensor": 1}
+pytestmark = pytest.mark.usefixtures("no_mesh")
 
 
 def compiled(function, *shapes) -> str:

@@ -13,6 +13,7 @@ from configs.base import TRANSFORMER_RULES, get_config
 from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
 from gentrain.models.layers import keep_mask
+from gentrain.options.check import validate
 from gentrain.plugins import load
 
 VOCAB, CONTEXT_VOCAB, BATCH, LENGTH, BOS = 7, 5, 3, 8, 7
@@ -28,14 +29,22 @@ both = pytest.mark.parametrize("variant", ["lstm", "transformer"])
 with_context = pytest.mark.parametrize("variant", ["lstm tied context", "transformer context"])
 
 
+def build(spec, name, **options):
+    """The model of that name; options: those of its section or of its family."""
+    config = get_config().model
+    config.name, config.width, config.layers = name, 16, 2
+    config.transformer.heads, config.transformer.kv_heads = 4, 2
+    for key, value in options.items():
+        (config if key in config else config[name])[key] = value
+    return load("models", name).build(config, spec)
+
+
 @functools.cache
 def make(variant, **changes):
     """-> (model with compiled functions, parameters, all of them random, also those that start at 0 or 1)."""
-    config = get_config().model
     changes = VARIANTS[variant] | changes
-    spec = Spec(VOCAB, LENGTH, None, "text", None, changes.pop("context_vocab", 0))
-    config.update({"width": 16, "layers": 2, "heads": 4, "kv_heads": 2} | changes)
-    model = load("models", config.name).build(config, spec)
+    spec = TextSpec(VOCAB, LENGTH, context_vocab=changes.pop("context_vocab", 0))
+    model = build(spec, **changes)
     rng = np.random.default_rng(len(variant))
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0.1, 0.3, x.shape), x.dtype), shapes)
@@ -288,14 +297,22 @@ def test_shard_map_and_vmap(variant):
     close(alone, model.apply(params, inputs, context))
 
 
-def test_impossible_settings_are_config_errors():
-    for changes, text in (
-        ({"width": 20}, "2[*]heads=8"),
-        ({"kv_heads": 3}, "kv_heads=3"),
-        ({"remat": "some"}, "dots, full"),
-    ):
-        with pytest.raises(ConfigError, match=text):
-            make("transformer", **changes)
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("width", 20, r"model\.transformer\.heads=4: .* even"),
+        ("width", 18, r"model\.transformer\.heads=4: expected a divisor of model\.width=18"),
+        ("transformer.kv_heads", 3, r"kv_heads=3: expected a divisor of model\.transformer\.heads=4"),
+        ("transformer.remat", "some", "one of none, dots, full"),
+        ("transformer.attention", "cudnn", "'xla' with model.compute_dtype='float32'"),
+    ],
+)
+def test_impossible_settings_are_config_errors(key, value, text):
+    config = get_config()
+    config.model.name = "transformer"
+    config.update_from_flattened_dict({f"model.{key}": value})
+    with pytest.raises(ConfigError, match=text):
+        validate(config)
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if "transformer" in name])
@@ -341,10 +358,7 @@ def test_a_mixture_of_one_token_is_that_token(variant):
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_a_picture_is_read_where_it_is_given(name):
-    config = get_config().model
-    config.update({"name": name, "width": 16, "heads": 4, "kv_heads": 2})
-    spec = Spec(VOCAB, LENGTH, None, "text", None, 256, (9, 14, 2))
-    model = load("models", name).build(config, spec)
+    model = build(TextSpec(VOCAB, LENGTH, context_vocab=256, context_shape=(9, 14, 2)), name, layers=1)
     params = model.init(jax.random.key(0))
     rng = np.random.default_rng(0)
     inputs, pictures = draw(name)[0], jnp.asarray(rng.integers(0, 256, (BATCH, 9, 14, 2)), jnp.uint8)
@@ -358,11 +372,9 @@ def test_a_picture_is_read_where_it_is_given(name):
 
 
 def test_fused_attention_is_asked_for_where_it_runs(monkeypatch):
-    config, spec = get_config().model, Spec(VOCAB, LENGTH, None, "text", str)
-    config.update({"width": 16, "heads": 2, "kv_heads": 2, "attention": "cudnn", "compute_dtype": "bfloat16"})
-    build = load("models", "transformer").build
-    with pytest.raises(ConfigError, match="needs an NVIDIA GPU, and this is 'cpu'"):
-        build(config, spec)
+    options = {"heads": 2, "kv_heads": 2, "attention": "cudnn", "compute_dtype": "bfloat16", "layers": 1}
+    with pytest.raises(ConfigError, match="'cudnn': expected 'xla', since this is no NVIDIA GPU but 'cpu'"):
+        build(TextSpec(VOCAB, LENGTH), "transformer", **options)
     asked, attend = [], jax.nn.dot_product_attention
 
     def spy(*arrays, implementation, **options):
@@ -371,13 +383,12 @@ def test_fused_attention_is_asked_for_where_it_runs(monkeypatch):
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax.nn, "dot_product_attention", spy)
-    model, inputs = build(config, spec), jnp.full((BATCH, LENGTH), BOS)
+    model, inputs = build(TextSpec(VOCAB, LENGTH), "transformer", **options), jnp.full((BATCH, LENGTH), BOS)
     params = jax.eval_shape(model.init, jax.random.key(0))
     asked.clear()
     jax.eval_shape(model.apply, params, inputs)
     assert set(asked) == {"cudnn"}
     asked.clear()
-    jax.eval_shape(
-        model.step, params, jax.eval_shape(lambda own: model.start(own, BATCH, LENGTH), params), inputs[:, 0]
-    )
+    cache = jax.eval_shape(lambda params: model.start(params, BATCH, LENGTH), params)
+    jax.eval_shape(model.step, params, cache, inputs[:, 0])
     assert set(asked) == {"xla"}

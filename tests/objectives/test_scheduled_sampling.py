@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 
 from configs import base, theory_scheduled_sampling
-from gentrain import decode, plugins, schedules, worlds
+from gentrain import decode, plugins, program, schedules, sharding, worlds
 from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
-from gentrain.models.feeding import example_keys, sequence_starts, shift_right
+from gentrain.models.feeding import example_keys, shift_right
 from gentrain.objectives.scheduled_sampling import NOISE
 from gentrain.options.check import validate
 from tests.helpers import assert_trees_close, ragged_batch
 from tests.objectives.helpers import final_metrics
-from tests.test_update import LAYOUTS, first_steps
 
 KEY = jax.random.key(11)
 VOCAB, LENGTH, ROWS = 7, 12, 8
@@ -54,7 +53,7 @@ def batch_of(data="documents", rows=ROWS):
 
 
 def loss_of(objective):
-    """(params, batch, key) -> (total, (metrics, inputs)): inputs are what the model is fed, caught on the way into it."""
+    """(params, batch, key) -> (total, (metrics, inputs)); inputs: what the model is fed, caught on the way into it."""
 
     def total(params, batch, key):
         caught = []
@@ -83,8 +82,8 @@ def inputs_program(objective):
 
 
 def inputs_of(batch, key=KEY, model="lstm", data="documents", **options):
-    program = inputs_program(build(model, data, **options))
-    return np.asarray(program(random_params(model, data), batch, key))
+    compiled = inputs_program(build(model, data, **options))
+    return np.asarray(compiled(random_params(model, data), batch, key))
 
 
 def coins(batch, keep_true, objective, key=KEY):
@@ -127,9 +126,7 @@ def test_the_inverse_sigmoid_is_half_way_at_k_log_k():
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
 def test_with_the_truth_alone_it_is_likelihood(config, model):
     loss_options = {"label_smoothing": 0.1, "z_loss": 0.1}
-    objective = build(
-        model, keep_true=0.5, keep_schedule="exponential", keep_k=1.0, dropout=0.2, **loss_options
-    )
+    objective = build(model, keep_true=0.5, keep_schedule="exponential", keep_k=1.0, dropout=0.2, **loss_options)
     config.model.name, config.model.dropout = model, 0.2
     config.likelihood.update(loss_options)
     likelihood = plugins.load("objectives", "likelihood").build(config, SPECS["documents"])
@@ -178,29 +175,41 @@ def test_coins_and_draws_are_those_of_the_row_wherever_it_is():
     assert (inputs_of(batch, jax.random.fold_in(KEY, 1), keep_true=0.5) != whole).any()
 
 
-@pytest.fixture(scope="module")
-def straight_runs():
-    return {}
+LAYOUTS = {  # mode, devices, and the sections of the config that it changes
+    "microbatches": ("sequential", 4, {"training": {"microbatches": 4}, "mesh": {"data": 4}}),
+    "shard_map": ("sequential", 8, {"training": {"mode": "shard_map"}, "mesh": {"data": 8}}),
+    "tensor": ("exact", 8, {"mesh": {"data": 2, "fsdp": 2, "tensor": 2, "rules": ((r"kernel$", (None, "tensor")),)}}),
+}
 
 
-@pytest.mark.parametrize(
-    ("mode", "layout"), [("sequential", "microbatches"), ("sequential", "shard_map"), ("exact", "tensor")]
-)
-def test_every_layout_feeds_the_same(config, spec, layout, mode, straight_runs):
-    config.optimizer.name, config.optimizer.clip_norm = "sgd", 0.0
+@functools.cache
+def first_steps(mode, devices=1, layout=None):
+    """(parameters, numbers of replaced tokens) after three updates, on the host."""
+    config, spec = base.get_config(), SPECS["documents"]
     config.model.name = "transformer" if mode == "exact" else "lstm"
+    config.model.width, config.model.transformer.kv_heads = 16, 2
+    config.data.batch_size, config.optimizer.name, config.optimizer.clip_norm = 16, "sgd", 0.0
+    config.optimizer.learning_rate = 1e-2
     config.objective.name = "scheduled_sampling"
     config.scheduled_sampling.update({"mode": mode, "keep_true": 0.3, "window": 4})
-    if mode not in straight_runs:
-        straight_runs[mode] = first_steps(config, spec, jax.devices()[:1])
-    straight, sums = straight_runs[mode]
-    for section in ("mesh", "training"):
-        config[section].update(LAYOUTS[layout].get(section, {}))
-    split, split_sums = first_steps(config, spec, jax.devices()[: LAYOUTS[layout].get("devices", 8)])
-    assert_trees_close(split.params, straight.params, atol=1e-6)
-    assert [float(s["generator/replaced"].total) for s in sums] == [
-        float(s["generator/replaced"].total) for s in split_sums
-    ]
+    for section, changes in (LAYOUTS[layout][2] if layout else {}).items():
+        config[section].update(changes)
+    mesh = sharding.make_mesh(config.mesh, 16, config.training.microbatches, jax.devices()[:devices])
+    built = program.build(config, spec, mesh)
+    state, replaced = built.init(), []
+    for step in range(3):
+        state, metrics = built.update(state, sharding.put(ragged_batch(spec, 16, step), mesh, 16))
+        replaced.append(float(metrics["generator/replaced"].total))
+    return jax.device_get(state.params), replaced
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_feeds_the_same(no_mesh, layout):
+    mode, devices, _ = LAYOUTS[layout]
+    params, replaced = first_steps(mode)
+    split_params, split_replaced = first_steps(mode, devices, layout)
+    assert_trees_close(split_params, params, atol=1e-6)
+    assert split_replaced == replaced and min(replaced) > 0
 
 
 # --- Modes ----------------------------------------------------------------------------------------------------------
@@ -277,7 +286,9 @@ def test_the_likeliest_token_is_fed_on_request():
 # --- Mixtures -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("feed", "token"), [("soft_argmax", {"feed": "argmax"}), ("gumbel_softmax", {"draw": "gumbel"})])
+@pytest.mark.parametrize(
+    ("feed", "token"), [("soft_argmax", {"feed": "argmax"}), ("gumbel_softmax", {"draw": "gumbel"})]
+)
 def test_a_sharp_mixture_is_the_token_that_it_is_nearly(feed, token):
     arguments = random_params(), batch_of(), KEY
     total, _ = value(build(keep_true=0.3, feed=feed, soft_alpha=3000.0))(*arguments)
@@ -292,7 +303,9 @@ def test_a_pass_mixes_what_follows_the_truth_by_its_formula(feed):
     true = shift_right(batch["tokens"], VOCAB, 6)
     positions = jnp.tile(jnp.arange(LENGTH), (ROWS, 1))
     noise = decode.gumbel(noise_keys(batch), positions, VOCAB) if feed == "gumbel_softmax" else 0.0
-    powers = np.exp(0.5 * (jax.jit(objective.model.apply)(random_params(data="contexts"), true, batch["context"]) + noise))
+    powers = np.exp(
+        0.5 * (jax.jit(objective.model.apply)(random_params(data="contexts"), true, batch["context"]) + noise)
+    )
     keep = coins(batch, 0.3, objective)[..., None]
     chosen = np.where(keep, np.eye(VOCAB)[batch["tokens"]], powers / powers.sum(-1, keepdims=True))
     expected = np.pad(chosen[:, :-1], ((0, 0), (1, 0), (0, 1)))
@@ -411,7 +424,8 @@ def test_never_fed_the_truth_a_network_learns_the_product_of_marginals(tmp_path,
         ({"coin": "row"}, "token, sequence"),
     ],
 )
-def test_options_that_cannot_be_are_named(config, changes, words):
+def test_options_that_cannot_be_are_named(changes, words):
+    config = base.get_config()
     config.objective.name = "scheduled_sampling"
     config.scheduled_sampling.update(changes)
     with pytest.raises(ConfigError, match=words):
@@ -423,7 +437,12 @@ def test_options_that_cannot_be_are_named(config, changes, words):
     [
         ("tabular", "world:table", {"feed": "soft_argmax"}, "model.name='tabular': .* reads mixtures of tokens"),
         ("lstm", "world:table", {"feed": "soft_argmax", "label": "expert"}, "label='expert': .*'soft_argmax'"),
-        ("lstm", "world:table", {"label": "expert", "label_smoothing": 0.1}, "label_smoothing=0.1 is set, .*label='true'"),
+        (
+            "lstm",
+            "world:table",
+            {"label": "expert", "label_smoothing": 0.1},
+            "label_smoothing=0.1 is set, .*label='true'",
+        ),
         ("lstm", "world:table", {"label": "expert", "z_loss": 0.1}, "z_loss=0.1 is set, .*label='true'"),
         ("gaussian", "world:ring", {}, "model.name='gaussian': expected a model of sequences"),
     ],

@@ -53,10 +53,10 @@ def test_a_missing_critic_or_an_undefined_sign_raises_nothing():
     assert not lines and not any(raised.values())
 
 
-def test_a_run_says_when_its_critic_does_not_learn(tmp_path, capsys):
+def test_a_run_says_when_its_critic_does_not_learn(tmp_path, capsys, run_on_one_device):
     config = ring_adversarial.get_config()
     config.sweep, config.steps, config.data.batch_size, config.adversarial.critic_rate = (), 30, 64, 0.0
-    config.log.every_steps, config.evaluate.every_steps, config.evaluate.examples = 10, 30, 64
+    config.log.every_steps, config.evaluate.evaluators = 10, ()
     config.model.width = config.critic.width = 16
     train.train(config, tmp_path, signals.Stop())
     assert capsys.readouterr().out.count("chance: the critic tells nothing apart (auc 0.500)") == 1

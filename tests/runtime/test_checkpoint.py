@@ -291,6 +291,18 @@ def test_restore_params(two: Path) -> None:
     assert not (two / "nowhere").exists()
 
 
+def test_players_of_one_source_have_arrays_of_their_own(two: Path) -> None:
+    critic = make_state(20).params["critic"]
+    sources = {"critic": "critic", "judge": "critic"}
+    _, restored, _ = restore_params(two, abstract({"critic": critic, "judge": critic}), sources)
+    assert_bitwise(restored, {"critic": critic, "judge": critic})
+    ones, others = (jax.tree.leaves(restored[player]) for player in sources)
+    assert all(one is not other for one, other in zip(ones, others, strict=True))  # or none could be donated
+    wrong = {"critic": {"layers": [jnp.zeros(5), jnp.zeros((2, 2))]}, "judge": critic}
+    with pytest.raises(CheckpointError, match=r"params/critic/layers/0: expected float32\[5\], found float32\[4\]"):
+        restore_params(two, abstract(wrong), sources)
+
+
 def test_restore_params_under_another_name_and_at_a_step(two: Path) -> None:
     critic = make_state(20).params["critic"]
     step, restored, _ = restore_params(two, abstract({"judge": critic}), {"judge": "critic"}, step=10)
@@ -301,7 +313,7 @@ def test_restore_params_under_another_name_and_at_a_step(two: Path) -> None:
     with pytest.raises(CheckpointError, match="not judge"):  # which may not be left out here
         restore_params(two, abstract({"critic": critic, "judge": critic}), SAME_NAMES, required=True)
     (two / "10" / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match="10: manifest.json cannot be checked"):
+    with pytest.raises(CheckpointError, match=r"10: manifest\.json cannot be checked"):
         restore_params(two, abstract({"judge": critic}), {"judge": "critic"}, step=10)
 
 
@@ -385,9 +397,9 @@ def test_retention_over_saves_failures_and_restarts(tmp_path: Path, monkeypatch:
     checkpoints.close()
 
 
-def spawn(*arguments: Any, devices: int) -> subprocess.Popen:
-    """This file as a script, with so many simulated devices."""
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+def spawn(*arguments: Any) -> subprocess.Popen:
+    """This file as a script, with two simulated devices."""
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     env["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-W", "error::UserWarning", __file__, *map(str, arguments)]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -402,12 +414,23 @@ def finish(process: subprocess.Popen) -> None:
 
 
 def test_restore_on_another_mesh(tmp_path: Path) -> None:
-    finish(spawn("meshes", tmp_path, devices=8))
+    values = some_arrays()
+    saved_on = {"a": mesh_of(data=8), "b": mesh_of(fsdp=4, tensor=2), "c": mesh_of(data=2, fsdp=2, tensor=2)}
+    restored_on = [*saved_on.values(), mesh_of(tensor=2, fsdp=4), mesh_of(fsdp=4), mesh_of(data=2), mesh_of(data=1)]
+    for name, mesh in saved_on.items():
+        with Checkpoints(tmp_path / name) as checkpoints:
+            checkpoints.save(1, put(values, mesh), {})
+            for other in restored_on:
+                target = targets(put(values, other))
+                restored = checkpoints.restore(target)
+                assert restored is not None
+                assert_bitwise(restored[1], values)
+                assert all(jax.tree.leaves(jax.tree.map(lambda x, t: x.sharding == t.sharding, restored[1], target)))
 
 
 def test_two_processes(tmp_path: Path) -> None:
     port = free_port()
-    for process in [spawn("processes", tmp_path, port, i, devices=2) for i in range(2)]:
+    for process in [spawn(tmp_path, port, index) for index in range(2)]:
         finish(process)
 
 
@@ -437,21 +460,6 @@ def some_arrays() -> dict[str, np.ndarray]:
     return {"w": rng.normal(size=(16, 8)).astype(np.float32), "b": bits, "n": rng.integers(0, 99, 3, np.int32)}
 
 
-def meshes(directory: Path) -> None:
-    values = some_arrays()
-    saved_on = {"a": mesh_of(data=8), "b": mesh_of(fsdp=4, tensor=2), "c": mesh_of(data=2, fsdp=2, tensor=2)}
-    restored_on = [*saved_on.values(), mesh_of(tensor=2, fsdp=4), mesh_of(fsdp=4), mesh_of(data=2), mesh_of(data=1)]
-    for name, mesh in saved_on.items():
-        with Checkpoints(directory / name) as checkpoints:
-            checkpoints.save(1, put(values, mesh), {})
-            for other in restored_on:
-                target = targets(put(values, other))
-                found = checkpoints.restore(target)
-                assert found is not None
-                assert_bitwise(found[1], values)
-                assert all(jax.tree.leaves(jax.tree.map(lambda x, t: x.sharding == t.sharding, found[1], target)))
-
-
 def processes(directory: Path, port: int, index: int) -> None:
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=index)
     state = put(some_arrays(), mesh_of(fsdp=4))
@@ -475,8 +483,4 @@ def processes(directory: Path, port: int, index: int) -> None:
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[2:]
-    if sys.argv[1] == "meshes":
-        meshes(Path(arguments[0]))
-    else:
-        processes(Path(arguments[0]), int(arguments[1]), int(arguments[2]))
+    processes(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

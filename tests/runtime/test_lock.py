@@ -52,5 +52,5 @@ def test_an_owner_that_has_not_yet_said_who_it_is_is_an_owner(tmp_path):
 
 def test_a_workdir_that_cannot_be_written_to_is_a_config_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot write to workdir .*file.*; choose another --workdir"):
+    with pytest.raises(ConfigError, match=r"cannot write to workdir .*file.*; choose another --workdir"):
         lock(tmp_path / "file").__enter__()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from configs import theory_factorised, theory_gaussian, theory_likelihood
-from gentrain.options import check as rules
-from gentrain import divergences, sharding, train, worlds
-from gentrain.process import Stop
+from gentrain import divergences, worlds
+from gentrain.options.check import variants
+from gentrain.runtime.signals import Stop
 from launch.sweep import sweep
 
 
@@ -59,7 +59,7 @@ def test_a_sweep_runs_its_variants_resumes_and_reports_across_them(tmp_path, cap
     assert len(config.sweep) == 2
     sweep(config, tmp_path, "train", Stop())
     report = json.loads((tmp_path / "report.json").read_text())
-    assert set(report["variants"]) == set(rules.variants(config))
+    assert set(report["variants"]) == set(variants(config))
     sides = [found["final"]["exact/max_marginal_error"] for found in report["variants"].values()]
     assert sides[0] < 1e-3 and sides[1] == pytest.approx(0.9438 - 0.5, abs=1e-3)  # symmetric, and one-sided
     assert report["best"]["exact/reverse_kl"] == list(report["variants"])[1]

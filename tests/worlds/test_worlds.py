@@ -17,7 +17,7 @@ POINTS = ("gaussian", "bimodal", "blobs", "ring", "grid")
 
 
 def world(name, **keys):
-    section = base.get_config().world
+    section = base.get_config().data.world
     section.update(keys)
     return worlds.build(name, section)
 
@@ -249,10 +249,10 @@ def test_a_table_given_in_the_config():
         (lambda: world("table", vocab=10, length=7), "too large"),
         (lambda: world("markov", vocab=10, length=7).probabilities(), "too many to enumerate"),
         (lambda: world("hmm", vocab=10, length=7).entropy(), "too many to enumerate"),
-        (lambda: world("hmm", states=0), "config.data.world.states is 0"),
-        (lambda: world("table", vocab=-1), "config.data.world.vocab is -1"),
-        (lambda: world("oracle", length=-1), "config.data.world.length is -1"),
-        (lambda: world("markov", concentration=0.0), "config.data.world.concentration is 0"),
+        (lambda: world("hmm", states=0), "^data.world.states is 0"),
+        (lambda: world("table", vocab=-1), "^data.world.vocab is -1"),
+        (lambda: world("oracle", length=-1), "^data.world.length is -1"),
+        (lambda: world("markov", concentration=0.0), "^data.world.concentration is 0"),
         (lambda: world("gaussian", covariance=((1.0, 2.0), (2.0, 1.0))), "positive definite"),
         (lambda: world("gaussian", covariance=((1.0, 0.5), (0.2, 1.0))), "symmetric"),
         (lambda: world("gaussian", covariance=(1.0, 1.0)), "rows of d numbers"),

@@ -5,31 +5,33 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-PLACES = ("exact", "exposure")  # evaluators that know both, the exact one first
+from gentrain.reporting import plots
+
+EVALUATORS = ("exact", "exposure")  # those that measure both divergences, the exact one first
 
 
 def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Forward KL, large for a model that misses data, to the right; reverse KL, large for one whose samples are not
-    like the data, upwards. Runs of objective 'adversarial' are joined along the dial. Returned: both, by variant."""
+    """To the right forward KL, large for a model that misses data; upwards reverse KL, large for one whose samples are
+    not like the data. Runs of objective 'adversarial' are joined along the dial. Returned: both, by variant."""
     figure, axes = plt.subplots(figsize=(6, 4.5), dpi=130)
     numbers: dict[str, Any] = {}
     dial: list[tuple[float, float, float]] = []
-    for name, found in results.items():
-        final, config = found["final"], found["config"]
-        known = [place for place in PLACES if f"{place}/reverse_kl" in final]
-        if not known:
+    for name, result in results.items():
+        final, config = result["final"], result["config"]
+        evaluators = [evaluator for evaluator in EVALUATORS if f"{evaluator}/reverse_kl" in final]
+        if not evaluators:
             continue
-        forward, reverse = (final[f"{known[0]}/{way}_kl"] for way in ("forward", "reverse"))
+        forward = final[f"{evaluators[0]}/forward_kl"]
+        reverse = final[f"{evaluators[0]}/reverse_kl"]
         numbers[name] = {"forward_kl": forward, "reverse_kl": reverse}
         axes.plot(forward, reverse, "o", label=name)
         if config["objective.name"] == "adversarial":
             dial.append((config["objective.real_prior"], forward, reverse))
-    axes.plot(*list(zip(*sorted(dial), strict=True))[1:], "-", color="0.7", zorder=0)
+    dial.sort()
+    axes.plot([forward for _, forward, _ in dial], [reverse for *_, reverse in dial], "-", color="0.7", zorder=0)
     for prior, forward, reverse in dial:
         axes.annotate(f"$\\pi$ = {prior:g}", (forward, reverse), fontsize=7, xytext=(4, 4), textcoords="offset points")
     axes.set(xlabel="KL[P||Q], nats", ylabel="KL[Q||P], nats", title="coverage against quality: less is better in both")
     axes.legend(frameon=False, fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    plots.save(figure, path)
     return numbers

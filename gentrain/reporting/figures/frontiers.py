@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
+from gentrain.reporting import plots
+
 ALLOWED = 0.4  # nats a token of nll_test that quality may cost, beyond likelihood's own
 
 
@@ -17,15 +19,20 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     trained by likelihood (at temperature 1) plus 0.4 nats a token, between temperatures by a straight line; NaN where
     none comes under it.
     """
-    curves = {name: curve for name, found in results.items() if (curve := _curve(found["final"]))}
+    curves = {name: _curve(result["final"]) for name, result in results.items()}
+    curves = {name: curve for name, curve in curves.items() if curve}
     figure, axes = plt.subplots(figsize=(6.5, 4.5), dpi=130)
     numbers: dict[str, Any] = {}
-    first = [name for name in curves if results[name]["config"]["objective.name"] == "likelihood"]
-    bound = curves[first[0]][1.0][1] + ALLOWED if first else float("inf")
+    by_likelihood = [name for name in curves if results[name]["config"]["objective.name"] == "likelihood"]
+    bound = float("inf")
+    if by_likelihood:
+        _, nll_test = curves[by_likelihood[0]][1.0]
+        bound = nll_test + ALLOWED
     for name, curve in curves.items():
         oracle, test = np.asarray(list(curve.values())).T
         (line,) = axes.plot(test, oracle, ".-", label=name)
-        axes.plot(curve[1.0][1], curve[1.0][0], "o", color=line.get_color(), mfc="none", ms=9)
+        plain_oracle, plain_test = curve[1.0]
+        axes.plot(plain_test, plain_oracle, "o", color=line.get_color(), mfc="none", ms=9)
         numbers[name] = {"temperature": list(curve), "nll_oracle": oracle.tolist(), "nll_test": test.tolist()}
         numbers[name]["best"] = best(oracle, test, bound)
     if np.isfinite(bound):
@@ -33,18 +40,16 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
         axes.set_xlim(right=bound + 1)
     axes.set(xlabel="nll_test, nats/token", ylabel="nll_oracle, nats/token", title="samples against coverage")
     axes.legend(frameon=False, fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    plots.save(figure, path)
     return numbers
 
 
 def best(oracle: np.ndarray, test: np.ndarray, bound: float) -> float:
     """The least nll_oracle of a curve, drawn through its points in order, where nll_test <= bound."""
     allowed = oracle[test <= bound].tolist()
-    for (a, b), (x, y) in zip(pairwise(oracle), pairwise(test), strict=True):
-        if min(x, y) <= bound < max(x, y):
-            allowed.append(a + (bound - x) / (y - x) * (b - a))
+    for (start, end), (test_start, test_end) in zip(pairwise(oracle), pairwise(test), strict=True):
+        if min(test_start, test_end) <= bound < max(test_start, test_end):
+            allowed.append(start + (bound - test_start) / (test_end - test_start) * (end - start))
     return float(min(allowed, default=float("nan")))
 
 

@@ -8,41 +8,44 @@ from matplotlib import pyplot as plt
 
 from gentrain import worlds
 from gentrain.options.identity import section
+from gentrain.reporting import plots
 
 
 def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     """A row of panels for each world of the sweep; returns mean, sd and normalised JS of each fit."""
-    known = sorted({found["config"]["data.name"] for found in results.values()})
-    rows = {name: best([found for found in results.values() if found["config"]["data.name"] == name]) for name in known}
-    across = max(len(row) for row in rows.values())
-    figure, panels = plt.subplots(len(rows), across, figsize=(2.4 * across, 2.5 * len(rows)), squeeze=False, dpi=130)
+    by_world: dict[str, list[dict[str, Any]]] = {}
+    for run in results.values():
+        by_world.setdefault(run["config"]["data.name"], []).append(run)
+    rows = {name: best(by_world[name]) for name in sorted(by_world)}
+    columns = max(len(row) for row in rows.values())
+    figure, panels = plt.subplots(len(rows), columns, figsize=(2.4 * columns, 2.5 * len(rows)), squeeze=False, dpi=130)
     numbers: dict[str, Any] = {}
-    for line, (name, row) in zip(panels, rows.items(), strict=True):
+    for panel_row, (name, row) in zip(panels, rows.items(), strict=True):
         world = worlds.build(name.removeprefix("world:"), section(row[0]["config"], "data.world"))
         assert isinstance(world, worlds.GaussianMixture)
         data = world.sample(np.random.default_rng(0), 400)
-        for panel, found in zip(line, row, strict=False):
-            prior, final = found["config"]["objective.real_prior"], found["final"]
+        draw_fit = contours if world.dimension == 2 else densities
+        for panel, run in zip(panel_row, row, strict=False):
+            prior, final = run["config"]["objective.real_prior"], run["final"]
             mean = np.asarray([final[f"exact/mean_{axis}"] for axis in range(world.dimension)])
             panel.set_title(f"$\\pi$ = {prior:g}, sd {final['exact/sd']:.3f}", fontsize=9)
             fit = {"mean": mean.tolist(), "sd": final["exact/sd"], "normalised_js": final["generator/divergence"]}
             numbers[f"{name}@{prior:g}"] = fit
-            (contours if world.dimension == 2 else densities)(panel, world, data, mean, final["exact/sd"])
+            draw_fit(panel, world, data, mean, final["exact/sd"])
             panel.tick_params(labelsize=7)
-        line[0].set_ylabel(name.removeprefix("world:"))
+        panel_row[0].set_ylabel(name.removeprefix("world:"))
     for panel in panels.flat:
         panel.set_visible(panel.has_data())
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    plots.save(figure, path)
     return numbers
 
 
-def best(row: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each pi the run that reached the lowest divergence, from wherever it started."""
-    prior = lambda found: found["config"]["objective.real_prior"]
-    ordered = sorted(row, key=lambda found: (prior(found), found["final"]["generator/divergence"]))
-    return list({prior(found): found for found in reversed(ordered)}.values())[::-1]
+def best(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each pi, in order, the run that reached the lowest divergence, from wherever it started."""
+    by_prior: dict[float, dict[str, Any]] = {}
+    for run in sorted(runs, key=lambda run: run["final"]["generator/divergence"]):
+        by_prior.setdefault(run["config"]["objective.real_prior"], run)
+    return [by_prior[prior] for prior in sorted(by_prior)]
 
 
 def contours(panel, world, data, mean, sd) -> None:

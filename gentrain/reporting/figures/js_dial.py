@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from gentrain import divergences
+from gentrain.reporting import plots
 
 PRIORS = np.concatenate(
     [[0.0], np.logspace(-6, -1.5, 40), np.linspace(0.04, 0.96, 47), 1 - np.logspace(-1.5, -6, 40), [1.0]]
@@ -14,7 +15,7 @@ PRIORS = np.concatenate(
 
 
 def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
-    """For two random laws on six states: JS vanishes at both ends, JS / (pi (1 - pi)) ends at the two KLs."""
+    """For two random distributions on six states: JS vanishes at both ends, JS / (pi (1 - pi)) ends at the two KLs."""
     del results
     p, q = np.random.default_rng(0).dirichlet(np.ones(6), 2)
     forward, reverse = float(divergences.kl(p, q)), float(divergences.kl(q, p))
@@ -31,7 +32,5 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
         panel.axhline(forward, color="C2", ls=":", label="KL[P||Q]")
         panel.axhline(reverse, color="C3", ls=":", label="KL[Q||P]")
         panel.legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    plots.save(figure, path)
     return {"real_prior": PRIORS.tolist(), "js": raw, "normalised_js": normalised, "kl": forward, "reverse_kl": reverse}

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from gentrain import schedules
 from gentrain.options.identity import section
+from gentrain.reporting import plots
 
 EXAMPLES = {
     "linear, k = 1, slope 1/800": ("linear", 1.0, 1 / 800),
@@ -23,25 +24,21 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     figure, axes = plt.subplots(figsize=(6, 3.4), dpi=130)
     numbers: dict[str, Any] = {}
 
-    def line(name: str, options: ConfigDict, steps: int, style: str) -> None:
-        at = np.linspace(0, steps, 201)
-        numbers[name] = {"step": at.tolist(), "keep_true": np.asarray(schedules.keep_true(options)(at)).tolist()}
-        axes.plot(at, numbers[name]["keep_true"], style, label=name)
+    def draw_schedule(name: str, options: ConfigDict, last_step: int, style: str) -> None:
+        steps = np.linspace(0, last_step, 201)
+        keep_true = np.asarray(schedules.keep_true(options)(steps)).tolist()
+        axes.plot(steps, keep_true, style, label=name)
+        numbers[name] = {"step": steps.tolist(), "keep_true": keep_true}
 
     for name, (schedule, k, slope) in EXAMPLES.items():
-        line(
-            name,
-            ConfigDict({"keep_schedule": schedule, "keep_true": 0.0, "keep_k": k, "keep_slope": slope}),
-            STEPS,
-            "-",
-        )
-    for name, found in results.items():
-        options = section(found["config"], "scheduled_sampling")
-        if found["config"]["objective.name"] == "scheduled_sampling" and options.keep_schedule != "constant":
-            line(name, options, found["config"]["steps"], "--")
+        options = ConfigDict({"keep_schedule": schedule, "keep_true": 0.0, "keep_k": k, "keep_slope": slope})
+        draw_schedule(name, options, STEPS, "-")
+    for name, result in results.items():
+        config = result["config"]
+        options = section(config, "scheduled_sampling")
+        if config["objective.name"] == "scheduled_sampling" and options.keep_schedule != "constant":
+            draw_schedule(name, options, config["steps"], "--")
     axes.set(title="probability of feeding the true token", xlabel="step", ylabel="keep_true", ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    plots.save(figure, path)
     return numbers

@@ -7,28 +7,30 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from gentrain import divergences
+from gentrain.reporting import plots
 
 PRIORS = np.linspace(0.005, 0.995, 199)
 
 
 def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Three models of one law, that drop modes, add places or do both, and each one's frontier integral."""
+    """Three models of one distribution, which drop modes, cover too much or do both, and each one's frontier integral."""
     del results
     random = np.random.default_rng(3)
     p = random.dirichlet(np.full(40, 0.5))
     order = np.argsort(p)
-    narrow, wide = p.copy(), 0.5 * p + 0.5 / 40
+    narrow = p.copy()
     narrow[order[:30]] *= 0.05
     models = {
         "drops modes": narrow / narrow.sum(),
-        "covers too much": wide,
+        "covers too much": 0.5 * p + 0.5 / 40,
         "both": 0.5 * (narrow / narrow.sum() + 1 / 40),
     }
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), dpi=130)
     numbers: dict[str, Any] = {}
     for name, q in models.items():
         mixture = PRIORS[:, None] * p[None, :] + (1 - PRIORS[:, None]) * q[None, :]
-        from_data, from_model = (divergences.kl(law[None, :], mixture) for law in (p, q))
+        from_data = divergences.kl(p[None, :], mixture)
+        from_model = divergences.kl(q[None, :], mixture)
         integral = float(divergences.frontier_integral(p, q))
         panels[0].plot(np.exp(-5 * from_model), np.exp(-5 * from_data), label=f"{name}, FI = {integral:.3f}")
         dial = [float(divergences.js(p, q, prior)) for prior in PRIORS]
@@ -38,7 +40,5 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     panels[1].set(xlabel="$\\pi$", ylabel="JS, nats", title="the same along the dial")
     for panel in panels:
         panel.legend(frameon=False, fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    plots.save(figure, path)
     return {"real_prior": PRIORS.tolist(), **numbers}

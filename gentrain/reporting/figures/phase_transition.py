@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from gentrain import worlds
+from gentrain.reporting import plots
 
-SAME = (0.46, 0.48)
+SAME = (0.46, 0.48)  # a: the probability of 00, and of 11
 PRIORS = np.linspace(0.5, 1.0, 26)
 
 
@@ -20,20 +21,21 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     numbers: dict[str, Any] = {"real_prior": PRIORS.tolist()}
     for number, a in enumerate(SAME):
         p = np.asarray([[a, 0.5 - a], [0.5 - a, a]])
-        side = [float(worlds.js_minimiser(p, "factorised", prior)[0].parameters[0].max()) for prior in PRIORS]
-        critical = worlds.critical_prior(a)
-        panel.plot(PRIORS, side, color=f"C{number}", label=f"a = {a}")
-        if critical is not None:
-            panel.axvline(critical, color=f"C{number}", ls=":", lw=0.8)
-        numbers[f"{a}"] = {"larger_marginal": side, "critical_prior": critical}
-        for found in results.values():
-            config = found["config"]
-            if config["data.world.probabilities"] and abs(config["data.world.probabilities"][0][0] - a) < 1e-9:
-                larger = 0.5 + found["final"]["exact/max_marginal_error"]
-                panel.plot(config["objective.real_prior"], larger, "o", color=f"C{number}", mfc="none")
+        larger_marginal = [
+            float(worlds.js_minimiser(p, "factorised", prior)[0].parameters[0].max()) for prior in PRIORS
+        ]
+        critical_prior = worlds.critical_prior(a)
+        panel.plot(PRIORS, larger_marginal, color=f"C{number}", label=f"a = {a}")
+        if critical_prior is not None:
+            panel.axvline(critical_prior, color=f"C{number}", ls=":", lw=0.8)
+        numbers[f"{a}"] = {"larger_marginal": larger_marginal, "critical_prior": critical_prior}
+        for result in results.values():
+            config = result["config"]
+            table = config["data.world.probabilities"]
+            if table and abs(table[0][0] - a) < 1e-9:
+                reached = 0.5 + result["final"]["exact/max_marginal_error"]
+                panel.plot(config["objective.real_prior"], reached, "o", color=f"C{number}", mfc="none")
     panel.set(xlabel="$\\pi$, weight on the data", ylabel="larger probability of a bit", ylim=(0.45, 1.0))
     panel.legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    plots.save(figure, path)
     return numbers

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
+from gentrain.reporting import plots
+
 PRIORS = (0.001, 0.1, 0.5, 0.9, 0.999)
 
 
@@ -27,7 +29,5 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     panel.plot(ratio, ratio, "k--", lw=1, label="log P/Q")
     panel.set(xlabel="log P/Q of a sample, nats", ylabel="reward less that at P = Q", ylim=(-7, 12))
     panel.legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    plots.save(figure, path)
     return numbers
