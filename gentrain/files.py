@@ -1,4 +1,4 @@
-"""JSON files of a workdir: written whole, read as they stand."""
+"""JSON files of a workdir: they are written whole and read as they stand."""
 
 import json
 import os
@@ -19,12 +19,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of metrics.jsonl in order of step; where a resumed run did a step again the later line counts.
+    """The objects of metrics.jsonl in order of step, or [] where there is no such file.
 
-    A line cut short by a kill is skipped.
+    Lines of one step are merged; where a resumed run did a step again the later line counts. A line cut short by a kill
+    is skipped.
     """
     merged: dict[int, dict[str, Any]] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
+    lines = path.read_text().splitlines() if path.exists() else []
+    for line in lines:
         try:
             record = json.loads(line)
         except json.JSONDecodeError:

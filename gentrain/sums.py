@@ -24,21 +24,21 @@ class Sum(NamedTuple):
 def add(sums: Iterable[Mapping[str, Sum]]) -> dict[str, Sum]:
     """Adds the sums of several steps or batches, name by name, in double precision on the host."""
     added: dict[str, Sum] = {}
-    for named in jax.device_get(list(sums)):
-        for name, (total, weight) in named.items():
+    for part in jax.device_get(list(sums)):
+        for name, (total, weight) in part.items():
             before = added.get(name, Sum(0.0, 0.0))
             added[name] = Sum(before.total + float(total), before.weight + float(weight))
     return added
 
 
 def paced(results: Iterable[Any]) -> Iterator[Any]:
-    """The results of programs on the device, of which at most one is left to run ahead: the inputs of a whole split
-    would pile up there, and a step that hangs would not be seen as one."""
-    before = None
+    """The results of programs on the device, of which at most one is left to run ahead. Otherwise the inputs of a whole
+    split would pile up there, and a step that hangs would not be seen as one."""
+    previous = None
     for result in results:
         yield result
-        jax.block_until_ready(before)
-        before = result
+        jax.block_until_ready(previous)
+        previous = result
 
 
 def mean(value: Sum) -> float:
@@ -47,12 +47,12 @@ def mean(value: Sum) -> float:
 
 
 class Metric(NamedTuple):
-    """What a metric is in: its unit, which direction is better ('lower', 'higher', or None for neither), its meaning.
+    """What a metric means: its unit, which direction is better ('lower', 'higher', or None for neither), its meaning.
 
     Metrics are declared by name, in which `<split>` stands for a split of the data and any other `<word>` for anything,
     as '<split>/nll' or 'exact/njs@<pi>'.
-    restates: whether it says in another unit what another metric says. level: whether it is what others are to be
-    compared with, the same at every step.
+    restates: whether it says in another unit what another metric says. level: whether it is there for others to be
+    compared with, and the same at every step.
     """
 
     unit: str

@@ -1,15 +1,18 @@
 """Times a step of each variant of a config's sweep, side by side: python -m launch.benchmark --config configs/x.py
 
-All variants are compiled, then take turns on the same batches, so that what else the machine does meets all of them;
-told are medians, as ratios to the first variant too. Nothing is trained and no workdir is touched; with
+All variants are compiled, then take turns on the same batches, so that what else the machine does meets all of them.
+What is printed are medians, and their ratios to the first variant. Nothing is trained and no workdir is touched; with
 config.init_from the parameters are those of a run.
 """
 
 import math
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -17,7 +20,20 @@ from gentrain.errors import GentrainError
 from gentrain.options import check
 from launch import cli
 
-TURNS, STEPS = 9, 3
+TURNS = 9
+STEPS = 3  # of a variant in each turn
+
+
+@dataclass
+class Timing:
+    """A variant's compiled step, where it stands, and what was measured."""
+
+    update: Callable
+    state: Any
+    batches: list[Any]
+    wall_ms: list[float] = field(default_factory=list)  # a step, by turn
+    cpu_ms: list[float] = field(default_factory=list)
+    sums: list[Any] = field(default_factory=list)  # of every step
 
 
 def main(argv: list[str]) -> int:
@@ -28,51 +44,74 @@ def main(argv: list[str]) -> int:
             return 0
         benchmark(cli.parse(argv).config)
     except GentrainError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        cli.say(f"{type(error).__name__}: {error}")
         return error.exit_code
     return 0
 
 
 def benchmark(config: ConfigDict) -> None:
     """Prints a row a variant: ms a step of wall and of CPU time, both as ratios to the first, and a step's metrics."""
-    import jax
-
-    from gentrain import players, program, sharding, sums
-    from gentrain.datasets import build
-
-    runs = {}
+    timings = {}
     for name, variant in (check.variants(config) or {"": config}).items():
-        source = build.build(variant, Path(variant.init_from) if variant.init_from else None)
-        built = program.build(variant, source.spec)
-        state = built.init()
-        state.params.update(players.init_from(variant.init_from, built.state)[0])
-        batches = [sharding.put(source.train.batch(i), built.mesh, variant.data.batch_size) for i in range(STEPS)]
-        state, _ = jax.block_until_ready(built.update(state, batches[0]))
-        runs[name] = [built.update, state, batches, [], [], []]
+        timings[name] = compile_variant(variant)
         print(f"compiled {name}", file=sys.stderr)
     for _ in range(TURNS):
-        for run in runs.values():
-            update, state, batches, wall, cpu, steps = run
-            before = time.perf_counter(), time.process_time()
-            for batch in batches:
-                state, found = update(state, batch)
-                steps.append(found)
-            run[1] = jax.block_until_ready(state)
-            wall.append(1e3 * (time.perf_counter() - before[0]) / STEPS)
-            cpu.append(1e3 * (time.process_time() - before[1]) / STEPS)
-    first = next(iter(runs.values()))
+        for timing in timings.values():
+            take_turn(timing)
+    show(timings)
+
+
+def compile_variant(config: ConfigDict) -> Timing:
+    """A variant after its first step, which compiles."""
+    import jax
+
+    from gentrain import players, program, sharding
+    from gentrain.datasets import build
+
+    # The tokenizer, too, is that of the run that gives the parameters, where one run gives them all.
+    one_run = isinstance(config.init_from, str) and config.init_from
+    data = build.build(config, Path(config.init_from) if one_run else None)
+    built = program.build(config, data.spec)
+    state = built.init()
+    state.params.update(players.init_from(config.init_from, built.state)[0])
+    batches = [sharding.put(data.train.batch(step), built.mesh, config.data.batch_size) for step in range(STEPS)]
+    state, _ = jax.block_until_ready(built.update(state, batches[0]))
+    return Timing(built.update, state, batches)
+
+
+def take_turn(timing: Timing) -> None:
+    """Times STEPS steps."""
+    import jax
+
+    wall_before, cpu_before = time.perf_counter(), time.process_time()
+    for batch in timing.batches:
+        timing.state, sums = timing.update(timing.state, batch)
+        timing.sums.append(sums)
+    jax.block_until_ready(timing.state)
+    timing.wall_ms.append(1e3 * (time.perf_counter() - wall_before) / STEPS)
+    timing.cpu_ms.append(1e3 * (time.process_time() - cpu_before) / STEPS)
+
+
+def show(timings: dict[str, Timing]) -> None:
+    """Prints the table."""
+    import jax
+
+    from gentrain import sums
+
+    first = next(iter(timings.values()))
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, medians of {TURNS} turns of {STEPS} steps")
     print(f"{'wall ms':>9} {'ratio':>6} {'CPU ms':>9} {'ratio':>6}  variant")
-    for name, (*_, wall, cpu, steps) in runs.items():
-        means = {key: sums.mean(total) for key, total in sums.add(steps).items()}
-        details = ", ".join(f"{key.partition('/')[2]} {means[key]:.4g}" for key in means if reported(key))
-        ratios = [median(times) / median(of_first) for times, of_first in ((wall, first[3]), (cpu, first[4]))]
-        numbers = f"{median(wall):9.1f} {ratios[0]:6.2f} {median(cpu):9.1f} {ratios[1]:6.2f}"
-        print(f"{numbers}  {name}{f' ({details})' if details else ''}")
-        assert all(math.isfinite(value) for value in means.values())
+    for name, timing in timings.items():
+        means = {key: sums.mean(value) for key, value in sums.add(timing.sums).items()}
+        metrics = ", ".join(f"{key.partition('/')[2]} {means[key]:.4g}" for key in means if says_what_was_done(key))
+        wall, cpu = median(timing.wall_ms), median(timing.cpu_ms)
+        wall_ratio, cpu_ratio = wall / median(first.wall_ms), cpu / median(first.cpu_ms)
+        numbers = f"{wall:9.1f} {wall_ratio:6.2f} {cpu:9.1f} {cpu_ratio:6.2f}"
+        print(f"{numbers}  {name}{f' ({metrics})' if metrics else ''}")
+        assert all(math.isfinite(mean) for mean in means.values())
 
 
-def reported(key: str) -> bool:
+def says_what_was_done(key: str) -> bool:
     """Whether a metric says what a step did, rather than how far it has learned."""
     return key.rpartition("/")[2] not in ("loss", "nll", "grad_norm", "learning_rate", "skipped")
 

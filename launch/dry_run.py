@@ -11,6 +11,7 @@ from gentrain.errors import DataError
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
+    from gentrain.datasets.spec import Spec
     from gentrain.program import Program
 
 
@@ -34,19 +35,14 @@ def devices_of(config: ConfigDict) -> int:
 def describe(config: ConfigDict, mesh: "Mesh | None" = None) -> "Program":
     """Builds the program, prints its sizes and returns it; nothing is compiled. mesh: by default that of all devices.
 
-    Data that is not prepared is described from the config where that can be.
+    Data that are not prepared are described from the config where that can be.
     """
     from gentrain import program as programs
     from gentrain import sharding
-    from gentrain.datasets import build
 
-    try:
-        spec = build.build(config, None).spec
-    except DataError as error:
-        if (expected := build.expected_spec(config)) is None:
-            raise
-        spec = expected
-        print(f"data       not there yet, sizes are from the config ({error})")
+    spec, missing = data_spec(config)
+    if missing:
+        print(f"data       not there yet, sizes are from the config ({missing})")
     program = programs.build(config, spec, mesh)
     print("mesh       " + ", ".join(f"{axis}={size}" for axis, size in program.mesh.shape.items()))
     print(f"data       {spec.kind}, {spec.vocab:,} symbols, rows of {spec.length:,} tokens")
@@ -57,6 +53,21 @@ def describe(config: ConfigDict, mesh: "Mesh | None" = None) -> "Program":
     for name, size in {**sizes, "in all": sum(sizes.values())}.items():
         print(f"  {name:<32} {size / 2**20:12,.1f} MiB")
     return program
+
+
+def data_spec(config: ConfigDict) -> "tuple[Spec, DataError | None]":
+    """The spec of a config's data; from the config where they are not prepared, with the error that says so.
+
+    Raises that DataError where the config does not tell.
+    """
+    from gentrain.datasets import build
+
+    try:
+        return build.build(config, None).spec, None
+    except DataError as error:
+        if (expected := build.expected_spec(config)) is None:
+            raise
+        return expected, error
 
 
 def memory(config: ConfigDict, program: "Program") -> dict[str, int]:

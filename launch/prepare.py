@@ -26,13 +26,13 @@ def main(argv: list[str]) -> int:
         command = cli.parse(argv)
         prepare(command.config, command.workdir if command.flags.workdir else None)
     except GentrainError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        cli.say(f"{type(error).__name__}: {error}")
         return error.exit_code
     return 0
 
 
 def prepare(config: ConfigDict, workdir: Path | None) -> None:
-    """Fetches what each source needs, encodes the corpus and prints what was found."""
+    """Fetches what each source needs, encodes the corpus and prints how much there is."""
     for full_name in Run(config).sources:
         name, _, argument = full_name.partition(":")
         source = plugins.load("datasets.sources", name)
@@ -53,7 +53,8 @@ def prepare(config: ConfigDict, workdir: Path | None) -> None:
     print(f"vocabulary: {data.spec.vocab}; rows of {data.spec.length}; {data.summary['examples']:,} train examples")
     for name, source in data.summary["sources"].items():
         print(f"{name}: share {source['share']:.4f}, {source['epochs']:.2f} epochs in {config.steps} steps")
-    print(f"cache: {store.cache()}" + (f"; tokenizer: {workdir}" if workdir and isinstance(data.spec, TextSpec) else ""))
+    tokenizer = f"; tokenizer: {workdir}" if workdir and isinstance(data.spec, TextSpec) else ""
+    print(f"cache: {store.cache()}{tokenizer}")
 
 
 if __name__ == "__main__":

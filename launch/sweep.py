@@ -15,13 +15,13 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> N
     from gentrain import train
     from gentrain.reporting import comparison
 
-    chosen = check.variants(config)
-    for number, (name, variant) in enumerate(chosen.items(), 1):
+    variants = check.variants(config)
+    for number, (name, variant) in enumerate(variants.items(), 1):
         if jax.process_index() == 0:
-            print(f"[{number}/{len(chosen)}] {name}", flush=True)
+            print(f"[{number}/{len(variants)}] {name}", flush=True)
         if mode == "train":
             train.train(variant, workdir / name, stop)
         else:
             train.look(variant, workdir / name, mode)
     if mode == "train" and jax.process_index() == 0:
-        print(f"all done: {comparison.compare(config, workdir, list(chosen))}")
+        print(f"all done: {comparison.compare(config, workdir, list(variants))}")

@@ -23,6 +23,7 @@ METRICS = {
 def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> Evaluator:
     """nats/token of n-grams up to order evaluate.baselines.ngram_order, or nats/image of independent pixels, on split
     evaluate.split. They are worked out at the first call and are the same at every step."""
+    order = config.evaluate.baselines.ngram_order
     baselines: dict[str, float] = {}
 
     def measure() -> dict[str, float]:
@@ -30,7 +31,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
         if isinstance(data.spec, ImageSpec):
             nats = independent_nll(train[0], held_out[0], data.spec.vocab, data.spec.length)
             return {"baseline/independent_pixels": nats}
-        by_order = ngrams.witten_bell(train, held_out, data.spec.vocab, config.evaluate.baselines.ngram_order)
+        by_order = ngrams.witten_bell(train, held_out, data.spec.vocab, order)
         nlls = [float(-np.mean(np.log(probabilities))) for probabilities in by_order]
         values = {f"baseline/ngram_{order}": nll for order, nll in enumerate(nlls, 1)}
         return values | ({"baseline/best_ngram": min(nlls)} if nlls else {})

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Bool, Float, Int
 
 from gentrain.losses import token_nll
 from gentrain.models.feeding import inputs_after, sequence_starts, shift_right
@@ -13,6 +13,17 @@ from gentrain.models.feeding import inputs_after, sequence_starts, shift_right
 Params = Any  # nested dict of arrays
 Batch = Mapping[str, Any]  # see gentrain/datasets/build.py
 Cache = Any  # pytree of arrays, first dimension = batch
+Inputs = Int[Array, "batch length"] | Float[Array, "batch length symbols"]  # tokens, or weights that mix them
+
+
+def unchanged(params: Params) -> Params:
+    """What `fold` is where nothing can be done beforehand."""
+    return params
+
+
+def take_logits(params: Params, x: Array) -> Array:
+    """What `logits` is where the first half of a model gives logits already."""
+    return x
 
 
 class SequenceModel(NamedTuple):
@@ -25,7 +36,7 @@ class SequenceModel(NamedTuple):
 
     init(key) -> params
     apply(params, inputs, context=None, keys=None) -> logits
-        inputs (batch, length) int -> logits (batch, length, vocab) float32; logits[:, t] is the law of the token that
+        inputs (batch, length) int -> logits (batch, length, vocab) float32; logits[:, t] are those of the token that
         follows inputs[:, :t+1]. context: (batch, positions) int of 0..context_vocab-1, pictures (batch, height, width,
         channels) uint8, or None. keys: (batch,) PRNG keys, one an example, that switch dropout on: what is dropped in
         a row depends on its own key alone.
@@ -44,7 +55,7 @@ class SequenceModel(NamedTuple):
         The same parameters with the work done that does not depend on the inputs, for many steps.
     chunk: positions whose logits `at_positions` holds at once, 0 for all.
     end: the token that closes a document, or None where every row is full.
-    differentiable_step: whether a scan of `step` can be differentiated at the cost of apply, as where the state is small.
+    differentiable_step: whether a scan of `step` can be differentiated at the cost of apply: where the state is small.
     independent: whether the conditional of a position is the same after every prefix.
     """
 
@@ -54,26 +65,28 @@ class SequenceModel(NamedTuple):
     step: Callable[..., Any]
     vocab: int
     extend: Callable[..., Any] | None = None
-    fold: Callable[[Params], Params] = lambda params: params
+    fold: Callable[[Params], Params] = unchanged
     hidden: Callable[..., Any] | None = None
-    logits: Callable[..., Any] = lambda params, x: x
+    logits: Callable[..., Any] = take_logits
     chunk: int = 0
     end: int | None = None
     differentiable_step: bool = False
     independent: bool = False
 
-    def inputs(self, tokens: Array) -> Array:
-        """What teaches the model `tokens`: (batch, length) int, each one's predecessor, BOS at the start of a document."""
+    def inputs(self, tokens: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
+        """The inputs that teach the model `tokens`: each one's predecessor, and BOS where a document begins."""
         return shift_right(tokens, self.vocab, self.end)
 
-    def batch_nll(self, params: Params, batch: Batch, keys: Array | None = None) -> tuple[Array, Array]:
-        """-log Q(x_t | x_<t), nats, and the mask of what counts: (batch, length) each."""
+    def batch_nll(
+        self, params: Params, batch: Batch, keys: Array | None = None
+    ) -> tuple[Float[Array, "batch length"], Bool[Any, "batch length"]]:
+        """-log Q(x_t | x_<t), nats, and the mask of the tokens that count."""
         tokens = batch["tokens"]
         nll = token_nlls(self, params, self.inputs(tokens), tokens, context=batch.get("context"), keys=keys)
         return nll, batch["mask"]
 
-    def log_prob(self, params: Params, examples: Array) -> Array:
-        """log Q of whole sequences of a fixed length, nats: (n, length) int -> (n,) float32."""
+    def log_prob(self, params: Params, examples: Int[Array, "n length"]) -> Float[Array, "n"]:
+        """log Q of whole sequences of a fixed length, nats."""
         inputs = shift_right(examples, self.vocab, None)
         return -jnp.sum(token_nlls(self, params, inputs, examples), axis=-1)
 
@@ -90,14 +103,16 @@ class Sampler(NamedTuple):
 
 
 class DensityModel(NamedTuple):
-    """A sampler of points in d dimensions whose density is known: log_prob(params, points (n, d)) -> (n,) nats."""
+    """A Sampler of points in d dimensions whose density is known: log_prob(params, points (n, d)) -> (n,) nats."""
 
     init: Callable[..., Params]
     sample: Callable[..., Any]
     log_prob: Callable[..., Any]
 
-    def batch_nll(self, params: Params, batch: Batch, keys: Array | None = None) -> tuple[Array, Array]:
-        """-log Q(x), nats, and the mask of the rows that count: (batch,) each."""
+    def batch_nll(
+        self, params: Params, batch: Batch, keys: Array | None = None
+    ) -> tuple[Float[Array, "batch"], Bool[Any, "batch"]]:
+        """-log Q(x), nats, and the mask of the rows that count."""
         return -self.log_prob(params, batch["points"]), batch["mask"]
 
 
@@ -124,7 +139,7 @@ def at_positions(model: SequenceModel, params: Params, function: Callable, input
     x = before_logits(model, params, inputs, context, keys)
     batch, length = inputs.shape[:2]
     size = min(model.chunk, length)
-    count = -(-length // size)
+    count = -(-length // size)  # of chunks, the last filled up
 
     def split(array):
         array = jnp.pad(array, ((0, 0), (0, count * size - length), *((0, 0),) * (array.ndim - 2)))
@@ -133,18 +148,33 @@ def at_positions(model: SequenceModel, params: Params, function: Callable, input
     def join(parts):
         return parts.swapaxes(0, 1).reshape(batch, count * size, *parts.shape[3:])[:, :length]
 
-    of_chunk = jax.checkpoint(lambda chunk: function(model.logits(params, chunk[0]), *chunk[1:]))
+    @jax.checkpoint
+    def of_chunk(chunk):
+        return function(model.logits(params, chunk[0]), *chunk[1:])
+
     return jax.tree.map(join, jax.lax.map(of_chunk, tuple(map(split, (x, *arrays)))))
 
 
-def before_logits(model: SequenceModel, params: Params, inputs, context=None, keys=None):
-    """What model.logits takes: (batch, length, …)."""
+def before_logits(
+    model: SequenceModel, params: Params, inputs: Inputs, context: Array | None = None, keys: Array | None = None
+) -> Float[Array, "batch length _"]:
+    """What model.logits takes."""
     return (model.hidden or model.apply)(params, inputs, context, keys)
 
 
-def token_nlls(model: SequenceModel, params: Params, inputs, tokens, context=None, keys=None):
-    """-log Q(token | inputs up to it), nats: (batch, length) float32."""
-    nll = lambda logits, tokens: token_nll(logits, tokens)[0]
+def token_nlls(
+    model: SequenceModel,
+    params: Params,
+    inputs: Inputs,
+    tokens: Int[Array, "batch length"],
+    context: Array | None = None,
+    keys: Array | None = None,
+) -> Float[Array, "batch length"]:
+    """-log Q(token | inputs up to it), nats."""
+
+    def nll(logits, tokens):
+        return token_nll(logits, tokens)[0]
+
     return at_positions(model, params, nll, inputs, tokens, context=context, keys=keys)
 
 
@@ -158,7 +188,9 @@ def prefix_critic(model: SequenceModel, normalised: bool = False) -> Critic:
 
     def init(key):
         params = model.init(key)
-        return params | {"output": jax.tree.map(jnp.zeros_like, params["output"])} if "output" in params else params
+        if "output" in params:
+            params = params | {"output": jax.tree.map(jnp.zeros_like, params["output"])}
+        return params
 
     def apply(params, examples, context=None, keys=None):
         def increments(logits, chosen):

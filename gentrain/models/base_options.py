@@ -1,6 +1,7 @@
 """What the options of several families of models have in common."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from gentrain.options.schema import option
 from gentrain.options.sections import NetworkSection
@@ -33,7 +34,7 @@ class ImageModelOptions(NetworkSection):
 
     makes = "images"
     has_log_prob = False
-    shared = ("width", "layers", "param_dtype", "compute_dtype")
+    shared: ClassVar[tuple[str, ...]] = ("width", "layers", "param_dtype", "compute_dtype")
 
     latent: int = option(2, "numbers of noise that an image is made from", within="(0, inf)")
 

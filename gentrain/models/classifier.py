@@ -7,15 +7,18 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gentrain.datasets.spec import Spec
+from gentrain.datasets.spec import ImageSpec
 from gentrain.models.base import Params
 
 FEATURES = 64
 
 
 class Classifier(NamedTuple):
-    """init(key) -> params; apply(params, pictures (n, height, width, channels) in [-1, 1]) -> features (n, 64), and
-    logits (n, classes), which are linear in them."""
+    """init(key) -> params.
+
+    apply(params, pictures (n, height, width, channels) in [-1, 1]) -> features (n, 64), and logits (n, classes), which
+    are linear in the features.
+    """
 
     init: Callable[..., Params]
     apply: Callable[..., Any]
@@ -34,8 +37,14 @@ class LeNet(nn.Module):
         return features, nn.Dense(self.classes)(features)
 
 
-def classifier(spec: Spec) -> Classifier:
+def classifier(spec: ImageSpec) -> Classifier:
     """The classifier of images whose contexts are their classes."""
     network = LeNet(spec.context_vocab)
-    init = lambda key: network.init(key, jnp.zeros((1, *spec.shape)))["params"]
-    return Classifier(init, lambda params, pictures: network.apply({"params": params}, pictures))
+
+    def init(key: Array) -> Params:
+        return network.init(key, jnp.zeros((1, *spec.shape)))["params"]
+
+    def apply(params: Params, pictures: Float[Array, "n h w c"]) -> Any:
+        return network.apply({"params": params}, pictures)
+
+    return Classifier(init, apply)

@@ -8,13 +8,15 @@ drawn by fan-in.
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
 from gentrain.models import images
 from gentrain.models.base import Critic, Sampler
 from gentrain.models.dcgan_options import CriticOptions, Options
+from gentrain.models.images import Pixels
 from gentrain.options.sections import NetworkSection
 
 
@@ -29,7 +31,7 @@ def critic(config: ConfigDict, spec: Spec) -> Critic:
 
 
 class Double(nn.Module):
-    """A transposed convolution of 4x4, stride 2: (n, height, width, channels) -> (n, 2 height, 2 width, features).
+    """A transposed convolution of 4x4, stride 2, which doubles height and width.
 
     Output row 2i + p sees two input rows, p = 0 or 1: i - 1 + p and i + p. One 2x2 convolution makes all four such
     phases, which are then interleaved: on a CPU its gradient is several times faster than lax.conv_transpose's.
@@ -39,11 +41,11 @@ class Double(nn.Module):
     config: NetworkSection
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Pixels) -> Float[Array, "n _ _ features"]:
         n, height, width, channels = x.shape
         shape, dtype = (4, 4, channels, self.features), self.config.param_dtype
-        # An output sees 2x2 of the taps.
-        kernel = self.param("kernel", nn.initializers.normal((2 / (4 * channels)) ** 0.5), shape, dtype)
+        fan_in = 4 * channels  # an output sees 2x2 of the taps
+        kernel = self.param("kernel", nn.initializers.normal((2 / fan_in) ** 0.5), shape, dtype)
         phases = kernel.astype(x.dtype).reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 4, 1, 3, 5)
         y = lax.conv_general_dilated(
             jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))),
@@ -58,11 +60,13 @@ class Double(nn.Module):
 
 
 class Generator(nn.Module):
+    """From the coarsest resolution to the finest; shape: (height, width, channels) of an image."""
+
     config: NetworkSection
     shape: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, z: Array) -> Array:
+    def __call__(self, z: Float[Array, "n numbers"]) -> Pixels:
         *finer, coarsest = images.scales(self.shape, self.config.width)
         x = nn.relu(images.norm(self.config, images.start(self.config, z, coarsest)))
         for _, _, channels in reversed(finer):
@@ -71,12 +75,12 @@ class Generator(nn.Module):
 
 
 class Features(nn.Module):
-    """Images (n, height, width, channels) -> (n, all numbers of the coarsest resolution)."""
+    """All numbers of the coarsest resolution."""
 
     config: NetworkSection
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Pixels) -> Float[Array, "n features"]:
         for level, (_, _, channels) in enumerate(images.scales(x.shape[1:], self.config.width)):
             size, stride = (4, 2) if level else (3, 1)
             x = nn.leaky_relu(images.conv(self.config, channels, size, stride)(x), 0.2)

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Float, Int
 
 from gentrain.datasets.spec import ImageSpec, Spec
 from gentrain.errors import ConfigError
@@ -17,6 +17,8 @@ from gentrain.models.layers import keep_mask, unit_variance
 from gentrain.options.sections import NetworkSection
 
 after_relu = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015
+Pixels = Float[Array, "n height width channels"]
+Labels = Int[Array, "n 1"]
 
 
 def scales(shape: tuple[int, ...], width: int) -> list[tuple[int, int, int]]:
@@ -25,15 +27,16 @@ def scales(shape: tuple[int, ...], width: int) -> list[tuple[int, int, int]]:
     Both sides are halved while they are even and the shorter is above 7. Channels start at `width` and double, up to
     8 times as many.
     """
-    (height, across), channels = shape[:2], width
-    found = [(height, across, channels)]
-    while height % 2 == across % 2 == 0 and min(height, across) > 7:
-        height, across, channels = height // 2, across // 2, min(2 * channels, 8 * width)
-        found.append((height, across, channels))
-    return found
+    rows, columns, channels = shape[0], shape[1], width
+    resolutions = [(rows, columns, channels)]
+    while rows % 2 == columns % 2 == 0 and min(rows, columns) > 7:
+        rows, columns, channels = rows // 2, columns // 2, min(2 * channels, 8 * width)
+        resolutions.append((rows, columns, channels))
+    return resolutions
 
 
 def dtypes(config: NetworkSection) -> Any:
+    """The types of a layer of Flax."""
     return {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
 
 
@@ -43,23 +46,23 @@ def conv(config: NetworkSection, features: int, size: int = 3, stride: int = 1, 
     return nn.Conv(features, (size, size), (stride, stride), **options)
 
 
-def norm(config: NetworkSection, x: Array) -> Array:
+def norm(config: NetworkSection, x: Pixels) -> Pixels:
     """Group normalisation, 4 groups (Wu & He 2018): statistics of each image alone."""
     return nn.GroupNorm(math.gcd(4, x.shape[-1]), **dtypes(config))(x)
 
 
 class Generator(nn.Module):
-    """tanh(body(z, label)): (n, latent), labels (n, 1) int or None -> images (n, height, width, channels) float32.
+    """tanh(body(z, label)), float32. A label is a vector of as many numbers as z, put beside it.
 
-    A label is a vector of as many numbers as z, put beside it.
+    body: (n, numbers) -> (n, height, width, channels). classes: 0 without labels.
     """
 
-    body: nn.Module  # (n, numbers) -> (n, height, width, channels)
+    body: nn.Module
     config: NetworkSection
     classes: int
 
     @nn.compact
-    def __call__(self, z: Array, context: Array | None) -> Array:
+    def __call__(self, z: Float[Array, "n latent"], context: Labels | None) -> Pixels:
         if self.classes:
             table: Any = {"embedding_init": nn.initializers.normal(1.0), "param_dtype": self.config.param_dtype}
             rows = nn.Embed(self.classes, z.shape[-1], name="label", **table)(labels(context, self.classes))
@@ -68,17 +71,17 @@ class Generator(nn.Module):
 
 
 class Judge(nn.Module):
-    """<w, features> + b, and + <v_label, features> with labels (Miyato & Koyama 2018); 0 at the start.
+    """<w, features> + b, and + <v_label, features> with labels (Miyato & Koyama 2018), float32; 0 at the start.
 
-    Images (n, height, width, channels), labels (n, 1) int or None, keys (n,) or None -> (n, 1) float32.
+    body: images -> features (n, numbers). classes: 0 without labels. keys (n,) switch dropout on.
     """
 
-    body: nn.Module  # images -> features (n, numbers)
+    body: nn.Module
     config: NetworkSection
     classes: int
 
     @nn.compact
-    def __call__(self, images: Array, context: Array | None, keys: Array | None) -> Array:
+    def __call__(self, images: Pixels, context: Labels | None, keys: Array | None) -> Float[Array, "n 1"]:
         features = self.body(images.astype(self.config.compute_dtype)).astype(jnp.float32)
         if keys is not None and self.config.dropout:
             features *= keep_mask(keys, 0, self.config.dropout, features.shape[1:], features.dtype)
@@ -92,14 +95,18 @@ class Judge(nn.Module):
         return estimate
 
 
-def labels(context: Array | None, classes: int) -> Array:
+def labels(context: Labels | None, classes: int) -> Int[Array, "n"]:
+    """The labels of a context. Raises ValueError where there is none."""
     if context is None:
         raise ValueError(f"this model has a context of {classes} labels, but none was given")
     return context[:, 0]
 
 
 def sampler(make_body: Callable[[tuple[int, ...]], nn.Module], config: ImageModelOptions, spec: Spec) -> Sampler:
-    """The pure functions of a generator, z ~ N(0, I) of config.latent numbers; conditional where data have labels."""
+    """The pure functions of a generator, z ~ N(0, I) of config.latent numbers; conditional where data have labels.
+
+    make_body: shape of an image -> the body of Generator. Raises ConfigError where the data are no images.
+    """
     if not isinstance(spec, ImageSpec):
         raise ConfigError(f"model.name={config.name!r} makes images, and the data are {spec.kind}")
     module = Generator(make_body(spec.shape), config, spec.context_vocab)
@@ -115,7 +122,10 @@ def sampler(make_body: Callable[[tuple[int, ...]], nn.Module], config: ImageMode
 
 
 def judge(body: nn.Module, config: NetworkSection, spec: Spec) -> Critic:
-    """The pure functions of a critic of whole images; conditional where data have labels."""
+    """The pure functions of a critic of whole images, whose body is that of Judge; conditional where data have labels.
+
+    Raises ConfigError where the data are no images.
+    """
     if not isinstance(spec, ImageSpec):
         raise ConfigError(f"critic.name={config.name!r} judges images, and the data are {spec.kind}")
     module = Judge(body, config, spec.context_vocab)
@@ -129,6 +139,6 @@ def judge(body: nn.Module, config: NetworkSection, spec: Spec) -> Critic:
     return Critic(init, apply)
 
 
-def start(config: NetworkSection, z: Array, shape: tuple[int, int, int]) -> Array:
-    """A linear map of z (n, numbers) to the coarsest resolution: (n, *shape)."""
+def start(config: NetworkSection, z: Float[Array, "n numbers"], shape: tuple[int, int, int]) -> Pixels:
+    """A linear map of z to the coarsest resolution, (height, width, channels)."""
     return nn.Dense(math.prod(shape), kernel_init=unit_variance, **dtypes(config))(z).reshape(-1, *shape)

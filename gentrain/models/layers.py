@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Bool, Float, UInt8
 
 from gentrain.datasets.spec import Spec
-from gentrain.models.base import Cache, Params, SequenceModel
+from gentrain.models.base import Cache, Inputs, Params, SequenceModel, unchanged
 from gentrain.models.base_options import TokenModelOptions
 from gentrain.sharding import keep_rows, keep_whole
 
@@ -20,8 +20,11 @@ def keep_mask(keys: Array, site: int | Array, rate: float, shape: tuple[int, ...
 
     keys (batch,) -> (batch, *shape). Srivastava et al. 2014.
     """
-    draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, shape))
-    return draw(keys).astype(dtype) / (1 - rate)
+
+    def draw(key):
+        return jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, shape)
+
+    return jax.vmap(draw)(keys).astype(dtype) / (1 - rate)
 
 
 def remat(module: type[nn.Module], name: str, scanned: bool) -> type[nn.Module]:
@@ -34,13 +37,15 @@ def remat(module: type[nn.Module], name: str, scanned: bool) -> type[nn.Module]:
 
 
 class Output(nn.Module):
-    """Logits x W + b, in float32 whatever the dtype of x (batch, length, width); W is an own matrix unless given."""
+    """Logits x W + b, in float32 whatever the dtype of x; W is a parameter of its own unless given (width, vocab)."""
 
     vocab: int
     param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Array, kernel: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "batch length width"], kernel: Float[Array, "width vocab"] | None = None
+    ) -> Float[Array, "batch length vocab"]:
         if kernel is None:
             kernel = self.param("kernel", unit_variance, (x.shape[-1], self.vocab), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.vocab,), self.param_dtype)
@@ -51,16 +56,16 @@ class Output(nn.Module):
 class Picture(nn.Module):
     """A picture as a row of vectors: convolutions of stride 2 until at most 4 pixels are left of the shorter side.
 
-    (batch, height, width, channels) uint8 -> (batch, positions, width), row by row of what is left. Channels double
-    from 32 up to width.
+    Positions are row by row of what is left. Channels double from 32 up to width.
     """
 
     width: int
     param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x, features = x.astype(jnp.float32) / 127.5 - 1, min(32, self.width)
+    def __call__(self, x: UInt8[Array, "batch h w channels"]) -> Float[Array, "batch positions width"]:
+        x = x.astype(jnp.float32) / 127.5 - 1
+        features = min(32, self.width)
         while min(x.shape[1:3]) > 4:
             x = nn.Conv(features, (3, 3), (2, 2), param_dtype=self.param_dtype)(x)
             x = nn.silu(nn.RMSNorm(param_dtype=self.param_dtype)(x))
@@ -103,21 +108,22 @@ class TokenModel(nn.Module):
             self.context = self.param("context", table, (self.context_vocab, width), dtype)
         self.output = Output(self.vocab, dtype)
 
-    def read_tokens(self, inputs: Array) -> Array:
-        """(batch, length) int of 0..vocab, vocab being the beginning of a sequence, or weights of them (batch, length,
-        vocab + 1) -> (batch, length, width)."""
+    def read_tokens(self, inputs: Inputs) -> Float[Array, "batch length width"]:
+        """Embeddings of tokens 0..vocab, vocab being the beginning of a sequence, or mixtures of embeddings."""
         if inputs.ndim == 3:
             return self.scaled(inputs @ jnp.concatenate([self.embed, self.bos[None, :]]))
         rows = keep_rows(keep_whole(self.embed).at[inputs].get(mode="clip"))
         return self.scaled(jnp.where((inputs == self.vocab)[:, :, None], self.bos[None, None, :], rows))
 
-    def begins(self, inputs: Array) -> Array:
-        """(batch, length) bool: where a sequence begins."""
+    def begins(self, inputs: Inputs) -> Bool[Array, "batch length"]:
+        """Where a sequence begins."""
         return inputs == self.vocab if inputs.ndim == 2 else inputs[..., self.vocab] > 0.5
 
-    def read_context(self, context: Array | None) -> Array | None:
-        """Symbols (batch, positions) int, or pictures (batch, height, width, channels) uint8 -> (batch, positions,
-        width); None in a model without context."""
+    def read_context(self, context: Array | None) -> Float[Array, "batch positions width"] | None:
+        """Symbols (batch, positions) int or pictures (batch, height, width, channels) uint8, as vectors.
+
+        None in a model without context. Raises ValueError where a model with contexts gets none.
+        """
         if not self.context_vocab:
             return None
         if context is None:
@@ -126,11 +132,12 @@ class TokenModel(nn.Module):
             return self.picture(context).astype(self.config.compute_dtype)
         return self.scaled(self.context[context])
 
-    def scaled(self, rows: Array) -> Array:
+    def scaled(self, rows: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
+        """Rows of a table, as they are read: of unit variance at the start."""
         return rows.astype(self.config.compute_dtype) * self.config.width**0.5
 
-    def logits(self, x: Array) -> Array:
-        """(batch, length, width) -> (batch, length, vocab) float32."""
+    def logits(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length vocab"]:
+        """float32, whatever the dtype of x."""
         return self.output(x, self.embed.T if self.config.tie_embeddings else None)
 
 
@@ -140,8 +147,11 @@ def sequence_model(module: TokenModel) -> SequenceModel:
     def init(key: Array) -> Params:
         picture = len(module.context_shape) == 3
         context = jnp.zeros((1, *module.context_shape), jnp.uint8 if picture else jnp.int32)
-        every = lambda module, inputs: module.logits(module.hidden(inputs, context, None))
-        return module.init(key, jnp.zeros((1, 1), jnp.int32), method=every)["params"]
+
+        def use_all(module, inputs):
+            return module.logits(module.hidden(inputs, context, None))
+
+        return module.init(key, jnp.zeros((1, 1), jnp.int32), method=use_all)["params"]
 
     def call(params: Params, *arguments: Any, method: str) -> Any:
         variables = {"params": params, "folded": params.get("folded", {})}
@@ -175,7 +185,7 @@ def sequence_model(module: TokenModel) -> SequenceModel:
         step,
         module.spec.vocab,
         extend=extend if hasattr(module, "extend") else None,
-        fold=fold if hasattr(module, "fold") else lambda params: params,
+        fold=fold if hasattr(module, "fold") else unchanged,
         hidden=hidden,
         logits=logits,
         chunk=module.config.logits_chunk,

@@ -5,15 +5,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Bool, Float, Shaped
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
-from gentrain.models.base import Cache, SequenceModel
+from gentrain.models.base import Cache, Inputs, SequenceModel
 from gentrain.models.layers import TokenModel, keep_mask, remat, sequence_model, unit_variance
 from gentrain.models.lstm_options import Options
 
-Carry = tuple[tuple[Array, Array], ...]  # of each layer: cell (batch, width) float32, hidden (batch, width)
+State = tuple[Float[Array, "batch width"], Float[Array, "batch width"]]  # of a layer: cell (float32), hidden
+Carry = tuple[State, ...]  # the states of all layers
 
 
 def build(config: ConfigDict, spec: Spec) -> SequenceModel:
@@ -25,15 +26,15 @@ class Cell(nn.Module):
     """One step of one layer.
 
     i, f, g, o = x W + h U + b;  c' = sigmoid(f + 1) c + sigmoid(i) tanh(g);  h' = sigmoid(o) tanh(c')
-    x, c, h (batch, width); the 1 opens the forget gate at the start of training. x may be given as x W, of 4 * width.
+    The 1 opens the forget gate at the start of training. x (batch, width) may be given as x W, (batch, 4 width).
     Hochreiter & Schmidhuber 1997, Gers et al. 2000.
     """
 
     param_dtype: str
 
     @nn.compact
-    def __call__(self, carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
-        cell, hidden = carry
+    def __call__(self, state: State, x: Float[Array, "batch _"]) -> tuple[State, Float[Array, "batch width"]]:
+        cell, hidden = state
         size = 4 * hidden.shape[-1]
         dense: Any = {"dtype": x.dtype, "param_dtype": self.param_dtype, "kernel_init": unit_variance}
         gates = x if x.shape[-1] == size else nn.Dense(size, use_bias=False, name="input", **dense)(x)
@@ -46,23 +47,38 @@ class Cell(nn.Module):
 
 
 class Stack(nn.Module):
-    """One step of all layers; rows that read a beginning of sequence go on from their initial state."""
+    """One step of all layers; rows that read a beginning of sequence go on from their initial state.
+
+    masks: what dropout keeps of each layer's input and, last, of the output, which is not multiplied here.
+    """
 
     config: Options
 
     @nn.compact
-    def __call__(self, carry: Carry, x: Array, bos: Array, masks: Array | None, initial: Carry) -> tuple[Carry, Array]:
+    def __call__(
+        self,
+        carry: Carry,
+        x: Float[Array, "batch _"],
+        bos: Bool[Array, "batch"],
+        masks: Float[Array, "batch sites width"] | None,
+        initial: Carry,
+    ) -> tuple[Carry, Float[Array, "batch width"]]:
         carry = jax.tree.map(lambda first, last: jnp.where(bos[:, None], first, last), initial, carry)
-        after = []
+        states = []
         for layer, state in enumerate(carry):
             x = x if masks is None else x * masks[:, layer]
             state, x = Cell(self.config.param_dtype, name=f"layer_{layer}")(state, x)
-            after.append(state)
-        return tuple(after), x
+            states.append(state)
+        return tuple(states), x
 
 
 class LSTM(TokenModel):
-    """Dropout is on each layer's input and on the last output, not on what goes on in time (Zaremba et al. 2014)."""
+    """Dropout is on each layer's input and on the last output, not on what goes on in time (Zaremba et al. 2014).
+
+    A cache has `carry`, the states of all layers, and `initial`, those with which a sequence begins.
+    """
+
+    config: Options
 
     differentiable_step = True
 
@@ -79,7 +95,7 @@ class LSTM(TokenModel):
         if self.context_vocab:
             self.encoder = over_time(self.config)
 
-    def hidden(self, inputs: Array, context: Array | None, keys: Array | None) -> Array:
+    def hidden(self, inputs: Inputs, context: Array | None, keys: Array | None) -> Float[Array, "batch length width"]:
         initial = self.initial(inputs.shape[0], context)
         return self.run(initial, inputs, initial, keys)[1]
 
@@ -87,28 +103,32 @@ class LSTM(TokenModel):
         initial = self.initial(batch, context)
         return {"carry": initial, "initial": initial}
 
-    def step(self, cache: Cache, token: Array) -> tuple[Cache, Array]:
+    def step(self, cache: Cache, token: Shaped[Array, "batch ..."]) -> tuple[Cache, Float[Array, "batch vocab"]]:
         inputs = token[:, None]
         folded = self.has_variable("folded", "table") and inputs.ndim == 2
         x = self.get_variable("folded", "table")[inputs] if folded else self.read_tokens(inputs)
         carry, x = self.decoder(cache["carry"], x, self.begins(inputs), None, cache["initial"])
         return {"carry": carry, "initial": cache["initial"]}, self.logits(x)[:, 0]
 
-    def fold(self) -> dict[str, Array]:
+    def fold(self) -> dict[str, Float[Array, "symbols gates"]]:
         """What the first layer's gates take from each token, BOS last: with it a step is one matmul fewer."""
-        every = self.read_tokens(jnp.arange(self.vocab + 1)[None, :])[0]
+        embeddings = self.read_tokens(jnp.arange(self.vocab + 1)[None, :])[0]
         kernel = self.decoder.variables["params"]["layer_0"]["input"]["kernel"]
-        return {"table": every @ kernel.astype(every.dtype)}
+        return {"table": embeddings @ kernel.astype(embeddings.dtype)}
 
     def initial(self, batch: int, context: Array | None) -> Carry:
         """Zeros, or the encoder's state after the context."""
         shape = (batch, self.config.width)
         zeros = ((jnp.zeros(shape, jnp.float32), jnp.zeros(shape, self.config.compute_dtype)),) * self.config.layers
         x = self.read_context(context)
-        return zeros if x is None else self.encoder(zeros, x, jnp.zeros(x.shape[:2], bool), None, zeros)[0]
+        if x is None:
+            return zeros
+        return self.encoder(zeros, x, jnp.zeros(x.shape[:2], bool), None, zeros)[0]
 
-    def run(self, carry: Carry, inputs: Array, initial: Carry, keys: Array | None) -> tuple[Carry, Array]:
-        """inputs (batch, length) -> the state after them, outputs (batch, length, width)."""
+    def run(
+        self, carry: Carry, inputs: Inputs, initial: Carry, keys: Array | None
+    ) -> tuple[Carry, Float[Array, "batch length width"]]:
+        """The states after the inputs, and the outputs."""
         x, rate, layers = self.read_tokens(inputs), self.config.dropout, self.config.layers
         if keys is None or not rate:
             return self.decoder(carry, x, self.begins(inputs), None, initial)

@@ -6,12 +6,13 @@ bound on the norms of the critic's kernels belongs to the objective.
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
 from gentrain.models import images
 from gentrain.models.base import Critic, Sampler
+from gentrain.models.images import Pixels
 from gentrain.models.layers import unit_variance
 from gentrain.models.resnet_options import CriticOptions, Options
 from gentrain.options.sections import NetworkSection
@@ -35,18 +36,23 @@ class Up(nn.Module):
     config: NetworkSection
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        conv = lambda size, **options: images.conv(self.config, self.channels, size, use_bias=False, **options)
-        resampled = lambda x: jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2) if self.double else x
-        y = conv(3)(resampled(nn.relu(images.norm(self.config, x))))
+    def __call__(self, x: Pixels) -> Pixels:
+        def conv(size, **options):
+            return images.conv(self.config, self.channels, size, use_bias=False, **options)
+
+        y = nn.relu(images.norm(self.config, x))
+        y = conv(3)(repeat(y) if self.double else y)
         y = conv(3)(nn.relu(images.norm(self.config, y)))
         # A 1x1 convolution and a copy commute: the cheaper order.
-        return resampled(x if x.shape[-1] == self.channels else conv(1, kernel_init=unit_variance)(x)) + y
+        shortcut = x if x.shape[-1] == self.channels else conv(1, kernel_init=unit_variance)(x)
+        return (repeat(shortcut) if self.double else shortcut) + y
 
 
 class Down(nn.Module):
-    """(x + conv(relu(conv(relu(x)))))', where ' halves the resolution in the last block at one; an image has no ReLU
-    before it."""
+    """(x + conv(relu(conv(relu(x)))))', where ' halves the resolution in the last block at one.
+
+    first: the block that reads an image, which has no ReLU before it.
+    """
 
     channels: int
     halve: bool
@@ -54,28 +60,37 @@ class Down(nn.Module):
     config: NetworkSection
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        conv = lambda size, **options: images.conv(self.config, self.channels, size, **options)
+    def __call__(self, x: Pixels) -> Pixels:
+        def conv(size, **options):
+            return images.conv(self.config, self.channels, size, **options)
+
         y = conv(3, kernel_init=unit_variance)(x) if self.first else conv(3)(nn.relu(x))
         y = conv(3)(nn.relu(y))
-        shortcut = halved(x) if self.halve else x  # a 1x1 convolution and a mean commute
+        shortcut = average(x) if self.halve else x  # a 1x1 convolution and a mean commute
         if x.shape[-1] != self.channels:
             shortcut = conv(1, kernel_init=unit_variance)(shortcut)
-        return shortcut + (halved(y) if self.halve else y)
+        return shortcut + (average(y) if self.halve else y)
 
 
-def halved(x: Array) -> Array:
+def repeat(x: Pixels) -> Pixels:
+    """Every pixel as 2x2 pixels."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+
+
+def average(x: Pixels) -> Pixels:
     """Means of 2x2 pixels."""
     n, height, width, channels = x.shape
     return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
 
 
 class Generator(nn.Module):
+    """From the coarsest resolution to the finest; shape: (height, width, channels) of an image."""
+
     config: NetworkSection
     shape: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, z: Array) -> Array:
+    def __call__(self, z: Float[Array, "n numbers"]) -> Pixels:
         *finer, coarsest = images.scales(self.shape, self.config.width)
         x = images.start(self.config, z, coarsest)
         for _, _, channels in reversed(finer):
@@ -85,15 +100,16 @@ class Generator(nn.Module):
 
 
 class Features(nn.Module):
-    """Images (n, height, width, channels) -> sums over all pixels of the coarsest resolution (n, channels)."""
+    """Sums over all pixels of the coarsest resolution."""
 
     config: NetworkSection
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        found = images.scales(x.shape[1:], self.config.width)
-        for level, (_, _, channels) in enumerate(found):
+    def __call__(self, x: Pixels) -> Float[Array, "n features"]:
+        scales = images.scales(x.shape[1:], self.config.width)
+        for level, (_, _, channels) in enumerate(scales):
             for block in range(self.config.layers):
-                last = block == self.config.layers - 1
-                x = Down(channels, last and level < len(found) - 1, level == block == 0, self.config)(x)
+                halve = block == self.config.layers - 1 and level < len(scales) - 1
+                first = level == 0 and block == 0
+                x = Down(channels, halve, first, self.config)(x)
         return nn.relu(x).sum(axis=(1, 2))

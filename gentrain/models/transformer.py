@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
-from gentrain.models.base import Cache, SequenceModel
+from gentrain.models.base import Cache, Inputs, SequenceModel
 from gentrain.models.layers import TokenModel, keep_mask, remat, sequence_model, unit_variance
 from gentrain.models.transformer_options import Options
 from gentrain.sharding import keep_rows
@@ -27,21 +27,30 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
 class Place(NamedTuple):
     """Where the inputs of a layer are: what all layers share.
 
-    begin (batch,): the slot of the first; visible (batch, length, slots): what each attends to;
-    cos, sin (batch, length, 1, size/2): of the angles position * base^(-2k/size).
+    begin: the slot of the first; visible: the slots that each attends to; cos, sin: see `rotation`.
     """
 
-    begin: Array
-    visible: Array
-    cos: Array
-    sin: Array
+    begin: Int[Array, "batch"]
+    visible: Bool[Array, "batch length slots"]
+    cos: Float[Array, "batch length 1 half"]
+    sin: Float[Array, "batch length 1 half"]
 
 
-def rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Turns each pair (x_k, x_{k+size/2}) by its position's angle, so that scores see distances alone.
+def rotation(
+    position: Int[Array, "batch length"], size: int, base: float
+) -> tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]]:
+    """cos and sin of the angles position * base^(-2k/size), k = 0, …, size/2 - 1 (Su et al. 2021)."""
+    wave = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
+    angle = position[:, :, None, None] * wave[None, None, None, :]
+    return jnp.cos(angle), jnp.sin(angle)
 
-    x (batch, length, heads, size). Su et al. 2021.
-    """
+
+def rotate(
+    x: Float[Array, "batch length heads size"],
+    cos: Float[Array, "batch length 1 half"],
+    sin: Float[Array, "batch length 1 half"],
+) -> Float[Array, "batch length heads size"]:
+    """Turns each pair (x_k, x_{k+size/2}) by its position's angle, so that scores see distances alone."""
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
@@ -49,49 +58,61 @@ def rotate(x: Array, cos: Array, sin: Array) -> Array:
 class Block(nn.Module):
     """One layer: x + attention(norm(x)), then x + mlp(norm(x)), mlp(x) = (silu(x G) * x U) D.
 
-    x (batch, length, width); layer: its number; cache: keys and values (batch, slots, kv_heads, size), in which those
-    of x are written, or None, when those of x are all there are.
-    Zhang & Sennrich 2019, Ainslie et al. 2023, Shazeer 2020.
+    layer: its number; cache: keys and values (batch, slots, kv_heads, size), in which those of x are written, or None,
+    when those of x are all there are; keys: of dropout. Zhang & Sennrich 2019, Ainslie et al. 2023, Shazeer 2020.
     """
 
     config: Options
 
     @nn.compact
-    def __call__(self, x: Array, layer: Array, cache: Cache | None, place: Place, keys: Array | None):
+    def __call__(
+        self,
+        x: Float[Array, "batch length width"],
+        layer: Int[Array, ""],
+        cache: Cache | None,
+        place: Place,
+        keys: Array | None,
+    ) -> tuple[Float[Array, "batch length width"], Cache | None]:
         config = self.config
         size = config.width // config.heads
         inner = config.mlp_width or -(-8 * config.width // (3 * 32)) * 32
         small = nn.initializers.variance_scaling(0.5 / config.layers, "fan_in", "normal")  # 2 * layers branches add up
-        dtypes = {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
+        dtypes: Any = {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
 
         def dense(name, features, y, init=unit_variance):
             return keep_rows(nn.Dense(features, use_bias=False, kernel_init=init, name=name, **dtypes)(y))
 
-        def heads(name, count, y):
+        def split_heads(name, count, y):
             return dense(name, count * size, y).reshape(*y.shape[:2], count, size)
 
-        def dropped(y, site):
+        def drop(y, site):
             return y if keys is None else y * keep_mask(keys, 2 * layer + site, config.dropout, y.shape[1:], y.dtype)
 
         y = nn.RMSNorm(name="attention_norm", **dtypes)(x)
-        query = rotate(heads("query", config.heads, y), place.cos, place.sin)
-        key = rotate(heads("key", config.kv_heads, y), place.cos, place.sin)
-        value = heads("value", config.kv_heads, y)
+        query = rotate(split_heads("query", config.heads, y), place.cos, place.sin)
+        key = rotate(split_heads("key", config.kv_heads, y), place.cos, place.sin)
+        value = split_heads("value", config.kv_heads, y)
         if cache is not None:
             write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
             cache = key, value = write(cache[0], key, place.begin, 0), write(cache[1], value, place.begin, 0)
         # A few queries over a cache have little to fuse, and lengths that cuDNN may not take.
-        fused: Any = config.attention if cache is None else "xla"
-        y = jax.nn.dot_product_attention(query, key, value, mask=place.visible[:, None], implementation=fused)
-        x += dropped(dense("out", config.width, y.reshape(x.shape), small), 0)
+        implementation: Any = config.attention if cache is None else "xla"
+        y = jax.nn.dot_product_attention(query, key, value, mask=place.visible[:, None], implementation=implementation)
+        x += drop(dense("out", config.width, y.reshape(x.shape), small), 0)
 
         y = nn.RMSNorm(name="mlp_norm", **dtypes)(x)
         y = nn.silu(dense("gate", inner, y)) * dense("up", inner, y)
-        return x + dropped(dense("down", config.width, y, small), 1), cache
+        return x + drop(dense("down", config.width, y, small), 1), cache
 
 
 class Transformer(TokenModel):
-    """Slots hold first the context, seen by all, then the tokens, which see their own sequence up to themselves."""
+    """Slots hold first the context, seen by all, then the tokens, which see their own sequence up to themselves.
+
+    A cache has `layers`, keys and values of every layer; `first`, the slot in which the sequence of each slot begins;
+    `index`, how many tokens it holds; `prefix`, how many slots the context takes.
+    """
+
+    config: Options
 
     def setup(self) -> None:
         super().setup()
@@ -107,7 +128,7 @@ class Transformer(TokenModel):
         )(config)
         self.norm = nn.RMSNorm(dtype=config.compute_dtype, param_dtype=config.param_dtype)
 
-    def hidden(self, inputs: Array, context: Array | None, keys: Array | None) -> Array:
+    def hidden(self, inputs: Inputs, context: Array | None, keys: Array | None) -> Float[Array, "batch length width"]:
         x, prefix = self.read_tokens(inputs), self.read_context(context)
         before = 0 if prefix is None else prefix.shape[1]
         x = x if prefix is None else jnp.concatenate([prefix, x], axis=1)
@@ -132,32 +153,40 @@ class Transformer(TokenModel):
         first = jnp.full((batch, before + length), before, jnp.int32)
         return {"layers": layers, "first": first, "index": jnp.zeros_like(at), "prefix": at}
 
-    def step(self, cache: Cache, token: Array) -> tuple[Cache, Array]:
+    def step(self, cache: Cache, token: Shaped[Array, "batch ..."]) -> tuple[Cache, Float[Array, "batch vocab"]]:
         cache, logits = self.extend(cache, token[:, None], cache["index"])
         return cache, logits[:, 0]
 
-    def extend(self, cache: Cache, inputs: Array, at: Array) -> tuple[Cache, Array]:
+    def extend(
+        self, cache: Cache, inputs: Inputs, at: Int[Array, "batch"]
+    ) -> tuple[Cache, Float[Array, "batch length vocab"]]:
         prefix, first, count = cache["prefix"], cache["first"], inputs.shape[1]
         begin = prefix + at
         slot = begin[:, None] + jnp.arange(count)[None, :]
         before = jnp.take_along_axis(first, jnp.maximum(begin - 1, 0)[:, None], axis=1)
-        own = jax.lax.cummax(jnp.where(self.begins(inputs), slot, before), axis=1)
-        x, layers = self.run(self.read_tokens(inputs), slot, own, prefix, cache["layers"])
-        first = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))(first, own, begin, 0)
+        piece_first = jax.lax.cummax(jnp.where(self.begins(inputs), slot, before), axis=1)
+        x, layers = self.run(self.read_tokens(inputs), slot, piece_first, prefix, cache["layers"])
+        first = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))(first, piece_first, begin, 0)
         return {"layers": layers, "first": first, "index": at + count, "prefix": prefix}, self.logits(x)
 
-    def run(self, x: Array, slot: Array, first: Array, prefix: Array, layers: Cache | None = None, keys=None):
-        """All layers over x (batch, length, width) -> (x normed, their caches).
+    def run(
+        self,
+        x: Float[Array, "batch length width"],
+        slot: Int[Array, "batch length"],
+        first: Int[Array, "batch length"],
+        prefix: Int[Array, "batch"],
+        layers: Cache | None = None,
+        keys: Array | None = None,
+    ) -> tuple[Float[Array, "batch length width"], Cache]:
+        """All layers over x -> (x normed, their caches).
 
-        slot, first (batch, length): of each input and of its sequence's first; prefix (batch,): slots of context.
+        slot, first: the slots of each input and of its sequence's first; prefix: slots of context.
         """
         slots = jnp.arange(x.shape[1] if layers is None else layers[0].shape[2])[None, None, :]
-        own = (first[:, :, None] <= slots) & (slots <= slot[:, :, None])
+        same_sequence = (first[:, :, None] <= slots) & (slots <= slot[:, :, None])
         # Counted from the beginning of the sequence, or the distance to the context would tell how much came before.
         position = prefix[:, None] + slot - first
-        size = self.config.width // self.config.heads
-        wave = self.config.rope_base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
-        angle = position[:, :, None, None] * wave[None, None, None, :]
-        place = Place(slot[:, 0], own | (slots < prefix[:, None, None]), jnp.cos(angle), jnp.sin(angle))
+        cos, sin = rotation(position, self.config.width // self.config.heads, self.config.rope_base)
+        place = Place(slot[:, 0], same_sequence | (slots < prefix[:, None, None]), cos, sin)
         x, layers = self.layers(x, jnp.arange(self.config.layers), layers, place, keys)
         return self.norm(x), layers

@@ -30,8 +30,8 @@ _UNCOMMITTED = ".orbax-checkpoint-tmp"  # ends the name of a step directory unti
 # Orbax stamps these at the commit itself, after the manifest, and no restore reads them.
 _NOT_IN_MANIFEST = {_MANIFEST, "_CHECKPOINT_METADATA", "commit_success.txt"}
 
-# Orbax logs to the logger it shares with all users of absl, dozens of lines a save and whole tracebacks of what is
-# raised here as one line.
+# Orbax logs dozens of lines a save, and whole tracebacks of what is raised here as one line, to the logger that it
+# shares with all users of absl.
 logging.getLogger("absl").addFilter(lambda record: "/orbax/" not in record.pathname)
 
 
@@ -40,7 +40,7 @@ class Checkpoints:
 
     Every process of the run makes the same calls in the same order. Process 0 writes and verifies the manifests.
 
-    The `keep_last` newest stay (at least 1), and multiples of `keep_every` steps (0 = off). With `read_only` nothing on
+    The `keep_last` newest stay (at least 1), and multiples of `keep_every` steps (0: none). With `read_only` nothing on
     disk is changed: no cleaning up, no quarantine, and `save` is an error.
     """
 
@@ -53,8 +53,8 @@ class Checkpoints:
         self.read_only = read_only
         self._saving = -1  # the step of the newest save(), for the manifest and for errors
         if not read_only and jax.process_index() == 0:
-            # What a kill left half-written. Orbax's own cleaning runs in the background and trips over that of the
-            # manager before it.
+            # A kill leaves a step half-written. Orbax's own cleaning runs in the background, where it trips over the
+            # cleaning of the manager before it.
             for leftover in self.directory.glob(f"*{_UNCOMMITTED}*"):
                 shutil.rmtree(leftover)
         keep = [preservation_policy.LatestN(keep_last)]
@@ -62,8 +62,8 @@ class Checkpoints:
             keep.append(preservation_policy.EveryNSteps(keep_every))
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
-            # Runs on process 0 in the background once all processes have written all files, just before the rename
-            # that commits; what it raises makes the save fail.
+            # This runs on process 0, in the background, once all processes have written all files and just before the
+            # rename that commits; what it raises makes the save fail.
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_manifest),
             read_only=read_only,
             lightweight_initialize=True,  # opening must not fail on a damaged _CHECKPOINT_METADATA
@@ -81,7 +81,7 @@ class Checkpoints:
             return
         self._saving = step
         leaves = _leaves(state)
-        # The copy through JSON finds what is not JSON now, and is safe from changes while the background writes.
+        # The copy through JSON finds now what is not JSON, and is safe from changes while the background writes.
         description = json.loads(json.dumps({"meta": dict(meta), "leaves": _kinds(leaves)}))
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave(_nested(leaves)),
@@ -111,7 +111,8 @@ class Checkpoints:
         return step, jax.tree.unflatten(jax.tree.structure(abstract), arrays), description["meta"]
 
     def require(self, step: int | None) -> int:
-        """That step, or the newest undamaged one. Raises CheckpointError where it is not there or damaged."""
+        """That step, or the newest undamaged one where it is None. Raises CheckpointError where it is not there or
+        damaged."""
         if step is None:
             if (newest := self._newest_good()) is None:
                 raise CheckpointError(f"{self.directory}: no checkpoint to start from")
@@ -134,6 +135,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
+        """Waits for the last save; raises CheckpointError if it failed."""
         try:
             self.wait()
         finally:
@@ -172,7 +174,7 @@ class Checkpoints:
             os.fsync(file.fileno())
 
     def _newest_good(self) -> int | None:
-        """Process 0 looks for it, and all agree."""
+        """The newest undamaged step, None where there are no steps; process 0 looks for it, and all agree."""
         self.wait()
         good, damages = -1, []
         for step in reversed(self.steps() if jax.process_index() == 0 else []):
@@ -180,15 +182,17 @@ class Checkpoints:
                 good = step
                 break
             damages.append(f"{self.directory / str(step)}: {damage}")
-        good, damaged = map(int, multihost_utils.broadcast_one_to_all(np.asarray([good, len(damages)], np.int32)))
+        counts = np.asarray([good, len(damages)], np.int32)
+        good, damaged = (int(count) for count in multihost_utils.broadcast_one_to_all(counts))
         if good < 0 and damaged:
-            found = "; ".join(damages) or "process 0 names them"
-            raise CheckpointError(f"all {damaged} checkpoints are damaged ({found}); put a good copy in their place")
+            named = "; ".join(damages) or "process 0 names them"
+            raise CheckpointError(f"all {damaged} checkpoints are damaged ({named}); put a good copy in their place")
         for damage in damages:
             warnings.warn(f"{damage}; going back to step {good}", stacklevel=3)
         return None if good < 0 else good
 
     def _quarantine_after(self, step: int) -> None:
+        """Renames the steps after this one, which are damaged."""
         if self.read_only:
             return
         if jax.process_index() == 0:
@@ -201,6 +205,7 @@ class Checkpoints:
         self._manager.reload()
 
     def _description(self, step: int) -> dict[str, Any]:
+        """The meta and the kinds of leaves that were saved with a step."""
         return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
     def _arrays(self, step: int, expected: dict[str, jax.ShapeDtypeStruct]) -> list[jax.Array]:
@@ -245,7 +250,9 @@ def restore_params(
         for player, shapes in wanted.items():
             prefix = f"params/{sources[player]}/"
             expected = _leaves({"params": {sources[player]: shapes}})
-            _check_leaves(path, _kinds(expected), {leaf: kind for leaf, kind in saved.items() if leaf.startswith(prefix)})
+            _check_leaves(
+                path, _kinds(expected), {leaf: kind for leaf, kind in saved.items() if leaf.startswith(prefix)}
+            )
             params[player] = jax.tree.unflatten(jax.tree.structure(shapes), checkpoints._arrays(step, expected))
         digest = json.loads((path / _MANIFEST).read_text())["sha256"]
     return step, params, digest
@@ -273,12 +280,14 @@ def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kinds(leaves: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> type and shape, as 'float32[8,4]'."""
     return {path: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for path, leaf in leaves.items()}
 
 
-def _check_leaves(where: Path, expected: Mapping[str, str], found: Mapping[str, str]) -> None:
-    if wrong := _differences(expected, found):
-        raise CheckpointError(f"{where} is of another model: {wrong}; use the config it is from, or another workdir")
+def _check_leaves(path: Path, expected: Mapping[str, str], saved: Mapping[str, str]) -> None:
+    """Raises CheckpointError where the leaves that were saved are not those of this model."""
+    if wrong := _differences(expected, saved):
+        raise CheckpointError(f"{path} is of another model: {wrong}; use the config it is from, or another workdir")
 
 
 def _fingerprints(root: Path) -> dict[str, str]:
@@ -294,6 +303,7 @@ def _fingerprints(root: Path) -> dict[str, str]:
 
 
 def _digest(files: Any) -> str:
+    """sha256 of what a manifest says of its files, which guards the manifest itself."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
@@ -309,6 +319,11 @@ def _damage(root: Path) -> str:
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """The first three names at which the two differ, in words; an empty string where they are the same."""
     names = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
-    lines = [f"{n}: expected {expected.get(n, 'nothing')}, found {found.get(n, 'nothing')}" for n in names[:3]]
-    return "; ".join(lines + [f"and {len(names) - 3} more"] * (len(names) > 3))
+    lines = []
+    for name in names[:3]:
+        lines.append(f"{name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}")
+    if len(names) > 3:
+        lines.append(f"and {len(names) - 3} more")
+    return "; ".join(lines)

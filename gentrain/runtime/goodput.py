@@ -14,18 +14,19 @@ import jax
 from gentrain import files
 from gentrain.errors import LostPeer
 
+KINDS = ("start", "compile", "train", "evaluate", "save", "restore", "lost")
 FIRST = 1800.0  # seconds that the first phase of a kind may take, which compiles, or reads what is not cached
-SLOWER = 10  # so many times the longest phase of its kind before is stuck
-COMPILING = "/jax/core/compile/backend_compile_duration"
+SLOWER = 10  # a phase is stuck that takes so many times as long as the longest of its kind before
+COMPILING = "/jax/core/compile/backend_compile_duration"  # JAX's event of a compilation
 KEPT = 100  # saves whose time is remembered, for what was lost after them
 
 
 class Phases:
     """A ledger of seconds by kind, kept in goodput.json across starts, and a watch over how long each phase takes.
 
-    start: all outside the phases; compile: in the compiler, in whatever phase; train, evaluate, save, restore: what is
-    said; lost: trained and then trained again, after a kill or a lost peer. They sum to `wall`, the time since the
-    run's starts; the time between them is not known. goodput is train / wall.
+    Kinds: train, evaluate, save and restore are phases of that name; start is all outside of them; compile is time in
+    the compiler, in whatever phase; lost is what was trained and then trained again, after a kill or a lost peer. They
+    sum to `wall`, the time since the run's starts; the time between starts is not counted. goodput is train / wall.
 
     With stuck_seconds a phase that outlasts both that and SLOWER times the longest of its kind ends the process with
     exit code 42 and every thread's stack: a peer that hangs leaves the others in a collective out of which neither an
@@ -33,18 +34,21 @@ class Phases:
     """
 
     def __init__(self, path: Path | None, stuck_seconds: float = 0.0):
-        self.path, self.stuck = path, stuck_seconds
-        before = files.read_json(path) if path else {}
-        self.seconds = {kind: 0.0 for kind in ("start", "compile", "train", "evaluate", "save", "restore", "lost")}
-        self.seconds |= before.get("seconds", {})
-        self.trained: dict[str, float] = before.get("trained_at", {})  # step -> seconds of training up to its save
-        self.starts, self.kinds, self.longest = before.get("starts", 0) + 1, ["start"], dict[str, float]()
-        self.since, self.waited = time.monotonic(), 0.0
+        self.path = path
+        self.stuck_seconds = stuck_seconds
+        ledger = files.read_json(path) if path else {}
+        self.seconds = {kind: 0.0 for kind in KINDS} | ledger.get("seconds", {})
+        self.trained_at: dict[str, float] = ledger.get("trained_at", {})  # step -> seconds of training up to its save
+        self.starts = ledger.get("starts", 0) + 1
+        self.kinds = ["start"]  # of the phases that are under way, the innermost last
+        self.longest: dict[str, float] = {}  # seconds of the longest phase of each kind, the first left out
+        self.since = time.monotonic()  # when seconds were last counted
+        self.waited = 0.0  # seconds that the innermost phase has taken
         self.closed = threading.Event()
 
     def __enter__(self) -> "Phases":
         jax.monitoring.register_event_duration_secs_listener(self._compiled)
-        if self.stuck:
+        if self.stuck_seconds:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         return self
 
@@ -58,55 +62,67 @@ class Phases:
         """What is done inside counts as `kind`, and may not take for ever."""
         self._count()
         self.kinds.append(kind)
-        began, self.waited = time.monotonic(), 0.0
+        began = time.monotonic()
+        self.waited = 0.0
         try:
             yield
         finally:
             self._count()
             self.kinds.pop()
-            # Not of the first, which compiles.
-            self.longest[kind] = max(self.longest[kind], time.monotonic() - began) if kind in self.longest else 0.0
+            first = kind not in self.longest  # it compiles, so its length says nothing
+            self.longest[kind] = 0.0 if first else max(self.longest[kind], time.monotonic() - began)
             self.waited = 0.0
 
     def saved(self, step: int) -> None:
+        """Notes how long was trained up to a step that is being saved."""
         self._count()
-        self.trained = dict([*self.trained.items(), (str(step), self.seconds["train"])][-KEPT:])
+        trained_at = [*self.trained_at.items(), (str(step), self.seconds["train"])]
+        self.trained_at = dict(trained_at[-KEPT:])
         self.write()
 
     def restored(self, step: int) -> None:
         """What was trained after this step, by an earlier start, is lost."""
-        kept = self.trained.get(str(step), self.seconds["train"])
+        kept = self.trained_at.get(str(step), self.seconds["train"])
         self.seconds["lost"] += self.seconds["train"] - kept
         self.seconds["train"] = kept
-        self.trained = {at: seconds for at, seconds in self.trained.items() if int(at) <= step}
+        self.trained_at = {saved: seconds for saved, seconds in self.trained_at.items() if int(saved) <= step}
 
     def write(self) -> None:
-        if self.path:
-            self._count()
-            told = {kind: round(seconds, 3) for kind, seconds in self.seconds.items()}
-            wall = round(sum(told.values()), 3)
-            rest = {"goodput": round(told["train"] / max(wall, 1e-9), 3), "starts": self.starts}
-            files.write_json(self.path, {"seconds": told, "wall": wall, **rest, "trained_at": self.trained})
+        """Writes the ledger, where there is a file for it."""
+        if not self.path:
+            return
+        self._count()
+        seconds = {kind: round(value, 3) for kind, value in self.seconds.items()}
+        wall = round(sum(seconds.values()), 3)
+        ledger = {
+            "seconds": seconds,
+            "wall": wall,
+            "goodput": round(seconds["train"] / max(wall, 1e-9), 3),
+            "starts": self.starts,
+            "trained_at": self.trained_at,
+        }
+        files.write_json(self.path, ledger)
 
     def _count(self) -> None:
+        """Adds the time since the last count to the innermost phase."""
         now = time.monotonic()
         self.seconds[self.kinds[-1]] += now - self.since
         self.since = now
 
     def _compiled(self, event: str, duration_secs: float, **_: str | int) -> None:
+        """Called by JAX after each of its events."""
         if event == COMPILING and threading.current_thread() is threading.main_thread():
             self.seconds["compile"] += duration_secs
             self.seconds[self.kinds[-1]] -= duration_secs  # where _count will put it
 
     def _watch(self) -> None:
+        """Looks once a second, in a thread of its own, whether a phase is stuck."""
         while not self.closed.wait(1.0):
             kind = self.kinds[-1]
-            limit = max(self.stuck, SLOWER * self.longest[kind] if kind in self.longest else FIRST)
+            limit = max(self.stuck_seconds, SLOWER * self.longest[kind] if kind in self.longest else FIRST)
             self.waited += 1.0
             if self.waited > limit:
                 faulthandler.dump_traceback(file=sys.stderr)
-                print(
-                    f"LostPeer: {kind} took over {limit:.0f} s, so another process hangs; stacks above", file=sys.stderr
-                )
-                sys.stderr.flush()
+                message = f"LostPeer: {kind} took over {limit:.0f} s, so another process hangs; stacks above"
+                print(message, file=sys.stderr, flush=True)
                 os._exit(LostPeer.exit_code)

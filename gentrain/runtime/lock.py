@@ -14,9 +14,10 @@ from gentrain.errors import ConfigError, WorkdirInUse
 
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-    """Holds the workdir for this process; raises WorkdirInUse naming the owner where another one has it.
+    """Holds the workdir for this process, and makes it where it is not there.
 
-    The kernel lets go of the lock when its owner dies, however it dies, so nothing stale can be left behind.
+    Raises WorkdirInUse naming the owner where another process has it, ConfigError where it cannot be written to. The
+    kernel lets go of the lock when its owner dies, however it dies, so nothing stale can be left behind.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,8 @@ from typing import Any
 from gentrain.errors import ConfigError, LostPeer
 
 HEARTBEAT = 10  # seconds of silence after which a process counts as dead
+STATUS = re.compile(r"[A-Z_]+: ")  # how XLA's errors begin
+LOST = re.compile(r"UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|[Gg]loo|NCCL|coordination service")
 
 
 def free_port() -> int:
@@ -42,13 +44,12 @@ def join(coordinator: str, processes: int, index: int, timeout: int = 60) -> Non
     # On CPU, programs that run ahead of one another can wait for each other's collectives for ever.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     auto = coordinator == "auto"
-    address, count, own = (None, None, None) if auto else (coordinator, processes, index)
     try:
         jax.distributed.initialize(
-            address,
-            count,
-            own,
-            # What is said is said: left to itself JAX would still ask a cluster it finds for the devices to use.
+            None if auto else coordinator,
+            None if auto else processes,
+            None if auto else index,
+            # Left to itself JAX would ask a cluster that it finds for the devices to use, whatever is given here.
             cluster_detection_method=None if auto else "deactivate",
             initialization_timeout=timeout,
             heartbeat_timeout_seconds=HEARTBEAT,
@@ -61,13 +62,13 @@ def join(coordinator: str, processes: int, index: int, timeout: int = 60) -> Non
 
 
 def lost_peer(error: BaseException | None) -> LostPeer | None:
-    """What an error, or what it came from, says of another process, if anything: a JaxRuntimeError, or the ValueError
-    that JAX makes of it on CPU, whose text begins with a status of XLA's."""
-    status = r"[A-Z_]+: "
-    words = r"UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|[Gg]loo|NCCL|coordination service"
+    """The LostPeer that an error, or one that it came from, tells of; None where it tells of none.
+
+    Such an error is a JaxRuntimeError, or the ValueError that JAX makes of it on CPU. It begins with a status of XLA's.
+    """
     while error is not None:
         text = str(error)
-        if re.match(status, text) and re.search(words, text):
+        if STATUS.match(text) and LOST.search(text):
             return LostPeer(f"another process is gone ({text.splitlines()[0]}); run the same command on all to go on")
         error = error.__cause__ or error.__context__
     return None
@@ -76,18 +77,17 @@ def lost_peer(error: BaseException | None) -> LostPeer | None:
 def run_digests(config: Mapping[str, Any]) -> dict[str, str]:
     """What all processes of a run must have in common: the code, the packages under it and the config."""
     root = Path(__file__).parents[2]
-    code = [path.read_bytes() for room in ("gentrain", "launch") for path in sorted((root / room).rglob("*.py"))]
-    packages = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")]
-    digest = lambda parts: hashlib.sha256(b"\0".join(parts)).hexdigest()
+    code = [path.read_bytes() for folder in ("gentrain", "launch") for path in sorted((root / folder).rglob("*.py"))]
+    versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")]
     return {
-        "code": digest(code),
-        "packages": " ".join(packages),
-        "config": digest([json.dumps(dict(config), sort_keys=True).encode()]),
+        "code": hashlib.sha256(b"\0".join(code)).hexdigest(),
+        "packages": " ".join(versions),
+        "config": hashlib.sha256(json.dumps(dict(config), sort_keys=True).encode()).hexdigest(),
     }
 
 
-def same_everywhere(found: Mapping[str, str]) -> None:
-    """Raises ConfigError, on all processes, naming those that found something else than process 0 did."""
+def same_everywhere(digests: Mapping[str, str]) -> None:
+    """Raises ConfigError, on all processes, naming what differs from process 0 and on which processes."""
     import jax
     import numpy as np
 
@@ -95,10 +95,12 @@ def same_everywhere(found: Mapping[str, str]) -> None:
         return
     from jax.experimental import multihost_utils
 
-    own = np.stack([np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8) for value in found.values()])
-    every = multihost_utils.process_allgather(own)  # (processes, names, 32)
-    differ = np.any(every != every[:1], axis=-1)
-    wrong = [f"{name} of process {', '.join(map(str, np.flatnonzero(differ[:, i])))}" for i, name in enumerate(found)]
-    wrong = [text for i, text in enumerate(wrong) if differ[:, i].any()]
+    here = np.stack([np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8) for value in digests.values()])
+    everywhere = multihost_utils.process_allgather(here)  # (processes, names, 32)
+    differ = np.any(everywhere != everywhere[:1], axis=-1)  # (processes, names)
+    wrong = []
+    for name, differs in zip(digests, differ.T, strict=True):
+        if differs.any():
+            wrong.append(f"{name} of process {', '.join(map(str, np.flatnonzero(differs)))}")
     if wrong:
         raise ConfigError(f"not the same as that of process 0: {'; '.join(wrong)}; start all from one copy")

@@ -22,23 +22,26 @@ class Stop:
     """
 
     def __init__(self, alone: bool = True):
-        self.requested, self._deferred, self._alone = False, False, alone
-        self._old: dict[signal.Signals, Any] = {}
+        """alone: whether this process is the whole run."""
+        self.requested = False
+        self._deferred = False
+        self._alone = alone
+        self._handlers_before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Stop":
         for number in (signal.SIGTERM, signal.SIGINT) if self._alone else ():
-            self._old[number] = signal.signal(number, self._handle)
+            self._handlers_before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_) -> None:
-        for number, handler in self._old.items():
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
     def _handle(self, number, frame) -> None:
         if self.requested:
             os._exit(128 + number)
         self.requested = True
-        # What a callback of the garbage collector raises goes nowhere; then the next look at `requested` has to do.
+        # No exception comes out of a callback of the garbage collector: whoever looks at `requested` next has to stop.
         while frame and frame.f_code.co_name not in UNRAISABLE:
             frame = frame.f_back
         if not self._deferred and not frame:
@@ -46,6 +49,7 @@ class Stop:
 
     @contextlib.contextmanager
     def deferred(self, defer: bool = True) -> Iterator[None]:
+        """Inside, a request only sets `requested`. With defer=False it raises Stopped again, at once if one waits."""
         before, self._deferred = self._deferred, defer
         if self.requested and not defer:
             self._deferred = before

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from gentrain.errors import LostPeer
 
@@ -22,33 +23,42 @@ def supervise(commands: Sequence[Sequence[str]], **environment: str) -> int:
     of its own can turn into an exit code.
     """
     children: list[subprocess.Popen] = []
-    asked: list[int] = []
+    signals: list[int] = []  # that have come so far
 
     def pass_on(number, frame) -> None:
         for child in children:
-            child.send_signal(signal.SIGKILL if asked else signal.SIGTERM)
-        asked.append(number)
+            child.send_signal(signal.SIGKILL if signals else signal.SIGTERM)
+        signals.append(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
-    die_with_us = lambda: ctypes.CDLL(None).prctl(PARENT_DIED, signal.SIGKILL)
+    handlers_before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         for command in commands:
-            # A session of its own: Ctrl-C reaches them through us, once, and not as KeyboardInterrupt.
-            children.append(
-                subprocess.Popen(command, env=os.environ | environment, start_new_session=True, preexec_fn=die_with_us)
-            )
+            # A session of its own: Ctrl-C reaches the child through this process, once, and not as KeyboardInterrupt.
+            options: dict[str, Any] = {"start_new_session": True, "preexec_fn": die_with_parent}
+            children.append(subprocess.Popen(command, env=os.environ | environment, **options))
         deadline = float("inf")
-        # Every child is asked: one that has ended is seen whichever of the others go on.
-        while None in (found := [child.poll() for child in children]) and time.monotonic() < deadline:
+        # All of them are polled every time: one that has failed is seen while the others go on.
+        while None in (codes := [child.poll() for child in children]) and time.monotonic() < deadline:
             time.sleep(0.05)
-            if deadline == float("inf") and any(found):
+            if deadline == float("inf") and any(codes):
                 deadline = time.monotonic() + PATIENCE
     finally:
         for child in children:
             child.kill()
             child.wait()
-        for number, handler in before.items():
+        for number, handler in handlers_before.items():
             signal.signal(number, handler)
-    codes = [child.returncode for child in children]
-    failed = [code for code in codes if code not in (0, LostPeer.exit_code) and code > 0]
-    return failed[0] if failed else LostPeer.exit_code if any(codes) else 0
+    return exit_code([child.returncode for child in children])
+
+
+def die_with_parent() -> None:
+    """Called in a child before its program starts: it is killed when its parent dies, however that dies."""
+    ctypes.CDLL(None).prctl(PARENT_DIED, signal.SIGKILL)
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """The exit code of a run whose processes ended with these, negative where a signal ended one."""
+    for code in codes:
+        if code > 0 and code != LostPeer.exit_code:
+            return code
+    return LostPeer.exit_code if any(codes) else 0

@@ -30,11 +30,13 @@ def address() -> str:
 def work(argv: Sequence[str], coordinator: str, process: int) -> int:
     """One process of a run; its exit code.
 
-    A child of Ray's worker: JAX starts afresh in every attempt, and no exit of its kills the worker that reports it.
+    It is a child of Ray's worker: JAX starts afresh in every attempt, and its exit does not kill the worker that
+    reports it.
     """
     names = ("GENTRAIN_COORDINATOR", "GENTRAIN_NUM_PROCESSES", "GENTRAIN_PROCESS_ID")
     place = dict(zip(names, (coordinator, str(NODES), str(process)), strict=True))
-    code = subprocess.run([sys.executable, "-m", "launch", *argv], env=os.environ | place).returncode
+    command = [sys.executable, "-m", "launch", *argv]
+    code = subprocess.run(command, env=os.environ | place).returncode
     return code if code >= 0 else 128 - code
 
 

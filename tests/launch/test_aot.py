@@ -43,8 +43,8 @@ def assert_split(numbers) -> None:
 
 def measured(config, spec) -> dict:
     """The part of aot.measure that needs no devices but those of the tests."""
-    built, _, host = aot.compiled(config, spec, jax.devices())
-    return {"arguments": aot.arguments(built), "even": aot.even(built), "host": host}
+    built, _, host = aot.compile_update(config, spec, jax.devices())
+    return {"arguments": aot.argument_bytes(built), "even": aot.even_bytes(built), "host": host}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_parameters_travel_to_the_rows_and_not_the_rows_to_the_parameters(config
     config.mesh.update({"data": 2, "fsdp": 4} if not rules else {"data": 1, "fsdp": 4, "tensor": 2})
     sent = []
     for config.data.batch_size in (16, 64):
-        built, executable, host = aot.compiled(config, spec, jax.devices())
+        built, executable, host = aot.compile_update(config, spec, jax.devices())
         rows, _ = hlo.traffic(executable.as_text(), built.mesh.shape)
         sent.append(sum(row.sent for row in rows if "fsdp" in row.axes))
         assert host["rematerialised"] == 0
@@ -94,7 +94,7 @@ def test_what_the_compiler_says_is_kept_and_counted(config, spec, monkeypatch, c
             return jax.jit(lambda x: x).lower(0.0)
 
     monkeypatch.setattr(program, "build", lambda *_: built._replace(update=Update()))
-    assert aot.compiled(config, spec, jax.devices())[2]["rematerialised"] == 3
+    assert aot.compile_update(config, spec, jax.devices())[2]["rematerialised"] == 3
     assert capfd.readouterr().err == ""
 
 
@@ -109,7 +109,7 @@ def test_what_has_no_room_is_told_and_does_not_fit(config, spec, monkeypatch, ca
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20.31G of 15.75G hbm.\nLargest allocations:")
 
     monkeypatch.setattr(program, "build", lambda *_: built._replace(update=Update()))
-    _, executable, chip = aot.compiled(config, spec, jax.devices())
+    _, executable, chip = aot.compile_update(config, spec, jax.devices())
     assert executable is None
     monkeypatch.setattr(aot, "measure", lambda *_: {**NUMBERS, "chip": chip, "peak": 0, "fits": False})
     assert aot.main(["aot", "--config=configs/surnames_likelihood.py", "--topology=v5e:2x2"]) == 1
@@ -188,10 +188,10 @@ def test_a_step_is_predicted_by_the_slowest_of_its_parts():
     options(["aot", "--ici_gbps=100", "--dcn_gbps=10"])
     compute = 6 * 5e9 * 1000 / (4 * 197e12)  # two moves of the critic and one of the generator
     expected = {"compute": compute, "along fsdp": 0.03, "along replica+fsdp": 0.1, "mfu": compute / 0.1}
-    assert aot.predicted(NUMBERS, options) == pytest.approx(expected)
+    assert aot.predict(NUMBERS, options) == pytest.approx(expected)
     options = aot.make_flags()
     options(["aot"])
-    assert aot.predicted(NUMBERS, options) == pytest.approx({"compute": compute})
+    assert aot.predict(NUMBERS, options) == pytest.approx({"compute": compute})
 
 
 @pytest.mark.parametrize(("peak", "code"), [(13.6e9, 0), (13.7e9, 1)])

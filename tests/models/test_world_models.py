@@ -5,37 +5,39 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gentrain import models
-from gentrain.datasets.spec import TextSpec
+from gentrain.datasets.spec import PointSpec, TextSpec
 from gentrain.errors import ConfigError
-from gentrain.models import factorised, gaussian, mlp, tabular
+from gentrain.models import factorised, feeding, gaussian, mlp, tabular
 
-SEQUENCES = Spec(3, 4, None, "text", str)
+SEQUENCES = TextSpec(3, 4)
+POINTS = PointSpec(0, 2)
 
 
 def random_params(model, seed):
-    leaves, structure = jax.tree.flatten(model.init(jax.random.key(seed)))
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    return jax.tree.unflatten(
-        structure, [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
-    )
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), shapes)
 
 
 def everything():
-    return jnp.asarray(np.indices((3,) * 4).reshape(4, -1).T)
+    return np.indices((3,) * 4, np.int32).reshape(4, -1).T
 
 
 @pytest.mark.parametrize("file", [tabular, factorised])
 def test_a_law_of_sequences_sums_to_one_and_steps_as_it_applies(config, file):
     model = file.build(config.model, SEQUENCES)
     params = random_params(model, 3)
-    assert float(jnp.exp(models.log_prob(model, params, everything())).sum()) == pytest.approx(1, abs=1e-5)
-    inputs = feeding.shift_right(everything(), 3, None)
-    cache, stepped = model.start(params, 81, 4), []
-    for t in range(4):
-        cache, logits = model.step(params, cache, inputs[:, t])
-        stepped.append(logits)
-    np.testing.assert_array_equal(jnp.stack(stepped, 1), model.apply(params, inputs))
+    probabilities = np.exp(jax.jit(model.log_prob)(params, everything()))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+    @jax.jit
+    def both_ways(params):
+        inputs = feeding.shift_right(jnp.asarray(everything()), 3, None)
+        step = lambda cache, token: model.step(params, cache, token)
+        _, stepped = jax.lax.scan(step, model.start(params, 81, 4), inputs.T)
+        return stepped.swapaxes(0, 1), model.apply(params, inputs)
+
+    np.testing.assert_array_equal(*both_ways(params))
 
 
 def test_a_table_can_be_any_law(config):
@@ -45,19 +47,19 @@ def test_a_table_can_be_any_law(config):
     for t in range(4):
         joint = wanted.sum(axis=tuple(range(t + 1, 4)))
         rows.append(np.log(joint / joint.sum(-1, keepdims=True)).reshape(-1, 3))
-    params = {"table": jnp.asarray(np.concatenate(rows), jnp.float32)}
-    np.testing.assert_allclose(jnp.exp(models.log_prob(model, params, everything())), wanted.ravel(), rtol=1e-4)
+    params = {"table": np.concatenate(rows).astype(np.float32)}
+    np.testing.assert_allclose(np.exp(jax.jit(model.log_prob)(params, everything())), wanted.ravel(), rtol=1e-4)
 
 
 def test_a_gaussian_is_a_density_and_samples_itself(config):
-    config.model.gaussian.mean, config.model.gaussian.scale = 0.5, 0.3
-    model = gaussian.build(config.model, Spec(0, 2, None, "points", str))
+    config.model.name, config.model.gaussian.mean, config.model.gaussian.scale = "gaussian", 0.5, 0.3
+    model = gaussian.build(config.model, POINTS)
     params = model.init(jax.random.key(0))
-    axis = jnp.linspace(-3, 4, 281)
-    points = jnp.stack(jnp.meshgrid(axis, axis), -1).reshape(-1, 2)
-    mass = jnp.exp(model.log_prob(params, points)).sum() * (axis[1] - axis[0]) ** 2
+    axis = np.linspace(-3, 4, 281)
+    points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
+    mass = np.exp(jax.jit(model.log_prob)(params, points)).sum() * (axis[1] - axis[0]) ** 2
     assert float(mass) == pytest.approx(1, abs=1e-4)
-    drawn = np.asarray(model.sample(params, jax.random.split(jax.random.key(1), 20_000)))
+    drawn = np.asarray(jax.jit(model.sample)(params, jax.random.split(jax.random.key(1), 20_000)))
     np.testing.assert_allclose(drawn.mean(0), 0.5, atol=5 * 0.3 / 141)
     np.testing.assert_allclose(drawn.std(0), 0.3, rtol=0.03)
 
@@ -67,19 +69,35 @@ def test_models_refuse_data_they_cannot_model(config, spec):
         with pytest.raises(ConfigError, match="fixed length"):
             file.build(config.model, spec)
     with pytest.raises(ConfigError, match="more than"):
-        tabular.build(config.model, SEQUENCES._replace(length=20))
+        tabular.build(config.model, TextSpec(3, 20))
     with pytest.raises(ConfigError, match="points"):
         gaussian.build(config.model, SEQUENCES)
 
 
 def test_a_critic_s_dropout_depends_on_its_own_key_alone(config):
     config.critic.update({"name": "mlp", "width": 32, "layers": 1, "dropout": 0.5})
-    built = mlp.critic(config.critic, Spec(0, 2, None, "points", str))
-    params = jax.tree.map(lambda x: x + 0.1, built.init(jax.random.key(0)))
-    points, keys = jnp.ones((4, 2)), jax.random.split(jax.random.key(1), 4)
-    plain, dropped = built.apply(params, points), built.apply(params, points, None, keys)
+    built = mlp.critic(config.critic, POINTS)
+    params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.1), jax.jit(built.init)(jax.random.key(0)))
+    points, keys = np.ones((4, 2), np.float32), jax.random.split(jax.random.key(1), 4)
+    apply = jax.jit(built.apply)
+    plain, dropped = np.asarray(apply(params, points)), np.asarray(apply(params, points, None, keys))
     assert np.ptp(plain) == 0 and len(np.unique(dropped)) == 4
-    np.testing.assert_allclose(built.apply(params, points[:2], None, keys[2:]), dropped[2:], rtol=1e-6)
-    many = built.apply(params, jnp.ones((4000, 2)), None, jax.random.split(jax.random.key(2), 4000))
+    np.testing.assert_allclose(apply(params, points[:2], None, keys[2:]), dropped[2:], rtol=1e-6)
+    many = apply(params, np.ones((4000, 2), np.float32), None, jax.random.split(jax.random.key(2), 4000))
     error = np.std(many) / np.sqrt(4000)
     assert error > 0 and abs(np.mean(many) - plain[0, 0]) < 4.5 * error
+
+
+@pytest.mark.parametrize("spec", [POINTS, SEQUENCES])
+def test_an_mlp_critic_starts_at_zero_and_can_leave_it(config, spec):
+    config.critic.update({"name": "mlp", "width": 16, "layers": 2})
+    built = mlp.critic(config.critic, spec)
+    random = np.random.default_rng(0)
+    points = spec is POINTS
+    examples = random.normal(size=(9, 2)).astype(np.float32) if points else random.integers(0, 3, (9, 4))
+    apply, params = jax.jit(built.apply), jax.device_get(jax.jit(built.init)(jax.random.key(0)))
+    estimate = np.asarray(apply(params, examples))
+    assert estimate.shape == (9, 1) and (estimate == 0).all()
+    last = params["layer_2"]
+    moved = params | {"layer_2": last | {"kernel": np.ones_like(last["kernel"])}}
+    assert len(np.unique(apply(moved, examples))) > 5

@@ -1,9 +1,7 @@
 """Ordinary runs of the launcher's loop that must land where theory says."""
 
-import functools
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -12,18 +10,10 @@ from gentrain import divergences, worlds
 from gentrain.options.check import variants
 from gentrain.runtime.signals import Stop
 from launch.sweep import sweep
+from tests.objectives.helpers import final_metrics
 
 
-@pytest.fixture(autouse=True)
-def on_one_device(monkeypatch):
-    """These programs are too small for eight."""
-    one = functools.partial(sharding.make_mesh, devices=jax.devices()[:1])
-    monkeypatch.setattr(sharding, "make_mesh", one)
-
-
-def reached(config, workdir):
-    train.train(config, workdir, Stop())
-    return json.loads((workdir / "report.json").read_text())["final"]
+pytestmark = pytest.mark.usefixtures("run_on_one_device")
 
 
 def small(config):
@@ -34,14 +24,16 @@ def small(config):
 def test_likelihood_learns_the_law(tmp_path):
     config = small(theory_likelihood.get_config())
     config.data.world.vocab, config.data.world.length, config.data.world.seed = 2, 3, 5
-    config.steps = config.evaluate.every_steps = 800
-    assert reached(config, tmp_path)["exact/forward_kl"] < 1e-4
+    config.steps = config.evaluate.every_steps = 400
+    assert final_metrics(config, tmp_path)["exact/forward_kl"] < 1e-4
 
 
 @pytest.mark.parametrize("prior", [0.0, 0.3, 1.0])
 def test_the_dial_sets_the_variance(tmp_path, prior):
     config = small(theory_gaussian.get_config())
     config.sweep, config.objective.real_prior = (), prior
+    config.steps = config.evaluate.every_steps = config.log.every_steps = 200
+    config.optimizer.learning_rate = 0.07
     random = np.random.default_rng(7)
     root = random.normal(size=(2, 2))
     covariance = root @ root.T + 0.3 * np.eye(2)
@@ -50,7 +42,7 @@ def test_the_dial_sets_the_variance(tmp_path, prior):
     if wanted is None:
         target = worlds.GaussianMixture(np.ones(1), np.zeros((1, 2)), covariance[None])
         wanted = worlds.js_minimiser(target, "isotropic", prior)[0].parameters[-1]
-    assert reached(config, tmp_path)["exact/sd"] ** 2 == pytest.approx(float(wanted), rel=1e-3)
+    assert final_metrics(config, tmp_path)["exact/sd"] ** 2 == pytest.approx(float(wanted), rel=1e-3)
 
 
 def test_a_sweep_runs_its_variants_resumes_and_reports_across_them(tmp_path, capsys):

@@ -13,7 +13,7 @@ PRIORS = np.linspace(0.005, 0.995, 199)
 
 
 def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Three models of one distribution, which drop modes, cover too much or do both, and each one's frontier integral."""
+    """Three models of one distribution, which drop modes, cover too much or do both, with their frontier integrals."""
     del results
     random = np.random.default_rng(3)
     p = random.dirichlet(np.full(40, 0.5))

@@ -16,8 +16,8 @@ PRIORS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 
 def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Best variance of an isotropic Gaussian for correlated data (correlation 0.9), against pi, under normalised JS (the
-    saturating loss) and KL[M_pi||P] / (1 - pi) (the non-saturating one), whose pi -> 0 end is KL[Q||P]."""
+    """Best variance of an isotropic Gaussian for correlated data (correlation 0.9), against pi, under two losses:
+    normalised JS (saturating) and KL[M_pi||P] / (1 - pi) (non-saturating), whose pi -> 0 end is KL[Q||P]."""
     del results
     world = worlds.GaussianMixture(np.ones(1), np.zeros((1, 2)), np.asarray([[[1.0, 0.9], [0.9, 1.0]]]))
     grid = support(world)
