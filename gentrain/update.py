@@ -107,6 +107,39 @@ def make_gradient(objective: Objective, microbatches: int, mesh: Mesh | None) ->
     return of_devices
 
 
+def make_move(
+    config: ConfigDict, objective: Objective, transform: optax.GradientTransformation, mesh: Mesh | None
+) -> Callable:
+    """(state, player, batch, key) -> (state, sums): one player's step, by the gradient of its own loss in its own
+    parameters. With a mesh the gradient is summed over its devices by hand."""
+    gradient = make_gradient(objective, config.training.microbatches, mesh)
+    learning_rate = schedules.learning_rate(config.optimizer, config.steps)
+
+    def move(state: TrainState, player: str, batch, key) -> tuple[TrainState, dict[str, Sum]]:
+        all_params = state.params | state.frozen
+        grads, sums = gradient(player, all_params, state.carry, batch, key, state.step)
+        weight = sums["loss"].weight
+        grads = jax.tree.map(lambda g: g / jnp.where(weight > 0, weight, 1).astype(g.dtype), grads)
+        params, opt_state = state.params[player], state.opt_state[player]
+        rate = learning_rate(state.step) * objective.rate(player)
+        updates, new_opt_state = transform.update(grads, opt_state, params)
+        updates = jax.tree.map(lambda u: (rate * u).astype(u.dtype), updates)
+        norm, skipped = optax.tree.norm(grads), state.skipped[player]
+        finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"].total) & jnp.isfinite(optax.tree.norm(updates))
+        good = finite & (skipped < config.training.max_skipped)
+        state = replace(
+            state,
+            params={**state.params, player: select(good, optax.apply_updates(params, updates), params)},
+            opt_state={**state.opt_state, player: select(good, new_opt_state, opt_state)},
+            skipped={**state.skipped, player: jnp.where(good, 0, skipped + 1)},
+        )
+        one = jnp.ones(())
+        extra = {"grad_norm": Sum(norm, one), "learning_rate": Sum(rate * one, one), "skipped": Sum(1.0 - good, one)}
+        return state, {f"{player}/{name}": value for name, value in (sums | extra).items()}
+
+    return move
+
+
 def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callable, Callable]:
     """(init, update) of an objective: init(batch) -> TrainState; update(state, batch) -> (TrainState, dict of Sums).
 
@@ -120,9 +153,8 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
             f"the loss of {config.objective.name!r} is not a sum over examples:"
             " set training.microbatches=1 and training.mode='jit'"
         )
-    gradient = make_gradient(objective, training.microbatches, mesh if training.mode == "shard_map" else None)
-    learning_rate = schedules.learning_rate(config.optimizer, config.steps)
     transform = optimizer(config.optimizer)
+    move = make_move(config, objective, transform, mesh if training.mode == "shard_map" else None)
 
     def init(batch) -> TrainState:
         params, carry = objective.init(jax.random.fold_in(jax.random.key(config.seed), 0), batch)
@@ -136,29 +168,6 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
             carry=carry,
             skipped={player: jnp.zeros((), jnp.int32) for player in learned},
         )
-
-    def move(state: TrainState, player: str, batch, key) -> tuple[TrainState, dict[str, Sum]]:
-        """One player's step, by the gradient of its own loss in its own parameters."""
-        all_params = state.params | state.frozen
-        grads, sums = gradient(player, all_params, state.carry, batch, key, state.step)
-        weight = sums["loss"].weight
-        grads = jax.tree.map(lambda g: g / jnp.where(weight > 0, weight, 1).astype(g.dtype), grads)
-        params, opt_state = state.params[player], state.opt_state[player]
-        rate = learning_rate(state.step) * objective.rate(player)
-        updates, new_opt_state = transform.update(grads, opt_state, params)
-        updates = jax.tree.map(lambda u: (rate * u).astype(u.dtype), updates)
-        norm, skipped = optax.tree.norm(grads), state.skipped[player]
-        finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"].total) & jnp.isfinite(optax.tree.norm(updates))
-        good = finite & (skipped < training.max_skipped)
-        state = replace(
-            state,
-            params={**state.params, player: select(good, optax.apply_updates(params, updates), params)},
-            opt_state={**state.opt_state, player: select(good, new_opt_state, opt_state)},
-            skipped={**state.skipped, player: jnp.where(good, 0, skipped + 1)},
-        )
-        one = jnp.ones(())
-        extra = {"grad_norm": Sum(norm, one), "learning_rate": Sum(rate * one, one), "skipped": Sum(1.0 - good, one)}
-        return state, {f"{player}/{name}": value for name, value in (sums | extra).items()}
 
     def update(state: TrainState, batch) -> tuple[TrainState, dict[str, Sum]]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 1), state.step)

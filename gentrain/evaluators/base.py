@@ -32,9 +32,9 @@ def make_draw(
 ) -> Callable[..., Any]:
     """draw(params, key, rows (n,), context=None, temperature=None) -> one example a row, on every device.
 
-    All of its arguments are by position. An example depends on its own row and context alone. length: tokens of a sequence at most; end, law: as in
-    decode.sample. Where a temperature is given, sequences are drawn from softmax(logits / temperature) in place of the
-    law. Models of points and images have no length, end or law.
+    All of its arguments are by position. An example depends on its own row and context alone. length: tokens of a
+    sequence at most; end, law: as in decode.sample. Where a temperature is given, sequences are drawn from
+    softmax(logits / temperature) in place of the law. Models of points and images have no length, end or law.
     """
 
     def draw(params, key, rows, context=None, temperature=None):

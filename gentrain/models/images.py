@@ -17,7 +17,7 @@ from gentrain.models.layers import keep_mask, unit_variance
 from gentrain.options.sections import NetworkSection
 
 after_relu = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015
-Pixels = Float[Array, "n height width channels"]
+Pixels = Float[Array, "n _ _ _"]  # (n, height, width, channels), which layers change
 Labels = Int[Array, "n 1"]
 
 

@@ -25,8 +25,8 @@ class Alarm(NamedTuple):
 class Optimum(NamedTuple):
     """Where an objective ends in a known world of sequences: the table of Q*, (vocab,)*length.
 
-    name: 'fixed_point' or 'minimiser'. excess_prior: the class prior pi for which a run's excess of JS_pi / (pi (1 - pi))
-    over Q*'s is to be told, or None.
+    name: 'fixed_point' or 'minimiser'. excess_prior: the class prior pi for which a run's JS_pi / (pi (1 - pi)) is
+    compared with that of Q*, or None.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ class Judge:
     """What the critic makes of examples, and what it learns."""
 
     critic: Critic
-    model: object  # the generator's, whose log-probability is subtracted with options.known_density
+    model: Any  # the generator's, whose log-probability is subtracted with options.known_density
     game: Game
     options: Options
 
@@ -66,7 +67,7 @@ class Judge:
         return jax.tree.map(lambda x: x[:count], batch), jax.tree.map(lambda x: x[count:], batch)
 
     def loss(self, params, real: Examples, fake: Examples, rows: tuple[Batch, Batch], key: Array) -> Loss:
-        """The game's loss of both classes with slope penalties; rows: the rows of the batch that each class comes from."""
+        """The game's loss of both classes with slope penalties; rows: those of the batch that each class comes from."""
         options, pi, (real_rows, fake_rows) = self.options, self.options.real_prior, rows
         real = self.augmented(real, real_rows, key, SEEN_REAL)
         fake = self.augmented(fake, fake_rows, key, SEEN_FAKE)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ FAKES, ROLLOUTS = 2**32 - 1, 2**32 - 2  # keys apart from those of dropout, whic
 class Estimator:
     """The generator's examples and its loss, given a critic."""
 
-    model: object
+    model: Any
     spec: Spec
     judge: Judge
     options: Options
