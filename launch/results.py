@@ -14,13 +14,15 @@ from typing import Any
 
 from gentrain import files
 from gentrain.errors import ConfigError, GentrainError
+from gentrain.sums import Metric, declared
 from launch import cli
 
-MOST = 6  # numbers of a run that are shown
+MOST = 8  # numbers of a run that are shown
 HEAD = """# Results
 
 Written by `python -m launch.results` from the runs' own files. Numbers are those of the last step, on the split that
-the config names. What each number means: `python -m launch.list evaluators`.
+the config names. What each number means: `python -m launch.list evaluators`. Seconds are those of a whole run, on a
+machine that may have had other work.
 """
 
 
@@ -62,10 +64,10 @@ def section(workdir: Path) -> Iterator[str]:
 
 def table(runs: dict[str, Path], published: dict[str, str]) -> Iterator[str]:
     """A row a run, a column a number that has a better direction; with published ones 'here / published'."""
-    from gentrain.reporting import report  # imports JAX
+    from gentrain.reporting import report
 
     final = {name: files.read_json(path / "report.json")["final"] for name, path in runs.items()}
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Metric] = {}
     seconds = {}
     for name, path in runs.items():
         metrics |= report.evaluator_metrics(files.read_json(path / "config.json"))
@@ -73,13 +75,19 @@ def table(runs: dict[str, Path], published: dict[str, str]) -> Iterator[str]:
         seconds[name] = spent.get("wall", float("nan"))
     measured = list(dict.fromkeys(metric for values in final.values() for metric in values))
     columns = [metric for metric in measured if metric in published]
-    directed = [metric for metric in measured if report.better_direction(metric, metrics) and metric not in published]
-    columns = [*columns, *directed][:MOST]
+    columns += [metric for metric in measured if metric not in published and is_shown(metric, metrics)]
+    columns = columns[:MOST]
     yield "| run | " + " | ".join(f"{c} (here / published)" if c in published else c for c in columns) + " | seconds |"
     yield "|---" * (len(columns) + 2) + "|"
     for name, values in final.items():
         cells = [number(values.get(c)) + (f" / {published[c]}" if c in published else "") for c in columns]
         yield f"| {name} | " + " | ".join(cells) + f" | {seconds[name]:.0f} |"
+
+
+def is_shown(name: str, metrics: dict[str, Metric]) -> bool:
+    """Whether a number has a better direction and says what no other says in another unit."""
+    declaration = declared(name, metrics)
+    return declaration is not None and declaration[1].better is not None and not declaration[1].restates
 
 
 def number(value: Any) -> str:

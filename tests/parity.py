@@ -90,7 +90,7 @@ LIMITS = {
 
 def config(case: str, layout: str, dropout: float = 0.0) -> ConfigDict:
     """The config of a toy run of 100 steps, or their first, on a layout."""
-    found = base.get_config()
+    toy = base.get_config()
     changes = {"steps": 100, "mesh.data": 1, "training.ema_decay": 0.9, "optimizer.b1": DECAY}
     changes |= {"optimizer.learning_rate": 3e-3, "optimizer.weight_decay": 0.01} | CASES[case] | LAYOUTS[layout]
     if case in NETWORKS:
@@ -98,18 +98,18 @@ def config(case: str, layout: str, dropout: float = 0.0) -> ConfigDict:
         changes |= {f"{player}.name": name for player in ("model", "critic")}
         changes |= {f"{player}.width": width for player in ("model", "critic")}
     changes |= {f"{player}.dropout": dropout for player in ("model", "critic", "mediator")}
-    found.update_from_flattened_dict(changes)
-    if found.mesh.tensor > 1:
-        found.mesh.rules = base.TRANSFORMER_RULES if found.model.name == "transformer" else TENSOR_RULES
-    return found
+    toy.update_from_flattened_dict(changes)
+    if toy.mesh.tensor > 1:
+        toy.mesh.rules = base.TRANSFORMER_RULES if toy.model.name == "transformer" else TENSOR_RULES
+    return toy
 
 
 def build(config: ConfigDict, workdir: Path = Path()) -> Run:
     """A run on as many of all devices as its layout takes."""
     count, size = math.prod(config.mesh[axis] for axis in sharding.AXES), config.data.batch_size
     mesh = sharding.make_mesh(config.mesh, size, config.training.microbatches, jax.devices()[:count])
-    found = building.build(config, None, sharding.local_rows(mesh, size))
-    return Run(config, workdir, program.build(config, found.spec, mesh), found, [])
+    data = building.build(config, None, sharding.local_rows(mesh, size))
+    return Run(config, workdir, program.build(config, data.spec, mesh), data, [])
 
 
 class Trace(NamedTuple):
@@ -126,19 +126,19 @@ def trace(
     run: Run, steps: Iterable[int], keep: Container[int] = (), starts: Mapping[int, TrainState] = MappingProxyType({})
 ) -> Trace:
     """Takes the steps one after another from the seed, or from the state that `starts` has for a step."""
-    found, places = Trace([], [], {}, {}), jax.tree.map(lambda leaf: leaf.sharding, run.program.state)
+    steps_taken, places = Trace([], [], {}, {}), jax.tree.map(lambda leaf: leaf.sharding, run.program.state)
     state = None if starts else run.program.init()
     for step in steps:
         state = jax.device_put(starts[step], places) if step in starts else state
         if step in keep:
-            found.before[step] = host(state)
+            steps_taken.before[step] = host(state)
         batch = sharding.put(run.data.train.batch(step), run.program.mesh, run.config.data.batch_size)
         state, sums = run.program.update(state, batch)
-        found.sums.append(jax.tree.map(float, sums))
-        found.batches.append(digest(host(batch)))
+        steps_taken.sums.append(jax.tree.map(float, sums))
+        steps_taken.batches.append(digest(host(batch)))
         if step in keep:
-            found.after[step] = host(state)
-    return found
+            steps_taken.after[step] = host(state)
+    return steps_taken
 
 
 def host(tree: Any) -> Any:
@@ -148,10 +148,10 @@ def host(tree: Any) -> Any:
 
 def digest(tree: Any) -> str:
     """sha256 over all leaves in tree order."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
-        found.update(np.asarray(leaf).tobytes())
-    return found.hexdigest()
+        sha.update(np.asarray(leaf).tobytes())
+    return sha.hexdigest()
 
 
 def means(sums: Iterable[Mapping[str, Sum]], ending: str) -> np.ndarray:
@@ -159,50 +159,53 @@ def means(sums: Iterable[Mapping[str, Sum]], ending: str) -> np.ndarray:
     return np.asarray([[mean(named[name]) for name in named if name.endswith(ending)] for named in sums])
 
 
-def weights(found: Trace) -> list[float]:
+def weights(trace: Trace) -> list[float]:
     """What every loss was weighed by: tokens, or examples."""
-    return [named[name].weight for named in found.sums for name in named if name.endswith("/loss")]
+    return [named[name].weight for named in trace.sums for name in named if name.endswith("/loss")]
 
 
-def gradients(found: Trace, step: int) -> dict[str, list[np.ndarray]]:
+def gradients(trace: Trace, step: int) -> dict[str, list[np.ndarray]]:
     """The clipped gradient of every player's leaves, out of Adam's first moment: m' = b m + (1 - b) g."""
-    before, after = found.before[step].opt_state, found.after[step].opt_state
-    moments = lambda own: [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(optax.tree.get(own, "mu"))]
+    before, after = trace.before[step].opt_state, trace.after[step].opt_state
+
+    def moments(opt_state: Any) -> list[np.ndarray]:
+        return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(optax.tree.get(opt_state, "mu"))]
+
     pairs = {player: zip(moments(before[player]), moments(after[player]), strict=True) for player in before}
     return {player: [(new - DECAY * old) / (1 - DECAY) for old, new in pair] for player, pair in pairs.items()}
 
 
 def apart_by_leaf(control: Trace, other: Trace, step: int, least: float) -> float:
     """The largest |g' - g| / |g| of any leaf, |g| being at least a share of its player's."""
-    found = [0.0]
+    distances = [0.0]
     one, two = gradients(control, step), gradients(other, step)
     for player, leaves in one.items():
         whole = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in leaves))
         for ours, theirs in zip(leaves, two[player], strict=True):
             if not np.array_equal(ours, theirs):
                 floor = (least if ours.any() else 0.01) * whole  # what cancels to 0 has no size of its own
-                found.append(np.linalg.norm(theirs - ours) / max(np.linalg.norm(ours), floor))
-    return max(found)
+                distances.append(np.linalg.norm(theirs - ours) / max(np.linalg.norm(ours), floor))
+    return max(distances)
 
 
 def curves(control: Trace, other: Trace) -> dict[str, float]:
     """How far two runs from the same seed are apart, by the names of LIMITS."""
-    one, two = (means(found.sums, "/loss") for found in (control, other))
+    one, two = (means(trace.sums, "/loss") for trace in (control, other))
     gap = np.abs(two - one)
     facts = [
         control.batches == other.batches,
         weights(control) == weights(other),
-        np.array_equal(*(means(found.sums, "/learning_rate") for found in (control, other))),
-        np.allclose(*(means(found.sums, "/keep_true") for found in (control, other)), rtol=1e-6, atol=0),
+        np.array_equal(*(means(trace.sums, "/learning_rate") for trace in (control, other))),
+        np.allclose(*(means(trace.sums, "/keep_true") for trace in (control, other)), rtol=1e-6, atol=0),
     ]
-    found = {"step 0": gap[0].max(), "10 steps": gap[:10].max(), "curve": (gap.max(0) / np.abs(one).max(0)).max()}
-    return found | {"facts": facts.count(False)}
+    distances = {"step 0": gap[0].max(), "10 steps": gap[:10].max(), "curve": (gap.max(0) / np.abs(one).max(0)).max()}
+    return distances | {"facts": facts.count(False)}
 
 
 def single_steps(control: Trace, other: Trace) -> dict[str, float]:
     """How far the steps of `other`, each from a state of the control, lead from the control's own."""
     sums = [control.sums[step] for step in other.before]
-    losses, norms = ([means(found, ending) for found in (sums, other.sums)] for ending in ("/loss", "/grad_norm"))
+    losses, norms = ([means(steps, ending) for steps in (sums, other.sums)] for ending in ("/loss", "/grad_norm"))
     return {
         "again": (np.abs(losses[1] - losses[0]) / np.maximum(np.abs(losses[0]), 1)).max(),
         "gradient": apart_by_leaf(control, other, 0, least=0.0),
@@ -217,25 +220,25 @@ def exceeded(apart: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in apart.items() if not value <= LIMITS[name]}
 
 
-def write(path: Path, found: Trace) -> None:
+def write(path: Path, trace: Trace) -> None:
     """As JSON, with digests for states."""
-    after = {step: digest(state) for step, state in found.after.items()}
-    files.write_json(path, {"sums": found.sums, "batches": found.batches, "after": after})
+    after = {step: digest(state) for step, state in trace.after.items()}
+    files.write_json(path, {"sums": trace.sums, "batches": trace.batches, "after": after})
 
 
 def read(path: Path) -> Trace:
     """What was written."""
-    found = files.read_json(path)
-    sums = [{name: Sum(*value) for name, value in named.items()} for named in found["sums"]]
-    return Trace(sums, found["batches"], {}, {int(step): state for step, state in found["after"].items()})
+    written = files.read_json(path)
+    sums = [{name: Sum(*value) for name, value in named.items()} for named in written["sums"]]
+    return Trace(sums, written["batches"], {}, {int(step): state for step, state in written["after"].items()})
 
 
 def main(case: str, layout: str, steps: int, out: Path, address: str, processes: int, index: int) -> None:
     peers.join(address, processes, index)
     sharding.SMALL = 1  # split even the small arrays of toys
-    found = trace(build(config(case, layout)), range(steps), keep=(steps - 1,))
+    done = trace(build(config(case, layout)), range(steps), keep=(steps - 1,))
     if index == 0:
-        write(out, found)
+        write(out, done)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,2 @@
-"""What a run says of itself: a writer while it goes on, a meter, alarms, and the report with its plots and figures."""
+"""What runs say of themselves: a writer while one goes on, a meter, alarms; the report of a run, the comparison of a sweep,
+and their plots and figures."""

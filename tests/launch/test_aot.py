@@ -113,19 +113,19 @@ def test_what_has_no_room_is_told_and_does_not_fit(config, spec, monkeypatch, ca
     assert executable is None
     monkeypatch.setattr(aot, "measure", lambda *_: {**NUMBERS, "chip": chip, "peak": 0, "fits": False})
     assert aot.main(["aot", "--config=configs/surnames_likelihood.py", "--topology=v5e:2x2"]) == 1
-    told = capsys.readouterr().out
-    assert "for the chip: RESOURCE_EXHAUSTED: Used 20.31G of 15.75G hbm." in told and "Largest" not in told
+    out = capsys.readouterr().out
+    assert "for the chip: RESOURCE_EXHAUSTED: Used 20.31G of 15.75G hbm." in out and "Largest" not in out
 
 
 def test_a_preset_on_256_devices(tmp_path):
-    found = run(
+    done = run(
         "--config=configs/surnames_likelihood.py",
         "--config.training.mode=shard_map",
         *("--host_devices=256", f"--json={tmp_path}/numbers.json"),
     )
-    assert found.returncode == 0, found.stderr
-    assert "raised from 128 to divide over the mesh" in found.stdout and "data=256" in found.stdout
-    assert "0 involuntary" in found.stdout and "peak       not known" in found.stdout
+    assert done.returncode == 0, done.stderr
+    assert "raised from 128 to divide over the mesh" in done.stdout and "data=256" in done.stdout
+    assert "0 involuntary" in done.stdout and "peak       not known" in done.stdout
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers["devices"] == {"kind": "cpu", "count": 256} and numbers["batch"]["rows"] == 256
     assert_split(numbers)
@@ -153,8 +153,8 @@ def test_mistakes_are_one_line_and_2(capsys, monkeypatch, arguments, words):
 
 
 def test_a_mesh_that_the_devices_do_not_make_up_is_a_mistake_too():
-    found = run("--config=configs/surnames_likelihood.py", "--host_devices=8", "--config.mesh.data=4")
-    assert found.returncode == 2 and "there are 8" in found.stderr and found.stderr.count("\n") == 1
+    done = run("--config=configs/surnames_likelihood.py", "--host_devices=8", "--config.mesh.data=4")
+    assert done.returncode == 2 and "there are 8" in done.stderr and done.stderr.count("\n") == 1
 
 
 NUMBERS = {
@@ -199,8 +199,8 @@ def test_the_exit_code_says_whether_it_fits(monkeypatch, capsys, peak, code):
     numbers = {**NUMBERS, "peak": peak, "fits": peak <= aot.ROOM * 16e9, "predicted": {"mfu": 0.5}}
     monkeypatch.setattr(aot, "measure", lambda config, options: numbers)
     assert aot.main(["aot", "--config=configs/surnames_likelihood.py", "--topology=v5e:2x2"]) == code
-    told = capsys.readouterr().out
-    assert f"{peak / 2**30:.2f} GiB, {peak / 16e9:.1%} of 16 GB: {'does not fit' if code else 'fits'}" in told
+    out = capsys.readouterr().out
+    assert f"{peak / 2**30:.2f} GiB, {peak / 16e9:.1%} of 16 GB: {'does not fit' if code else 'fits'}" in out
 
 
 @pytest.mark.slow
@@ -208,8 +208,8 @@ def test_the_exit_code_says_whether_it_fits(monkeypatch, capsys, peak, code):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_on_hundreds_of_devices(tmp_path, preset, devices):
     path = tmp_path / "numbers.json"
-    found = run(f"--config=configs/{preset}.py", f"--host_devices={devices}", "--config.mesh.data=-1", f"--json={path}")
-    assert found.returncode == 0, found.stderr
+    done = run(f"--config=configs/{preset}.py", f"--host_devices={devices}", "--config.mesh.data=-1", f"--json={path}")
+    assert done.returncode == 0, done.stderr
     numbers = json.loads(path.read_text())
     assert_split(numbers)
     assert numbers["host"]["rematerialised"] == 0
@@ -228,8 +228,8 @@ def test_every_preset_on_hundreds_of_devices(tmp_path, preset, devices):
 @pytest.mark.parametrize(("size", "topology"), [("1b", "v5e:16x16"), ("7b", "v5p:8x8x8")])
 def test_large_models_fit_on_chips_that_are_not_here(tmp_path, size, topology, objective):
     path = tmp_path / "numbers.json"
-    found = run(f"--config=configs/scale.py:{size}{objective}", f"--topology={topology}", f"--json={path}")
-    assert found.returncode == 0, found.stdout + found.stderr
+    done = run(f"--config=configs/scale.py:{size}{objective}", f"--topology={topology}", f"--json={path}")
+    assert done.returncode == 0, done.stdout + done.stderr
     numbers = json.loads(path.read_text())
     assert_split(numbers)
     assert numbers["host"]["rematerialised"] == numbers["chip"]["rematerialised"] == 0

@@ -47,11 +47,11 @@ def test_each_engine_says_its_place(environment, expected):
 def test_the_earlier_engine_decides():
     """GENTRAIN_* before all, engines that are read here before those JAX asks, and those in JAX's own order."""
     order = [EXPLICIT, JOBSET, SKYPILOT, KUBEFLOW, MPI, SLURM, TPU]
-    found = []
+    places = []
     while order:
-        found.append(place({name: value for environment in reversed(order) for name, value in environment.items()}))
+        places.append(place({name: value for environment in reversed(order) for name, value in environment.items()}))
         order.pop(0)
-    assert [one.engine for one in found] == list(ENGINES)
+    assert [where.engine for where in places] == list(ENGINES)
 
 
 @pytest.mark.parametrize(

@@ -66,14 +66,14 @@ def test_every_file_says_what_it_runs_how_to_submit_it_and_what_to_change():
 
 def sbatch() -> dict[str, str]:
     """Slurm's options, which it reads up to the first line that is no comment."""
-    found = {}
+    options = {}
     for line in text("slurm.sbatch").splitlines():
         if line and not line.startswith("#"):
             break
         if line.startswith("#SBATCH "):
             key, _, value = line.removeprefix("#SBATCH --").partition("=")
-            found[key] = value
-    return found
+            options[key] = value
+    return options
 
 
 def test_slurm_signals_the_processes_and_may_requeue():
@@ -100,8 +100,8 @@ def test_the_slurm_script_runs(run, tmp_path):
 )
 def test_the_slurm_script_requeues_what_may_end_otherwise(run, tmp_path, code, restarts, again):
     programs = {"srun": 'exec "$@"', "scontrol": SCONTROL, "python": f"exit {code}"}
-    known = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": str(restarts)}
-    done = run("bash", str(ENGINES / "slurm.sbatch"), programs=programs, **known)
+    variables = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": str(restarts)}
+    done = run("bash", str(ENGINES / "slurm.sbatch"), programs=programs, **variables)
     assert done.returncode == code
     record = tmp_path / "record"
     assert (record.exists() and record.read_text() == "requeue 7\n") == again
@@ -184,13 +184,13 @@ def test_jobset_is_sound_and_places_every_pod():
         "metadata.annotations['jobset.sigs.k8s.io/jobset-name']": name,
         "metadata.annotations['jobset.sigs.k8s.io/replicatedjob-name']": replicated["name"],
     }
-    known = {
+    variables = {
         variable["name"]: variable.get("value") or annotations[variable["valueFrom"]["fieldRef"]["fieldPath"]]
         for variable in container["env"]
     }
     for index in range(hosts):
         expected = Place("jobset", f"{first}.{name}:{PORT}", hosts, index)
-        assert place(known | {"JOB_COMPLETION_INDEX": str(index)}) == expected
+        assert place(variables | {"JOB_COMPLETION_INDEX": str(index)}) == expected
 
 
 def test_kubeflow_is_sound_and_places_every_pod():
@@ -209,12 +209,12 @@ def test_kubeflow_is_sound_and_places_every_pod():
     assert shlex.join(trainer["command"]) == COMMAND and trainer["image"] == container["image"]
     assert trainer["numNodes"] * trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"] % 16 == 0
     for index in range(trainer["numNodes"]):
-        known = {
+        variables = {
             "JAX_NUM_PROCESSES": str(trainer["numNodes"]),
             "JAX_PROCESS_ID": str(index),
             "JAX_COORDINATOR_ADDRESS": f"{name}-node-0-0.{name}:29500",
         }
-        assert place(known) == Place("kubeflow", f"{name}-node-0-0.{name}:29500", trainer["numNodes"], index)
+        assert place(variables) == Place("kubeflow", f"{name}-node-0-0.{name}:29500", trainer["numNodes"], index)
 
 
 def test_skypilot_is_sound_and_recovers_from_what_may_end_otherwise():
@@ -232,12 +232,12 @@ def test_skypilot_is_sound_and_recovers_from_what_may_end_otherwise():
     assert nodes * int(task["resources"]["accelerators"].split(":")[1]) % 16 == 0
     addresses = "\n".join(f"10.0.0.{n}" for n in range(nodes))
     for index in range(nodes):
-        known = {
+        variables = {
             "SKYPILOT_NODE_IPS": addresses,
             "SKYPILOT_NUM_NODES": str(nodes),
             "SKYPILOT_NODE_RANK": str(index),
         }
-        assert place(known) == Place("skypilot", f"10.0.0.0:{PORT}", nodes, index)
+        assert place(variables) == Place("skypilot", f"10.0.0.0:{PORT}", nodes, index)
 
 
 @pytest.mark.parametrize("name", ["jobset.yaml", "kubeflow.yaml", "skypilot.yaml"])
@@ -308,10 +308,10 @@ def test_ray_is_imported_only_where_it_runs():
     ],
 )
 def test_ray_attempts_until_it_is_done_or_will_never_be(ray, monkeypatch, attempts, expected):
-    codes, seen = itertools.chain(*attempts), []
+    codes, started = itertools.chain(*attempts), []
 
     def child(command, env):
-        seen.append((command, place(env)))
+        started.append((command, place(env)))
         if (code := next(codes)) == "lost":
             raise ray.exceptions.RayError
         return SimpleNamespace(returncode=code)
@@ -321,11 +321,11 @@ def test_ray_attempts_until_it_is_done_or_will_never_be(ray, monkeypatch, attemp
     monkeypatch.setattr(subprocess, "run", child)
     assert ray_engine.main(["--config=configs/x.py"]) == expected
     assert next(codes, None) is None and ray.groups == [(2, "STRICT_SPREAD"), "removed"] * len(attempts)
-    for number, (command, found) in enumerate(seen):
+    for number, (command, where) in enumerate(started):
         assert command == [sys.executable, "-m", "launch", "--config=configs/x.py"]
-        assert found.engine == "GENTRAIN_*" and found.coordinator.startswith("10.0.0.1:")
-        assert (found.processes, found.process) == (2, number % 2)
-    for first, second in zip(seen[::2], seen[1::2], strict=True):
+        assert where.engine == "GENTRAIN_*" and where.coordinator.startswith("10.0.0.1:")
+        assert (where.processes, where.process) == (2, number % 2)
+    for first, second in zip(started[::2], started[1::2], strict=True):
         assert first[1].coordinator == second[1].coordinator
 
 

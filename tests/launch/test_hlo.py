@@ -95,5 +95,5 @@ def test_every_way_of_writing_groups(form, expected):
 )
 def test_bytes_of_operations_that_run_beside_others_and_of_several_arrays(operation, sent):
     text = f"ENTRY %main (x: f32[4]) -> f32[16] {{\n  %y = {operation}, replica_groups=[2,4]<=[8]\n}}\n"
-    ((_, axes, calls, found),) = hlo.traffic(text, MESH)[0]
-    assert (axes, calls, found) == ("fsdp", 1, sent)
+    ((_, axes, calls, bytes_sent),) = hlo.traffic(text, MESH)[0]
+    assert (axes, calls, bytes_sent) == ("fsdp", 1, sent)

@@ -25,10 +25,10 @@ def test_distances_are_those_of_the_pairs():
 
 
 def test_samples_of_the_data_s_law_show_no_sign():
-    found = [signs(RANDOM.normal(size=(64, 2)), RANDOM.normal(size=(64, 2))) for _ in range(60)]
-    means = {name: np.mean([each[name] for each in found]) for name in found[0]}
+    runs = [signs(RANDOM.normal(size=(64, 2)), RANDOM.normal(size=(64, 2))) for _ in range(60)]
+    means = {name: np.mean([each[name] for each in runs]) for name in runs[0]}
     assert means["diversity"] == pytest.approx(1, abs=0.03) and means["nearest"] == pytest.approx(1, abs=0.05)
-    error = np.std([each["apart"] for each in found]) / np.sqrt(60)
+    error = np.std([each["apart"] for each in runs]) / np.sqrt(60)
     assert abs(means["apart"]) < 4 * error < 0.02  # its mean is 0, not above: pairs of one and the same are left out
 
 

@@ -24,14 +24,14 @@ HEALTHY = {"generator/diversity": 0.95, "generator/nearest": 1.1, "generator/apa
 )
 def test_an_alarm_is_raised_once_when_it_lasts_and_again_when_it_comes_back(name, changes):
     alarms = Alarms(Adversarial.alarms)
-    told = []
+    history = []
     for values in (HEALTHY, changes, HEALTHY, changes, changes, changes, HEALTHY, changes, changes):
         raised, lines = alarms.read(HEALTHY | values)
         assert set(raised) == {f"health/{alarm.name}" for alarm in Adversarial.alarms}
         assert [line.partition(":")[0] for line in lines] in ([], [name])
-        told.append((raised[f"health/{name}"], len(lines)))
+        history.append((raised[f"health/{name}"], len(lines)))
         assert sum(raised.values()) == raised[f"health/{name}"]
-    assert told == [(0, 0), (0, 0), (0, 0), (0, 0), (1, 1), (1, 0), (0, 0), (0, 0), (1, 1)]
+    assert history == [(0, 0), (0, 0), (0, 0), (0, 0), (1, 1), (1, 0), (0, 0), (0, 0), (1, 1)]
 
 
 def test_success_is_not_taken_for_a_dead_critic():

@@ -16,7 +16,7 @@ CLOSED = [
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def figures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
     return {
         name: (plugins.load("reporting.figures", name).draw({}, folder / f"{name}.png"), folder / f"{name}.png")
@@ -24,8 +24,8 @@ def drawn(tmp_path_factory):
     }
 
 
-def test_every_closed_figure_is_a_picture_with_finite_numbers(drawn):
-    for numbers, path in drawn.values():
+def test_every_closed_figure_is_a_picture_with_finite_numbers(figures):
+    for numbers, path in figures.values():
         assert path.read_bytes()[:4] == b"\x89PNG"
         flat = [np.asarray(v, float) for v in flatten(numbers)]
         assert flat and all(np.isfinite(values).all() for values in flat)
@@ -35,8 +35,8 @@ def flatten(numbers):
     return [leaf for v in numbers.values() for leaf in (flatten(v) if isinstance(v, dict) else [v])]
 
 
-def test_scheduled_sampling_is_right_only_when_it_never_samples(drawn):
-    numbers = drawn["scheduled_sampling_bias"][0]
+def test_scheduled_sampling_is_right_only_when_it_never_samples(figures):
+    numbers = figures["scheduled_sampling_bias"][0]
     for coin in ("token", "sequence"):
         bias = numbers[f"KL[P||Q], coin per {coin}"]
         assert bias[-1] == pytest.approx(0, abs=1e-12) and bias[0] == pytest.approx(0.778577, abs=1e-6)
@@ -44,52 +44,52 @@ def test_scheduled_sampling_is_right_only_when_it_never_samples(drawn):
         assert numbers[f"total correlation of Q, coin per {coin}"][0] == pytest.approx(0, abs=1e-12)
 
 
-def test_schedules_fall_from_one_to_nothing(drawn):
-    for found in drawn["keep_schedules"][0].values():
-        values = found["keep_true"]
+def test_schedules_fall_from_one_to_nothing(figures):
+    for schedule in figures["keep_schedules"][0].values():
+        values = schedule["keep_true"]
         assert values[0] > 0.98 and values[-1] < 0.01
         assert all(a >= b for a, b in itertools.pairwise(values))
 
 
-def test_the_dial_ends_at_the_two_divergences_and_the_unnormalised_one_at_nothing(drawn):
-    numbers = drawn["js_dial"][0]
+def test_the_dial_ends_at_the_two_divergences_and_the_unnormalised_one_at_nothing(figures):
+    numbers = figures["js_dial"][0]
     assert numbers["normalised_js"][0] == numbers["kl"] == pytest.approx(4.030, abs=1e-3)
     assert numbers["normalised_js"][-1] == numbers["reverse_kl"] and numbers["js"][0] == numbers["js"][-1] == 0
 
 
-def test_the_non_saturating_dial_starts_where_the_other_ends(drawn):
-    numbers = drawn["non_saturating_inversion"][0]
+def test_the_non_saturating_dial_starts_where_the_other_ends(figures):
+    numbers = figures["non_saturating_inversion"][0]
     saturating, other = (np.asarray(values) for name, values in numbers.items() if name != "real_prior")
     at = numbers["real_prior"].index(0.5)
     assert saturating[at] == pytest.approx(0.43589, abs=1e-4) and saturating[0] > 0.9
     assert other[0] == pytest.approx(0.19, abs=5e-3) and np.all(other < 0.19)
 
 
-def test_rewards_run_from_the_ratio_to_its_logarithm(drawn):
-    numbers = drawn["rewards"][0]
+def test_rewards_run_from_the_ratio_to_its_logarithm(figures):
+    numbers = figures["rewards"][0]
     ratio = np.asarray(numbers["log_ratio"])
     np.testing.assert_allclose(np.asarray(numbers["0.001"])[ratio < 1], np.expm1(ratio[ratio < 1]), atol=0.02)
     np.testing.assert_allclose(np.asarray(numbers["0.999"])[ratio > -4], ratio[ratio > -4], atol=0.06)
 
 
-def test_the_frontier_integral_is_twice_the_area_under_the_dial(drawn):
-    numbers = drawn["mauve_frontier"][0]
-    for name, found in numbers.items():
+def test_the_frontier_integral_is_twice_the_area_under_the_dial(figures):
+    numbers = figures["mauve_frontier"][0]
+    for name, model in numbers.items():
         if name != "real_prior":
-            area = np.trapezoid(found["js"], numbers["real_prior"])
-            assert 2 * area == pytest.approx(found["frontier_integral"], rel=1e-3)
+            area = np.trapezoid(model["js"], numbers["real_prior"])
+            assert 2 * area == pytest.approx(model["frontier_integral"], rel=1e-3)
 
 
-def test_no_temperature_beats_the_data_at_their_own_likelihood(drawn):
-    numbers = drawn["temperature_frontier"][0]
+def test_no_temperature_beats_the_data_at_their_own_likelihood(figures):
+    numbers = figures["temperature_frontier"][0]
     p = np.random.default_rng(1).dirichlet(np.full(81, 1.0))
     entropy = -(p * np.log(p)).sum() / 4
-    for name, found in numbers.items():
+    for name, model in numbers.items():
         if name != "alpha":
-            assert min(found["nll_test"]) > entropy
-            one, best = (int(np.argmin(np.abs(np.asarray(numbers["alpha"]) - a))) for a in (1, found["best_alpha"]))
-            assert found["nll_oracle"][best] < found["nll_oracle"][one]
-            assert found["nll_test"][best] <= found["nll_test"][one] + 0.2
+            assert min(model["nll_test"]) > entropy
+            one, best = (int(np.argmin(np.abs(np.asarray(numbers["alpha"]) - a))) for a in (1, model["best_alpha"]))
+            assert model["nll_oracle"][best] < model["nll_oracle"][one]
+            assert model["nll_test"][best] <= model["nll_test"][one] + 0.2
 
 
 def test_frontiers_compare_the_best_samples_at_the_same_coverage(tmp_path):
@@ -110,8 +110,8 @@ def test_frontiers_compare_the_best_samples_at_the_same_coverage(tmp_path):
     assert (tmp_path / "frontiers.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_learned_variances_stand_beside_the_closed_form(tmp_path, drawn):
-    alone = drawn["gaussian_dial"][0]
+def test_learned_variances_stand_beside_the_closed_form(tmp_path, figures):
+    alone = figures["gaussian_dial"][0]
     assert all(a > b for a, b in itertools.pairwise(alone["variance"]))  # from the data's mean to their narrow side
     config = {
         "data.name": "world:gaussian",
@@ -126,8 +126,13 @@ def test_learned_variances_stand_beside_the_closed_form(tmp_path, drawn):
 
 def test_forward_and_reverse_are_taken_from_where_they_are_known_best(tmp_path):
     run = lambda name, **final: {"config": {"objective.name": name, "objective.real_prior": 0.5}, "final": final}
-    known = {"exact/forward_kl": 1.0, "exact/reverse_kl": 2.0, "exposure/forward_kl": 3.0, "exposure/reverse_kl": 4.0}
-    guessed = {name: value for name, value in known.items() if name.startswith("exposure")}
-    results = {"a": run("likelihood", **known), "b": run("adversarial", **guessed), "c": run("likelihood")}
+    measured = {
+        "exact/forward_kl": 1.0,
+        "exact/reverse_kl": 2.0,
+        "exposure/forward_kl": 3.0,
+        "exposure/reverse_kl": 4.0,
+    }
+    sampled = {name: value for name, value in measured.items() if name.startswith("exposure")}
+    results = {"a": run("likelihood", **measured), "b": run("adversarial", **sampled), "c": run("likelihood")}
     numbers = plugins.load("reporting.figures", "forward_reverse").draw(results, tmp_path / "both.png")
     assert numbers == {"a": {"forward_kl": 1.0, "reverse_kl": 2.0}, "b": {"forward_kl": 3.0, "reverse_kl": 4.0}}

@@ -124,26 +124,26 @@ def test_state_may_be_donated_after_save(tmp_path: Path) -> None:
             checkpoints.save(step, state, {})
             for _ in range(3):
                 state = update(state)
-            found = checkpoints.restore(target)
-            assert found is not None and found[0] == step
-            assert_bitwise(found[1], {"big": np.full((1 << 20,), step, np.float32)})
+            restored = checkpoints.restore(target)
+            assert restored is not None and restored[0] == step
+            assert_bitwise(restored[1], {"big": np.full((1 << 20,), step, np.float32)})
 
 
 def test_manifest_is_complete_before_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {}
+    complete = {}
     commit = atomicity.AtomicRenameTemporaryPath.finalize
 
     async def finalize(self: Any) -> None:
         if self.get_final().parent == tmp_path:
             manifest = json.loads((Path(self.get()) / "manifest.json").read_text())
             present = files(Path(self.get())).keys() - UNVERIFIED - {"manifest.json"}
-            seen[self.get_final().name] = manifest["files"].keys() == present and not self.get_final().exists()
+            complete[self.get_final().name] = manifest["files"].keys() == present and not self.get_final().exists()
         await commit(self)
 
     monkeypatch.setattr(atomicity.AtomicRenameTemporaryPath, "finalize", finalize)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, make_state(3), {})
-    assert seen == {"3": True}
+    assert complete == {"3": True}
 
 
 def test_every_bit_flip_is_found(two: Path) -> None:
@@ -475,10 +475,10 @@ def processes(directory: Path, port: int, index: int) -> None:
         jax.experimental.multihost_utils.sync_global_devices("damaged")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            found = checkpoints.restore(targets(state))
-        assert found is not None and found[0] == 1 and checkpoints.steps() == [1]
+            restored = checkpoints.restore(targets(state))
+        assert restored is not None and restored[0] == 1 and checkpoints.steps() == [1]
         assert (len(caught) == 1) == (index == 0)
-        jax.tree.map(lambda a, b: assert_bitwise(*(s.addressable_data(1) for s in (a, b))), found[1], state)
+        jax.tree.map(lambda a, b: assert_bitwise(*(s.addressable_data(1) for s in (a, b))), restored[1], state)
         checkpoints.save(2, state, {})
 
 
