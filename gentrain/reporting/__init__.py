@@ -1,2 +1,2 @@
-"""What runs say of themselves: a writer while one goes on, a meter, alarms; the report of a run, the comparison of a sweep,
-and their plots and figures."""
+"""What runs say of themselves: writer, meter and alarms while one goes on; the report of a run and the comparison of a
+sweep, with their plots and figures."""

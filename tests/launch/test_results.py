@@ -5,7 +5,13 @@ import json
 from launch import results
 
 CONFIG = {"objective.name": "likelihood", "evaluate.evaluators": ["likelihood", "exact"]}
-FINAL = {"valid/nll": 1.5, "valid/perplexity": 4.5, "exact/entropy": 2.0, "exact/forward_kl": 0.25, "generator/loss": 9.0}
+FINAL = {
+    "valid/nll": 1.5,
+    "valid/perplexity": 4.5,
+    "exact/entropy": 2.0,
+    "exact/forward_kl": 0.25,
+    "generator/loss": 9.0,
+}
 
 
 def write(folder, final):
@@ -13,7 +19,12 @@ def write(folder, final):
     (folder / "report.json").write_text(json.dumps({"final": final}))
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "goodput.json").write_text(json.dumps({"wall": 12.3}))
-    provenance = {"date": "2026-01-02", "commit": "abc", "command": "python -m launch --config=x.py", "hardware": "8 x H"}
+    provenance = {
+        "date": "2026-01-02",
+        "commit": "abc",
+        "command": "python -m launch --config=x.py",
+        "hardware": "8 x H",
+    }
     (folder / "provenance.json").write_text(json.dumps(provenance | {"packages": {"jax": "0.9"}}))
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gentrain.reporting import comparison, report
+from gentrain.reporting import comparison, plots, report
 
 
 @pytest.fixture
@@ -113,12 +113,15 @@ def test_the_figures_that_are_asked_for_come_first_and_their_numbers_are_kept(co
     assert page.index('alt="rewards"') < page.index("Best at")
 
 
-def test_curves_are_drawn_of_what_has_a_best_and_was_measured_more_than_twice(tmp_path, config, write_run):
+def test_curves_are_drawn_of_what_has_a_best_and_was_measured_more_than_twice(tmp_path, config, write_run, monkeypatch):
     for name, steps in (("a", 4), ("b", 2)):
         lines = [{"step": step, "valid/nll": 2.0 / (step + 1), "valid/perplexity": 1.0} for step in range(steps)]
         write_run(tmp_path / name, lines, {"data.name": "same"})
         report.write(tmp_path / name)
+    drawn, draw = {}, plots.curves
+    monkeypatch.setattr(plots, "curves", lambda lines, path, **words: drawn.update(lines) or draw(lines, path, **words))
     page = comparison.compare(config, tmp_path, ["a", "b"]).read_text()
+    assert drawn == {"a": ([0, 1, 2, 3], [2.0, 1.0, 2 / 3, 0.5])}
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["valid_nll.png"]  # the perplexity says the same
     assert page.count("data:image/png") == 1
 

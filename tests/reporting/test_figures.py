@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gentrain import plugins
-from gentrain.reporting.figures import frontiers
+from gentrain.reporting.figures import frontiers, gaussian_dial
 
 CLOSED = [
     name
@@ -17,11 +17,17 @@ CLOSED = [
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory):
+    """The numbers and the picture of each closed figure."""
     folder = tmp_path_factory.mktemp("figures")
-    return {
-        name: (plugins.load("reporting.figures", name).draw({}, folder / f"{name}.png"), folder / f"{name}.png")
-        for name in CLOSED
-    }
+    drawn = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            gaussian_dial, "PRIORS", gaussian_dial.PRIORS[::4]
+        )  # each of them is a search of most of a second
+        for name in CLOSED:
+            path = folder / f"{name}.png"
+            drawn[name] = plugins.load("reporting.figures", name).draw({}, path), path
+    return drawn
 
 
 def test_every_closed_figure_is_a_picture_with_finite_numbers(figures):
