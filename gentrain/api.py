@@ -72,7 +72,7 @@ class LoadedRun:
         """
         if self.spec.context_vocab:
             raise ConfigError("this model answers to contexts: use `python -m launch --mode=sample` on its run")
-        law = functools.partial(decode.filtered, temperature=temperature, top_k=top_k, top_p=top_p)
+        law = functools.partial(decode.filter_logits, temperature=temperature, top_k=top_k, top_p=top_p)
         draw = make_draw(self.model, self.mesh, self.spec.length, end=self.spec.end, law=law)
         samples = jax.device_get(draw(self.params, jax.random.key(seed), np.arange(count)))
         if not isinstance(self.model, SequenceModel):

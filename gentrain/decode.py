@@ -1,37 +1,43 @@
 """Sampling from any sequence model: one compiled scan over its cached step, or a few passes over many positions.
 
-Drawing is deterministic given its noise, so a sequence in which each token depends on those before is the solution of
-an equation: z_t = choose(logits(z_<t), t). `sequential` solves it from left to right, `fixed_point` by iterating on all
+A draw is deterministic given its noise, so a sequence in which each token depends on those before it solves an
+equation: z_t = choose(logits(z_<t), t). `sequential` solves it from left to right, `fixed_point` by iterating on all
 positions, or a window of them, at once; both end at the same tokens.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from gentrain.models.base import DensityModel, Sampler, SequenceModel, at_positions
+from gentrain.models.base import Params, SequenceModel, at_positions
 from gentrain.models.feeding import inputs_after, with_bos
+
+Choose = Callable[[Array, Array], Array]  # logits (batch, n, vocab), positions (batch, n) int -> what is chosen there
 
 
 class Samples(NamedTuple):
-    """tokens: drawn tokens, 0 after the end; mask: True up to and including the end token; log_prob: log-probability
-    of each drawn token under the law it was drawn from, nats, 0 after the end."""
+    """Sequences that a model made.
+
+    tokens: 0 after the end. mask: True up to and including the end token. log_prob: log-probability of each token
+    under the law that it was drawn from, nats, 0 after the end.
+    """
 
     tokens: Int[Array, "batch length"]
     mask: Bool[Array, "batch length"]
     log_prob: Float[Array, "batch length"]
 
 
-def filtered(
+def filter_logits(
     logits: Float[Array, "*batch vocab"], temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
 ) -> Float[Array, "*batch vocab"]:
-    """Logits of the law to draw from: sharpened by 1/temperature, then all but the likeliest tokens set to -inf.
+    """Logits of the law to draw from: divided by the temperature, then all but the likeliest tokens set to -inf.
 
-    top_k keeps the k likeliest (0 = all); top_p keeps the smallest set of likeliest tokens whose mass reaches top_p
-    (nucleus sampling, Holtzman et al., 2020). Tokens tied with the last one kept are kept too. temperature 0 keeps
+    top_k keeps the k likeliest tokens (0: all). top_p keeps the smallest set of likeliest tokens whose mass reaches it
+    (nucleus sampling, Holtzman et al., 2020). Tokens that tie with the last one kept are kept too. Temperature 0 keeps
     the likeliest alone.
     """
     if temperature == 0:
@@ -51,8 +57,8 @@ def filtered(
 def draw(logits: Float[Array, "*batch vocab"], uniform: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
     """A token from softmax(logits) for each uniform number in [0, 1), by inverting the cumulative distribution.
 
-    A token of probability 0 is never drawn. One number a token is all the noise there is: on CPU this is faster than
-    Gumbel noise over the vocabulary.
+    A token of probability 0 is never drawn. The noise is one number a token: on a CPU this is faster than Gumbel noise
+    over the vocabulary.
     """
     cumulative = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
     return jnp.sum(cumulative <= (uniform * cumulative[..., -1])[..., None], axis=-1, dtype=jnp.int32)
@@ -60,11 +66,23 @@ def draw(logits: Float[Array, "*batch vocab"], uniform: Float[Array, "*batch"]) 
 
 def gumbel(keys: Array, positions: Int[Array, "batch n"], vocab: int) -> Float[Array, "batch n vocab"]:
     """Gumbel noise of each position: a function of its row's key and its number, made when needed and not stored."""
-    one = lambda key, position: jax.random.gumbel(jax.random.fold_in(key, position), (vocab,))
-    return jax.vmap(jax.vmap(one, (None, 0)))(keys, positions)
+
+    def at(key, position):
+        return jax.random.gumbel(jax.random.fold_in(key, position), (vocab,))
+
+    return jax.vmap(jax.vmap(at, (None, 0)))(keys, positions)
 
 
-def make_chooser(name: str, keys: Array, length: int) -> Callable[[Array, Array], Array]:
+def uniforms(keys: Array, length: int) -> Float[Array, "batch length"]:
+    """A number in [0, 1) for each position: a function of its row's key and its number."""
+
+    def at(key, position):
+        return jax.random.uniform(jax.random.fold_in(key, position))
+
+    return jax.vmap(jax.vmap(at, (None, 0)), (0, None))(keys, jnp.arange(length))
+
+
+def make_chooser(name: str, keys: Array, length: int) -> Choose:
     """choose(logits (batch, n, vocab), positions (batch, n) int) -> tokens (batch, n), the same for the same logits.
 
     'inverse_cdf' (one uniform number a position) and 'gumbel' (argmax of logits + Gumbel noise) draw from
@@ -72,13 +90,26 @@ def make_chooser(name: str, keys: Array, length: int) -> Callable[[Array, Array]
     fixed point takes fewer passes; its noise is `vocab` numbers a position.
     """
     if name == "argmax":
-        return lambda logits, positions: jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        return choose_likeliest
     if name == "gumbel":
-        noisy = lambda logits, positions: logits + gumbel(keys, positions, logits.shape[-1])
-        return lambda logits, positions: jnp.argmax(noisy(logits, positions), axis=-1).astype(jnp.int32)
-    one = lambda key, position: jax.random.uniform(jax.random.fold_in(key, position))
-    uniform = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(keys, jnp.arange(length))
-    return lambda logits, positions: draw(logits, jnp.take_along_axis(uniform, positions, axis=1))
+        return partial(choose_by_gumbel, keys)
+    return partial(choose_by_uniforms, uniforms(keys, length))
+
+
+def choose_likeliest(logits: Float[Array, "batch n vocab"], positions: Int[Array, "batch n"]) -> Int[Array, "batch n"]:
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+def choose_by_gumbel(
+    keys: Array, logits: Float[Array, "batch n vocab"], positions: Int[Array, "batch n"]
+) -> Int[Array, "batch n"]:
+    return choose_likeliest(logits + gumbel(keys, positions, logits.shape[-1]), positions)
+
+
+def choose_by_uniforms(
+    uniform: Float[Array, "batch length"], logits: Float[Array, "batch n vocab"], positions: Int[Array, "batch n"]
+) -> Int[Array, "batch n"]:
+    return draw(logits, jnp.take_along_axis(uniform, positions, axis=1))
 
 
 def mask_to_end(ends: Bool[Array, "batch length"]) -> Bool[Array, "batch length"]:
@@ -86,39 +117,46 @@ def mask_to_end(ends: Bool[Array, "batch length"]) -> Bool[Array, "batch length"
     return jnp.cumsum(ends, axis=1) - ends == 0
 
 
-def sequential(
-    model: SequenceModel,
-    params,
-    choose: Callable,
-    starts: Bool[Array, "batch length"],
-    context=None,
-    return_logits: bool = False,
-):
-    """What is chosen at each position, from left to right; return_logits: (logits (batch, length, vocab), that).
+class Recursion(NamedTuple):
+    """z_t = choose(logits(z_<t), t), t = 0, 1, …, in each row.
 
     choose(logits (batch, n, vocab), positions (batch, n) int) -> tokens (batch, n) int, or weights (batch, n, vocab +
     1) that mix tokens. starts: where BOS is fed instead of what was chosen before.
     """
+
+    model: SequenceModel
+    params: Params
+    choose: Choose
+    starts: Bool[Array, "batch length"]
+    context: Array | None = None
+
+
+def sequential(recursion: Recursion, return_logits: bool = False) -> Any:
+    """What is chosen at each position, from left to right; with return_logits (logits (batch, length, vocab), that)."""
+    model, params, choose, starts, context = recursion
     batch, length = starts.shape
     params = model.fold(params)
 
-    def advance(carry, now):
+    def advance(carry, position_and_start):
         cache, before = carry
-        position, start = now
+        position, start = position_and_start
         cache, logits = model.step(params, cache, with_bos(before, start[:, None], model.vocab)[:, 0])
         chosen = choose(logits[:, None, :], jnp.broadcast_to(position, (batch, 1)))
         return (cache, chosen), (logits, chosen[:, 0]) if return_logits else chosen[:, 0]
 
     logits = jax.ShapeDtypeStruct((batch, 1, model.vocab), jnp.float32)
-    kind = jax.eval_shape(choose, logits, jax.ShapeDtypeStruct((batch, 1), jnp.int32))
-    start = model.start(params, batch, length, context), jnp.zeros(kind.shape, kind.dtype)
-    _, found = jax.lax.scan(advance, start, (jnp.arange(length), starts.T))
-    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), found)
+    chosen = jax.eval_shape(choose, logits, jax.ShapeDtypeStruct((batch, 1), jnp.int32))
+    carry = model.start(params, batch, length, context), jnp.zeros(chosen.shape, chosen.dtype)
+    _, by_position = jax.lax.scan(advance, carry, (jnp.arange(length), starts.T))
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), by_position)
 
 
 class FixedPoint(NamedTuple):
-    """tokens: what was chosen; resolved: so many positions from the front are certain; passes: of the model, over the
-    window each."""
+    """How far the passes came.
+
+    tokens: what was chosen. resolved: so many positions from the front are certain. passes: of the model, each over a
+    window.
+    """
 
     tokens: Int[Array, "batch length"]
     resolved: Int[Array, "batch"]
@@ -126,144 +164,137 @@ class FixedPoint(NamedTuple):
 
 
 def fixed_point(
-    model: SequenceModel,
-    params,
-    choose: Callable,
-    starts: Bool[Array, "batch length"],
+    recursion: Recursion,
     guess: Int[Array, "batch length"],
     *,
     finished: Callable[[Array, Array], Array],
-    context=None,
     window: int = 0,
     max_passes: int = 0,
 ) -> FixedPoint:
     """The tokens that `sequential` chooses, by passes over `window` positions at a time (0: all), from a first guess.
 
     A position is certain once those before it are, so each pass settles one at least, and in practice many: every row
-    goes on from its own first position that changed. Ends when finished(tokens, resolved) holds in all rows, or after
-    max_passes (0: as many as it takes, at most `length`). Windows need model.extend; models without it take all.
+    goes on from its own first position that changed. The passes end when finished(tokens, resolved) (batch,) holds in
+    all rows, or after max_passes (0: as many as it takes, at most `length`). Windows need model.extend; a model without
+    it looks at all positions.
     """
+    model, params, choose, starts, context = recursion
     batch, length = guess.shape
     extend = model.extend if 0 < window < length else None
     width = window if extend else length
-    cut = jax.vmap(lambda row, at: jax.lax.dynamic_slice_in_dim(row, at, width))
-    paste = jax.vmap(lambda row, piece, at: jax.lax.dynamic_update_slice_in_dim(row, piece, at, 0))
+    limit = min(max_passes, length) if max_passes else length
+    cut = jax.vmap(lambda row, begin: jax.lax.dynamic_slice_in_dim(row, begin, width))
+    paste = jax.vmap(lambda row, piece, begin: jax.lax.dynamic_update_slice_in_dim(row, piece, begin, 0))
 
-    def look(state):
-        cache, found = state
-        at, begin = found.resolved, jnp.minimum(found.resolved, length - width)
-        inputs = inputs_after(found.tokens, starts, model.vocab)
+    def make_pass(state):
+        cache, point = state
+        begin = jnp.minimum(point.resolved, length - width)
+        inputs = inputs_after(point.tokens, starts, model.vocab)
         positions = begin[:, None] + jnp.arange(width)[None, :]
         if extend:
             cache, logits = extend(params, cache, cut(inputs, begin), begin)
             chosen = choose(logits, positions)
         else:
             chosen = at_positions(model, params, choose, inputs, positions, context=context)
-        old = cut(found.tokens, begin)
-        new = jnp.where(positions < at[:, None], old, chosen)
-        kept = jnp.cumprod(new == old, axis=1).sum(1)  # positions before the first change
-        resolved = begin + jnp.minimum(kept + 1, width)
-        return cache, FixedPoint(paste(found.tokens, new, begin), resolved, found.passes + 1)
+        old = cut(point.tokens, begin)
+        new = jnp.where(positions < point.resolved[:, None], old, chosen)
+        unchanged = jnp.cumprod(new == old, axis=1).sum(1)  # positions before the first change
+        resolved = begin + jnp.minimum(unchanged + 1, width)
+        return cache, FixedPoint(paste(point.tokens, new, begin), resolved, point.passes + 1)
 
-    def going(state):
-        found = state[1]
-        return (found.passes < limit) & ~jnp.all(finished(found.tokens, found.resolved))
+    def unfinished(state):
+        _, point = state
+        return (point.passes < limit) & ~jnp.all(finished(point.tokens, point.resolved))
 
     cache = model.start(params, batch, length, context) if extend else None
     start = FixedPoint(guess, jnp.zeros((batch,), jnp.int32), jnp.zeros((), jnp.int32))
-    limit = min(max_passes, length) if max_passes else length
-    return jax.lax.while_loop(going, look, (cache, start))[1]
+    return jax.lax.while_loop(unfinished, make_pass, (cache, start))[1]
+
+
+def change_law(model: SequenceModel, law: Callable[[Array], Array]) -> SequenceModel:
+    """The model whose steps give law(logits): from them it is drawn by another law, as `filter_logits`."""
+
+    def step(params, cache, token):
+        cache, logits = model.step(params, cache, token)
+        return cache, law(logits)
+
+    return model._replace(step=step)
 
 
 def sample(
     model: SequenceModel,
-    params,
+    params: Params,
     keys: Array,
     length: int,
     *,
     end: int | None = None,
     context: Array | None = None,
-    law: Callable[[Float[Array, "batch vocab"]], Float[Array, "batch vocab"]] = filtered,
 ) -> Samples:
-    """Draws one sequence of at most `length` tokens for each key, token by token from law(logits), until the end
-    token if there is one.
+    """One sequence of at most `length` tokens for each key, drawn token by token until the end token, if there is one.
 
-    keys (batch,): a sequence depends on its own key, the parameters and its context only, not on the batch it is
-    drawn in.
+    keys (batch,): a sequence depends on its own key, the parameters and its context only, not on the batch that it is
+    drawn in. `change_law` first where not the model's own law is wanted.
     """
     batch = keys.shape[0]
 
     def advance(carry, position):
         cache, token, alive = carry
         cache, logits = model.step(params, cache, token)
-        logits = law(logits)
         uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, position)))(keys)
         token = jnp.where(alive, draw(logits, uniform), 0)
         log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), token[:, None], axis=-1)[:, 0]
-        still = alive if end is None else alive & (token != end)
-        return (cache, token, still), Samples(token, alive, jnp.where(alive, log_prob, 0.0))
+        alive_after = alive if end is None else alive & (token != end)
+        return (cache, token, alive_after), Samples(token, alive, jnp.where(alive, log_prob, 0.0))
 
     start = (
         model.start(params, batch, length, context),
         jnp.full((batch,), model.vocab, jnp.int32),
         jnp.ones((batch,), bool),
     )
-    _, drawn = jax.lax.scan(advance, start, jnp.arange(length))
-    return Samples(*(jnp.swapaxes(field, 0, 1) for field in drawn))
-
-
-def draw_examples(
-    model: SequenceModel | Sampler | DensityModel,
-    params,
-    keys: Array,
-    length: int,
-    context: Array | None = None,
-    **options: Any,
-) -> Samples | Float[Array, "n ..."]:
-    """One example for each key: sequences of at most `length` tokens (options: those of `sample`), or whole points or
-    images."""
-    if isinstance(model, SequenceModel):
-        return sample(model, params, keys, length, context=context, **options)
-    return model.sample(params, keys, context)  # they have no options
+    _, by_position = jax.lax.scan(advance, start, jnp.arange(length))
+    return Samples(*(jnp.swapaxes(field, 0, 1) for field in by_position))
 
 
 def beam_search(
-    model: SequenceModel, params, context: Array, length: int, width: int, *, end: int | None = None
+    model: SequenceModel, params: Params, context: Array, length: int, width: int, *, end: int | None = None
 ) -> Samples:
     """A likely sequence for each row of context (batch, …), by keeping the `width` likeliest prefixes at every step.
 
-    argmax over what was kept of sum_t log Q(x_t | x_<t), not divided by length: the best that reached the end token, or
-    the best of all where none did. Width 1 is greedy; vocab**length is exact, and with any width between the answer may
-    even be less likely than greedy's.
+    The answer is the argmax over the kept prefixes of sum_t log Q(x_t | x_<t), not divided by length: the best that
+    reached the end token, or the best of all where none did. Width 1 is greedy, vocab**length is exact; with any width
+    between the answer may even be less likely than greedy's.
     """
     batch, vocab = context.shape[0], model.vocab
     params = model.fold(params)
-    take = jax.vmap(lambda leaf, parent: leaf[parent])  # by row, which stays on its device
+    take = jax.vmap(lambda leaf, index: leaf[index])  # by row, which stays on its device
+
+    def take_parents(leaf, parent):
+        """A leaf of the cache (batch * width, …) that follows the prefixes which were kept."""
+        return take(leaf.reshape(batch, width, *leaf.shape[1:]), parent).reshape(leaf.shape)
 
     def advance(carry, position):
-        cache, kept, score, alive, token = carry
+        cache, beams, score, alive, token = carry
         cache, logits = model.step(params, cache, token.reshape(-1))
-        law = jax.nn.log_softmax(logits).reshape(batch, width, vocab)
+        log_prob = jax.nn.log_softmax(logits).reshape(batch, width, vocab)
         # An ended prefix goes on in one way only, and keeps its score.
-        law = jnp.where(alive[:, :, None], law, jnp.where(jnp.arange(vocab) == 0, 0.0, -jnp.inf)[None, None, :])
-        score, chosen = jax.lax.top_k((score[:, :, None] + law).reshape(batch, -1), width)
+        only_way = jnp.where(jnp.arange(vocab) == 0, 0.0, -jnp.inf)[None, None, :]
+        log_prob = jnp.where(alive[:, :, None], log_prob, only_way)
+        score, chosen = jax.lax.top_k((score[:, :, None] + log_prob).reshape(batch, -1), width)
         parent, token = chosen // vocab, chosen % vocab
-        split = lambda leaf: leaf.reshape(batch, width, *leaf.shape[1:])
-        cache = jax.tree.map(lambda leaf: take(split(leaf), parent).reshape(leaf.shape), cache)
-        kept, alive = Samples(*(take(field, parent) for field in kept)), take(alive, parent)
-        now = Samples(token, alive, jnp.take_along_axis(law.reshape(batch, -1), chosen, axis=1))
-        kept = Samples(*(field.at[:, :, position].set(new) for field, new in zip(kept, now, strict=True)))
-        return (cache, kept, score, alive if end is None else alive & (token != end), token), None
+        cache = jax.tree.map(lambda leaf: take_parents(leaf, parent), cache)
+        beams, alive = Samples(*(take(field, parent) for field in beams)), take(alive, parent)
+        newest = Samples(token, alive, jnp.take_along_axis(log_prob.reshape(batch, -1), chosen, axis=1))
+        beams = Samples(*(field.at[:, :, position].set(new) for field, new in zip(beams, newest, strict=True)))
+        return (cache, beams, score, alive if end is None else alive & (token != end), token), None
 
-    one = model.start(params, batch, length, context)
-    empty = lambda dtype: jnp.zeros((batch, width, length), dtype)
+    shape, cache = (batch, width, length), model.start(params, batch, length, context)
     start = (
-        jax.tree.map(lambda leaf: jnp.repeat(leaf, width, axis=0), one),
-        Samples(empty(jnp.int32), empty(bool), empty(jnp.float32)),
+        jax.tree.map(lambda leaf: jnp.repeat(leaf, width, axis=0), cache),
+        Samples(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), jnp.zeros(shape, jnp.float32)),
         jnp.broadcast_to(jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf), (batch, width)),  # all are the empty prefix
         jnp.ones((batch, width), bool),
         jnp.full((batch, width), vocab, jnp.int32),
     )
-    (_, kept, score, alive, _), _ = jax.lax.scan(advance, start, jnp.arange(length))
+    (_, beams, score, alive, _), _ = jax.lax.scan(advance, start, jnp.arange(length))
     best = jnp.argmax(jnp.where(alive, -jnp.inf, score), axis=1)  # where none ended the first, which has most
-    return Samples(*(take(field, best) for field in kept))
+    return Samples(*(take(field, best) for field in beams))

@@ -8,15 +8,17 @@ from gentrain.sums import Sum
 
 
 def masked_sum(values: Float[Array, "..."], mask: Bool[Array, "..."]) -> Sum:
-    """Sum(total of the values where mask holds, how many that are); values under a False mask may be anything, NaN
-    included."""
+    """The total of the values where the mask holds, and how many they are.
+
+    Values where it does not hold may be anything, NaN included: they reach neither the total nor its gradient.
+    """
     return Sum(jnp.sum(jnp.where(mask, values, 0)), jnp.sum(mask).astype(jnp.float32))
 
 
 def token_nll(
     logits: Float[Array, "batch length vocab"], tokens: Int[Array, "batch length"]
 ) -> tuple[Float[Array, "batch length"], Float[Array, "batch length"]]:
-    """Negative log-likelihood of each token, and the log-normaliser it came from.
+    """Negative log-likelihood of each token, and the log-normaliser that it came from.
 
     nll = log Z - logits[token], log Z = log sum_v exp(logits[v]); both in nats.
     """
@@ -30,7 +32,7 @@ def smoothed_nll(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
 ) -> tuple[Float[Array, "batch length"], Float[Array, "batch length"]]:
-    """Cross-entropy of a smoothed target, and the plain negative log-likelihood; nats a token.
+    """Cross-entropy of a smoothed target, and the plain negative log-likelihood, both in nats a token.
 
     loss = (1 - s) nll + s mean_v(log Z - logits[v]) + z (log Z)^2: the target gives weight s to the uniform law
     (Szegedy et al., 2016), and z keeps the normaliser near 1 (Chowdhery et al., 2022).
@@ -45,10 +47,10 @@ def smoothed_nll(
 
 
 def cross_entropy(
-    law: Float[Array, "batch length vocab"], logits: Float[Array, "batch length vocab"]
+    target: Float[Array, "batch length vocab"], logits: Float[Array, "batch length vocab"]
 ) -> Float[Array, "batch length"]:
-    """-sum_v law(v) log Q(v), Q = softmax(logits), in nats: KL[law||Q] plus the law's entropy."""
-    return -jnp.sum(law * jax.nn.log_softmax(logits, axis=-1), axis=-1)
+    """-sum_v T(v) log Q(v), Q = softmax(logits), in nats: KL[T||Q] plus the entropy of the target T."""
+    return -jnp.sum(target * jax.nn.log_softmax(logits, axis=-1), axis=-1)
 
 
 def critic_nll(

@@ -192,7 +192,10 @@ def describe(run: Run) -> str:
     """One line on what is about to be trained, on what."""
     axes = ", ".join(f"{axis}={size}" for axis, size in run.program.mesh.shape.items() if size > 1)
     summary = run.data.summary
-    parameters = f"{sharding.elements(run.program.state.params):,} parameters"
+    state = run.program.state
+    parameters = f"{sharding.elements((state.params, state.frozen)):,} parameters"
+    if state.frozen:
+        parameters += f" ({sharding.elements(state.frozen):,} frozen)"
     parts = [
         f"{parameters} on {jax.device_count()} x {jax.devices()[0].device_kind} {axes}".rstrip(),
         f"{summary['documents']:,} documents, {summary['tokens']:,} tokens of {summary['vocab']:,} symbols",

@@ -47,7 +47,7 @@ def describe(config: ConfigDict, mesh: "Mesh | None" = None) -> "Program":
     print("mesh       " + ", ".join(f"{axis}={size}" for axis, size in program.mesh.shape.items()))
     print(f"data       {spec.kind}, {spec.vocab:,} symbols, rows of {spec.length:,} tokens")
     print(f"batch      {config.data.batch_size:,} rows, {config.data.batch_size * spec.length:,} tokens a step")
-    print(f"parameters {sharding.elements(program.state.params):,}")
+    print(f"parameters {sharding.elements((program.state.params, program.state.frozen)):,}")
     print("bytes on each device:")
     sizes = memory(config, program)
     for name, size in {**sizes, "in all": sum(sizes.values())}.items():

@@ -47,12 +47,11 @@ def random_params(name, scale=0.7):
 
 
 @functools.cache
-def sampler(name, **options):
+def sampler(name, law=decode.filter_logits):
     """(params, keys, context) -> samples, compiled."""
+    model = decode.change_law(build(name), law)
     return jax.jit(
-        lambda params, keys, context: decode.sample(
-            build(name), params, keys, SPEC.length, end=SPEC.end, context=context, **options
-        )
+        lambda params, keys, context: decode.sample(model, params, keys, SPEC.length, end=SPEC.end, context=context)
     )
 
 
@@ -143,7 +142,7 @@ def test_temperature_top_k_and_nucleus():
     logits = jnp.log(jnp.asarray([[0.5, 0.1, 0.25, 0.15]]))
 
     def law(**options):
-        return np.asarray(jax.nn.softmax(decode.filtered(logits, **options)))[0]
+        return np.asarray(jax.nn.softmax(decode.filter_logits(logits, **options)))[0]
 
     np.testing.assert_allclose(law(), [0.5, 0.1, 0.25, 0.15], atol=1e-6)
     np.testing.assert_allclose(law(temperature=0.0), [1, 0, 0, 0])
@@ -218,7 +217,7 @@ def test_beams_take_their_caches_along_and_one_is_greedy(name, width):
 
 
 def likeliest(logits):
-    return decode.filtered(logits, 0.0)
+    return decode.filter_logits(logits, 0.0)
 
 
 def test_a_wider_beam_sees_past_a_tempting_first_token_and_keeps_an_early_end():
@@ -239,7 +238,8 @@ def sample_by_passes(model, params, choose, rows, length, end, context=None, win
         return (resolved >= length) | jnp.any((tokens == end) & certain, axis=1)
 
     guess = jnp.zeros((rows, length), jnp.int32)
-    found = decode.fixed_point(model, params, choose, starts, guess, finished=finished, context=context, window=window)
+    recursion = decode.Recursion(model, params, choose, starts, context)
+    found = decode.fixed_point(recursion, guess, finished=finished, window=window)
     mask = decode.mask_to_end(found.tokens == end)
     inputs = inputs_after(found.tokens, starts, model.vocab)
     nll = at_positions(
@@ -249,7 +249,7 @@ def sample_by_passes(model, params, choose, rows, length, end, context=None, win
 
 
 def sharpened(logits):
-    return decode.filtered(logits, temperature=0.8, top_k=5)
+    return decode.filter_logits(logits, temperature=0.8, top_k=5)
 
 
 @pytest.mark.parametrize(("name", "draw", "window"), [("lstm", "inverse_cdf", 0), ("transformer", "gumbel", 5)])
@@ -263,7 +263,7 @@ def test_fixed_points_are_samples(name, draw, window):
     found, chosen = jax.jit(
         lambda params: (
             sample_by_passes(model, params, sharp, rows, length, SPEC.end, context, window),
-            decode.sequential(model, params, sharp, starts, context),
+            decode.sequential(decode.Recursion(model, params, sharp, starts, context)),
         )
     )(params)
     if draw == "inverse_cdf":
@@ -274,11 +274,10 @@ def test_fixed_points_are_samples(name, draw, window):
     assert not found.mask.all() and len(np.unique(found.tokens, axis=0)) > 4
     if window:  # one wrong token, the first of the second window, in a first guess that is right elsewhere
         guess = chosen.at[:, window].set((chosen[:, window] + 1) % SPEC.vocab)
-        piecewise, over = model._replace(apply=None), lambda _, resolved: resolved >= length
-        find = partial(decode.fixed_point, piecewise, finished=over, context=context, window=window)
-        assert np.array_equal(
-            jax.jit(lambda params, guess: find(params, sharp, starts, guess))(params, guess).tokens, chosen
-        )
+        recursion = decode.Recursion(model._replace(apply=None), params, sharp, starts, context)
+        over = lambda _, resolved: resolved >= length
+        find = jax.jit(lambda guess: decode.fixed_point(recursion, guess, finished=over, window=window))
+        assert np.array_equal(find(guess).tokens, chosen)
 
 
 def test_a_chain_takes_a_pass_for_each_link_and_no_row_stops_at_an_end_that_may_change():
@@ -289,7 +288,7 @@ def test_a_chain_takes_a_pass_for_each_link_and_no_row_stops_at_an_end_that_may_
     @jax.jit
     def find(guess, needed):
         over = lambda _, resolved: resolved >= needed
-        return decode.fixed_point(bigram(logits), {}, choose, starts, guess, finished=over)
+        return decode.fixed_point(decode.Recursion(bigram(logits), {}, choose, starts), guess, finished=over)
 
     for guess, needed, passes in ((0 * chain, 5, 5), (0 * chain, 3, 3), (chain, 5, 1)):
         found = find(guess, needed)

@@ -190,17 +190,24 @@ def context_fields(names: list[str], raw: list[Corpus]) -> dict[str, Any]:
                 raise DataError(
                     f"a mixture's contexts must agree: {key} is {first.get(key)} in {names[0]}, {value} in {name}"
                 )
-    classes, alphabet = first.get("classes"), first.get("alphabet")
+    classes: Any = first.get("classes")
+    alphabet: Any = first.get("alphabet")
+
+    def name_class(context: np.ndarray) -> str:
+        return classes[int(context[0])]
+
+    def spell(context: np.ndarray) -> str:
+        return "".join(alphabet[symbol - 1] for symbol in np.asarray(context).tolist() if symbol)
+
+    def as_picture(context: np.ndarray) -> np.ndarray:
+        return np.asarray(context, np.uint8)
+
     if classes:
-        return {"context_vocab": len(classes), "decode_context": lambda context: classes[int(context[0])]}
+        return {"context_vocab": len(classes), "decode_context": name_class}
     shape = {"context_shape": tuple(first["context_shape"])}
     if alphabet:
-
-        def spell(context: np.ndarray) -> str:
-            return "".join(alphabet[symbol - 1] for symbol in np.asarray(context).tolist() if symbol)
-
         return {**shape, "context_vocab": len(alphabet) + 1, "decode_context": spell}
-    return {**shape, "context_vocab": 256, "decode_context": lambda context: np.asarray(context, np.uint8)}
+    return {**shape, "context_vocab": 256, "decode_context": as_picture}
 
 
 def without_contexts(corpus: Corpus) -> Corpus:

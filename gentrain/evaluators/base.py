@@ -28,19 +28,23 @@ def make_draw(
     length: int,
     *,
     end: int | None = None,
-    law: Callable[[Array], Array] = decode.filtered,
+    law: Callable[[Array], Array] | None = None,
 ) -> Callable[..., Any]:
     """draw(params, key, rows (n,), context=None, temperature=None) -> one example a row, on every device.
 
     All of its arguments are by position. An example depends on its own row and context alone. length: tokens of a
-    sequence at most; end, law: as in decode.sample. Where a temperature is given, sequences are drawn from
-    softmax(logits / temperature) in place of the law. Models of points and images have no length, end or law.
+    sequence at most; end: as in decode.sample; law: as in decode.change_law. Where a temperature is given, sequences
+    are drawn from softmax(logits / temperature) in place of the law. Models of points and images have none of these.
     """
 
     def draw(params, key, rows, context=None, temperature=None):
         rows, context = sharding.spread((rows, context), mesh)
+        keys = example_keys(key, rows)
+        if not isinstance(model, SequenceModel):
+            return model.sample(params, keys, context)
         token_law = law if temperature is None else partial(divide, temperature)
-        return decode.draw_examples(model, params, example_keys(key, rows), length, context, end=end, law=token_law)
+        drawn_from = decode.change_law(model, token_law) if token_law else model
+        return decode.sample(drawn_from, params, keys, length, end=end, context=context)
 
     return sharding.compile_on(mesh, draw)
 

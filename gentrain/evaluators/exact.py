@@ -24,7 +24,7 @@ METRICS = {
     "exact/marginal_<position>_<token>": Metric("probability", None, "Q(x_position = token)"),
     "exact/max_marginal_error": Metric("probability", "lower", "the largest |Q(x_t = v) - P(x_t = v)|"),
     "exact/max_error": Metric("probability", "lower", "the largest |Q(x) - P(x)|"),
-    "exact/exposure_gap": Metric("nats", "lower", "token KL on Q's prefixes less that on P's"),
+    "exact/exposure_gap": Metric("nats", None, "token KL on Q's prefixes less that on P's"),
     "exact/fixed_point_error": Metric("probability", None, "the largest |Q(x) - Q*(x)|, Q* where theory says it ends"),
     "exact/minimiser_error": Metric("probability", None, "the same, Q* the nearest of the model's family in JS_pi"),
     "exact/excess_njs": Metric("nats", "lower", "JS_pi / (pi (1 - pi)) above that of the nearest of its family"),

@@ -19,8 +19,8 @@ from gentrain.sums import Metric
 METRICS = {
     "exposure/on_data": Metric("nats/token", "lower", "KL from an n-gram of the data, after the data's prefixes"),
     "exposure/on_model": Metric("nats/token", "lower", "the same after the model's own prefixes"),
-    "exposure/gap": Metric("nats/token", "lower", "on_model less on_data: 0 where there is no exposure bias"),
-    "exposure/ratio": Metric("ratio", "lower", "on_model by on_data: 1 without exposure bias", restates=True),
+    "exposure/gap": Metric("nats/token", None, "on_model less on_data: 0 where there is no exposure bias"),
+    "exposure/ratio": Metric("ratio", None, "on_model by on_data: 1 without exposure bias", restates=True),
     "exposure/forward_kl": Metric("nats/token", "lower", "on_data, as an estimate of KL[P||Q]", restates=True),
     "exposure/reverse_kl": Metric("nats/token", "lower", "KL[Q||n-gram] after the model's own prefixes"),
 }

@@ -46,9 +46,9 @@ def interpolate(
         different, counts = grams[first], np.diff(np.append(first, split))
         kinds = np.bincount(different // vocab, minlength=context.max() + 1)
         totals = np.bincount(context[:split], minlength=len(kinds))
-        wanted = context[split:, None] * vocab + symbols
-        place = np.minimum(np.searchsorted(different, wanted), len(different) - 1)
-        count = np.where(different[place] == wanted, counts[place], 0)
+        queries = context[split:, None] * vocab + symbols
+        place = np.minimum(np.searchsorted(different, queries), len(different) - 1)
+        count = np.where(different[place] == queries, counts[place], 0)
         total, kind = totals[context[split:]][:, None], kinds[context[split:]][:, None]
         p = np.where(total > 0, (count + kind * p) / np.maximum(total + kind, 1), p)
         yield p

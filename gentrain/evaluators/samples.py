@@ -38,7 +38,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
         raise ConfigError("evaluator 'samples' shows text and images; for points use 'exact'")
     if options.length and spec.end is None:
         raise ConfigError(f"sample.length={options.length} is for documents that end; set it to 0")
-    law = partial(decode.filtered, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
+    law = partial(decode.filter_logits, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
     draw = make_draw(model, mesh, options.length or spec.length, end=spec.end, law=law)
     first_rows = sharding.compile_on(mesh, lambda batch: {name: rows[:count] for name, rows in batch.items()})
 
@@ -87,7 +87,7 @@ def every_class_in_turn(spec: Spec, count: int) -> dict[str, np.ndarray]:
 def decode_rows(spec: Spec, tokens: np.ndarray, mask: np.ndarray) -> list[Any]:
     """What people see of rows of tokens (n, length), without padding and end."""
     keep = mask if spec.end is None else mask & (tokens != spec.end)
-    return [spec.decode(row[kept]) for row, kept in zip(tokens, keep, strict=True)]
+    return [spec.decode(row[chosen]) for row, chosen in zip(tokens, keep, strict=True)]
 
 
 def beside_context(spec: Spec, sample: str, context: np.ndarray, reference: str) -> str:

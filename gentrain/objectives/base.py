@@ -11,15 +11,18 @@ from gentrain.sums import Sum
 
 Carry = Any  # pytree of arrays
 Batch = Mapping[str, Array]  # see gentrain/datasets/build.py
-Loss = tuple[Sum, dict[str, Sum]]  # what is minimised, and what else to report
+Loss = tuple[Sum, dict[str, Sum]]  # what is minimised, and what else is reported
 
 
 class Alarm(NamedTuple):
-    """A sign that a run goes wrong: when it shows in the means since the last line of the log, and what to say then."""
+    """A sign that a run goes wrong.
+
+    shows: whether it shows in the means since the last line of the log. text: what to say then, formatted with them.
+    """
 
     name: str
     shows: Callable[[Mapping[str, float]], bool]
-    text: str  # formatted with those means
+    text: str
 
 
 class Optimum(NamedTuple):
@@ -51,18 +54,18 @@ class Objective:
     alarms: tuple[Alarm, ...] = ()
 
     def init(self, key: Array, batch: Batch) -> tuple[dict[str, Params], Carry]:
-        """The parameters of each player, and what passes between steps without a gradient. Batch is for its shapes."""
+        """The parameters of each player, and what passes between steps without a gradient; batch is for its shapes."""
         return {"generator": self.model.init(key)}, {}
 
     def loss(self, player: str, params: dict[str, Params], carry: Carry, batch: Batch, key: Array, step: Array) -> Loss:
-        """What `player` minimises over params[player] alone, and what else to report.
+        """What `player` minimises over params[player] alone, and what else is reported.
 
         key is the same for all microbatches and devices: draws for an example come from fold_in(key, batch["row"]).
         """
         raise NotImplementedError
 
     def rate(self, player: str) -> float:
-        """The player's learning rate by the run's."""
+        """The player's learning rate, by that of the run."""
         return 1.0
 
     def remember(self, carry: Carry, metrics: dict[str, Sum], params: dict[str, Params]) -> Carry:

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
 from ml_collections import ConfigDict
 
 from gentrain import decode, plugins
 from gentrain.datasets.spec import Spec
 from gentrain.losses import masked_sum
-from gentrain.models.base import SequenceModel, at_positions, before_logits, token_nlls
+from gentrain.models.base import Params, SequenceModel, at_positions, before_logits, token_nlls
 from gentrain.models.feeding import example_keys
-from gentrain.objectives.base import Objective
+from gentrain.objectives.base import Batch, Loss, Objective
 from gentrain.objectives.cooperative_options import Options
 from gentrain.objectives.diagnostics import COLLAPSE, DIAGNOSTICS, compare
 from gentrain.sums import Metric, Sum
@@ -21,7 +22,9 @@ METRICS = DIAGNOSTICS | {
     "mediator/fake_nll": Metric("nats/token", None, "the mediator's negative log-likelihood of samples"),
     "generator/entropy": Metric("nats/token", None, "entropy of the generator's conditionals on its own prefixes"),
 }
-FAKES = 2**32 - 1  # apart from the keys of dropout, which are of rows
+FAKES = 2**32 - 1  # its keys are apart from those of dropout, which are of rows
+Tokens = Int[Array, "batch length"]
+Mask = Bool[Array, "batch length"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,9 @@ class Cooperative(Objective):
     """Mediator: pi E_P[-log M] + (1 - pi) E_Q[-log M], nats a token, least at M = pi P + (1 - pi) Q, pi = real_prior.
     Generator: E_{x~Q} sum_t KL[Q(. | x_<t) || M(. | x_<t)], by a sum over the vocabulary, no gradient through prefixes.
 
-    Both are likelihoods, so nothing is adversarial and no reward is drawn; in place of the sequence's KL[Q||M], whose
+    Both are likelihoods, so nothing is adversarial and no reward is drawn. In place of the sequence's KL[Q||M], whose
     weight in JS_pi is 1 - pi, the generator descends its terms one by one. pi = 1/2 is CoT; as pi grows the mediator
-    is the data's own model and this is on-policy reverse-KL distillation. Lu et al. (2019).
+    becomes a model of the data, and this is on-policy reverse-KL distillation. Lu et al. (2019).
     """
 
     model: SequenceModel
@@ -62,8 +65,10 @@ class Cooperative(Objective):
     def rate(self, player):
         return self.mediator_rate if player == "mediator" else 1.0
 
-    def mediator_loss(self, params, batch, samples, sample_mask, keys):
-        """2 pi -log M(data) + 2 (1 - pi) -log M(samples), over the tokens of both; samples (batch, length) int."""
+    def mediator_loss(
+        self, params: dict[str, Params], batch: Batch, samples: Tokens, sample_mask: Mask, keys: Array
+    ) -> Loss:
+        """-2 pi log M(data) - 2 (1 - pi) log M(samples), nats, over the tokens of both."""
         pi = self.real_prior
 
         def nll(tokens, mask):
@@ -75,8 +80,10 @@ class Cooperative(Objective):
         total = 2 * pi * real.total + 2 * (1 - pi) * fake.total
         return Sum(total, real.weight + fake.weight), {"real_nll": real, "fake_nll": fake}
 
-    def generator_loss(self, params, batch, samples, sample_mask, keys):
-        """KL[Q(. | x_<t) || M(. | x_<t)] at every position of the samples (batch, length) int, nats."""
+    def generator_loss(
+        self, params: dict[str, Params], batch: Batch, samples: Tokens, sample_mask: Mask, keys: Array
+    ) -> Loss:
+        """KL[Q(. | x_<t) || M(. | x_<t)] at every position of the samples, nats."""
 
         def divergence(logits, mediator_hidden):
             log_q = jax.nn.log_softmax(logits, axis=-1)
@@ -89,14 +96,13 @@ class Cooperative(Objective):
         kl, entropy = at_positions(
             self.model, params["generator"], divergence, inputs, mediator_hidden, context=context, keys=keys
         )
-        diagnostics = compare(batch["tokens"], samples)
-        return masked_sum(kl, sample_mask), {"entropy": masked_sum(entropy, sample_mask), **diagnostics}
+        metrics = {"entropy": masked_sum(entropy, sample_mask)} | compare(batch["tokens"], samples)
+        return masked_sum(kl, sample_mask), metrics
 
 
 def build(config: ConfigDict, spec: Spec) -> Cooperative:
-    model, mediator = (
-        plugins.load("models", section.name).build(section, spec) for section in (config.model, config.mediator)
-    )
+    model = plugins.load("models", config.model.name).build(config.model, spec)
+    mediator = plugins.load("models", config.mediator.name).build(config.mediator, spec)
     options = Options.read(config.objective, config.cooperative)
     players = ("mediator",) * options.mediator_steps + ("generator",)
     return Cooperative(model, mediator, options.real_prior, options.mediator_rate, players)

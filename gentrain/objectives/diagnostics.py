@@ -1,10 +1,10 @@
-"""Is a game of two players going wrong? What tells it, as sums that cost next to nothing."""
+"""Signs that a game of two players goes wrong, as sums that cost next to nothing."""
 
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Float, Shaped
 
 from gentrain.objectives.base import Alarm
 from gentrain.sums import Metric, Sum
@@ -30,32 +30,43 @@ COLLAPSE = Alarm(
 )
 
 
-def compare(real: Array, fake: Array) -> dict[str, Sum]:
-    """How samples lie among themselves and to the data, without a critic: tokens (n, length), or (n, …) numbers.
+def compare(real: Shaped[Array, "real ..."], fake: Shaped[Array, "fake ..."]) -> dict[str, Sum]:
+    """How samples lie among themselves and to the data, without a critic: tokens (n, length) int, or (n, …) numbers.
 
     With d the share of tokens that differ, or the Euclidean distance, over pairs of the first 64 rows:
     diversity: E d(y, y') / E d(x, x'), samples y and data x; nearest: the same of the distance to the nearest other;
     apart: (2 E d(x, y) - E d(x, x') - E d(y, y')) / 2 E d(x, y), the energy distance by its largest value: 0 for the
     same law (with noise of either sign), 1 where both are points (Székely and Rizzo, 2013).
     """
-    x, y = (jax.lax.stop_gradient(values[:ROWS]).reshape(min(len(values), ROWS), -1) for values in (real, fake))
-    xx, yy, xy = distances(x, x), distances(y, y), distances(x, y).mean()
-    within_x, within_y = (pairs.sum() / max(len(pairs) * (len(pairs) - 1), 1) for pairs in (xx, yy))
+    x, y = first_rows(real), first_rows(fake)
+    among_real, among_fake, between = distances(x, x), distances(y, y), distances(x, y).mean()
+    mean_real, mean_fake = mean_of_pairs(among_real), mean_of_pairs(among_fake)
+    nothing = Sum(jnp.zeros(()), jnp.zeros(()))
     return {
-        "diversity": Sum(within_y, within_x),
-        "nearest": Sum(nearest(yy), nearest(xx)) if len(x) > 1 else Sum(jnp.zeros(()), jnp.zeros(())),
-        "apart": Sum(2 * xy - within_x - within_y, 2 * xy),
+        "diversity": Sum(mean_fake, mean_real),
+        "nearest": Sum(nearest(among_fake), nearest(among_real)) if len(x) > 1 else nothing,
+        "apart": Sum(2 * between - mean_real - mean_fake, 2 * between),
     }
 
 
-def nearest(distances: Array) -> Array:
-    """The mean distance to the nearest other row: (n, n) -> ()."""
+def first_rows(values: Shaped[Array, "n ..."]) -> Shaped[Array, "rows numbers"]:
+    """The rows that are compared, flat and without a gradient."""
+    return jax.lax.stop_gradient(values[:ROWS]).reshape(min(len(values), ROWS), -1)
+
+
+def mean_of_pairs(distances: Float[Array, "n n"]) -> Float[Array, ""]:
+    """The mean distance of two different rows."""
+    return distances.sum() / max(len(distances) * (len(distances) - 1), 1)
+
+
+def nearest(distances: Float[Array, "n n"]) -> Float[Array, ""]:
+    """The mean distance of a row to the nearest other row."""
     itself = jnp.eye(len(distances), dtype=bool)
     return jnp.min(distances + jnp.where(itself, jnp.inf, 0), axis=1).mean()
 
 
-def distances(a: Array, b: Array) -> Array:
-    """(n, m): the share of tokens that differ, or Euclidean."""
+def distances(a: Shaped[Array, "n numbers"], b: Shaped[Array, "m numbers"]) -> Float[Array, "n m"]:
+    """The share of tokens that differ, or the Euclidean distance of numbers."""
     if jnp.issubdtype(a.dtype, jnp.integer):
         return jnp.mean(a[:, None, :] != b[None, :, :], axis=-1, dtype=jnp.float32)
     return jnp.sqrt(jnp.sum(jnp.square(a[:, None, :] - b[None, :, :]), axis=-1))

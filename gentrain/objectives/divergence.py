@@ -22,9 +22,9 @@ METRICS = {"generator/divergence": Metric("nats", "lower", "JS_pi / (pi (1 - pi)
 class Divergence(Objective):
     """loss = JS_pi[P||Q] / (pi (1 - pi)), in nats an example: KL[P||Q] at pi = 0, KL[Q||P] at pi = 1 (Huszár, 2015).
 
-    P and Q are laws over a support of (examples, log_p), which is every sequence of a world or a fine grid of points,
-    where log_p and log_q + log_volume are logarithms of masses. Its gradient is exact, so what it reaches is what the
-    divergence, the model and the start decide; the batch is not looked at.
+    P and Q are laws over a support: every sequence of a world, or a fine grid of points, where log_p and log_q +
+    log_volume are logarithms of masses. The gradient is exact, so the divergence, the model and the start alone decide
+    where a run ends; the batch is not read.
     """
 
     model: SequenceModel | DensityModel

@@ -13,5 +13,5 @@ def factorised_optimum(model: Any, world: worlds.World, real_prior: float) -> Op
     """The table of independent positions that is nearest to the world in JS_pi; None for other models and worlds."""
     if not getattr(model, "independent", False) or not isinstance(world, worlds.SequenceWorld):
         return None
-    marginals = worlds.js_minimiser(world, "factorised", real_prior)[0].parameters
+    marginals = worlds.js_minima(world, "factorised", real_prior)[0].parameters
     return Optimum("minimiser", reduce(np.multiply.outer, marginals), real_prior)

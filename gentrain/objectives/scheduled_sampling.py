@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
 from gentrain.losses import cross_entropy, masked_sum, smoothed_nll
 from gentrain.models import tabular
-from gentrain.models.base import Params, SequenceModel, at_positions
+from gentrain.models.base import SequenceModel, at_positions
 from gentrain.models.feeding import example_keys, inputs_after
 from gentrain.objectives.base import Objective, Optimum
 from gentrain.objectives.scheduled_sampling_options import MIXTURES, TOKENS, Options
@@ -27,9 +28,10 @@ METRICS = {
     "generator/passes": Metric("passes", None, "of the model over a window, to find what is fed"),
     "generator/unresolved": Metric("tokens", None, "a row, that were fed as they stood after the last pass"),
 }
-COINS, NOISE = 2**32 - 1, 2**32 - 2  # apart from the keys of dropout, which are of rows
+COINS, NOISE = 2**32 - 1, 2**32 - 2  # their keys are apart from those of dropout, which are of rows
 Tokens = Int[Array, "batch length"]
 Mask = Bool[Array, "batch length"]
+Inputs = Tokens | Float[Array, "batch length symbols"]  # or weights that mix tokens, BOS last
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,15 @@ class ScheduledSampling(Objective):
         keep_true = schedules.keep_true(self.options)(step)
         keep = self.draw_coins(tokens, mask, batch["row"], key, keep_true)
         choose = self.make_chooser(tokens, keep, example_keys(jax.random.fold_in(key, NOISE), batch["row"]))
+        recursion = decode.Recursion(self.model, params[player], choose, starts, context)
         one = jnp.ones(())
         metrics = {"keep_true": Sum(keep_true * one, one), "replaced": masked_sum((~keep).astype(jnp.float32), mask)}
         one_pass = self.model.differentiable_step and not self.dropout and not self.model.chunk
         if self.options.mode == "sequential" and one_pass:
-            logits, fed = decode.sequential(self.model, params[player], choose, starts, context, return_logits=True)
+            logits, fed = decode.sequential(recursion, return_logits=True)
             inputs = inputs_after(fed, starts, self.model.vocab)
             return masked_sum(self.position_loss(logits, self.target(tokens, inputs)), mask), metrics
-        fed, found = self.find_fed(params[player], choose, tokens, keep, starts, context)
+        fed, search_metrics = self.find_fed(recursion, tokens, keep)
         inputs = inputs_after(fed, starts, self.model.vocab)
         loss = at_positions(
             self.model,
@@ -77,10 +80,12 @@ class ScheduledSampling(Objective):
             context=context,
             keys=example_keys(key, batch["row"]),
         )
-        return masked_sum(loss, mask), metrics | found
+        return masked_sum(loss, mask), metrics | search_metrics
 
-    def draw_coins(self, tokens: Tokens, mask: Mask, row: Array, key: Array, keep_true: Array) -> Mask:
-        """Where the true token is fed on."""
+    def draw_coins(
+        self, tokens: Tokens, mask: Mask, row: Int[Array, "batch"], key: Array, keep_true: Float[Array, ""]
+    ) -> Mask:
+        """The positions whose true token is fed."""
         count = tokens.shape[1] if self.options.coin == "token" else 1
         keys = example_keys(jax.random.fold_in(key, COINS), row)
         coins = jax.vmap(lambda key: jax.random.uniform(key, (count,)))(keys) < keep_true
@@ -88,7 +93,7 @@ class ScheduledSampling(Objective):
         end = self.model.end
         return coins | ~mask | never_fed | (False if end is None else tokens == end)
 
-    def make_chooser(self, tokens: Tokens, keep: Mask, keys: Array) -> Callable[[Array, Array], Array]:
+    def make_chooser(self, tokens: Tokens, keep: Mask, keys: Array) -> decode.Choose:
         """choose(logits, positions): the true tokens where they are kept, else the model's, or a mixture of them."""
         options = self.options
 
@@ -98,8 +103,8 @@ class ScheduledSampling(Objective):
         draw = decode.make_chooser(options.draw if options.feed == "sample" else "argmax", keys, tokens.shape[1])
 
         def choose_token(logits, positions):
-            drawn = draw(jax.lax.stop_gradient(logits), positions)
-            return jnp.where(at(keep, positions), at(tokens, positions), drawn)
+            model_tokens = draw(jax.lax.stop_gradient(logits), positions)
+            return jnp.where(at(keep, positions), at(tokens, positions), model_tokens)
 
         def mix_tokens(logits, positions):
             noise = decode.gumbel(keys, positions, logits.shape[-1]) if options.feed == "gumbel_softmax" else 0.0
@@ -111,56 +116,56 @@ class ScheduledSampling(Objective):
 
         return choose_token if options.feed in TOKENS else mix_tokens
 
-    def find_fed(self, params: Params, choose: Callable, tokens: Tokens, keep: Mask, starts: Mask, context):
-        """What is fed after each position, and metrics of finding it."""
-        options, model = self.options, self.model
-        params = params if options.feed_gradient else jax.lax.stop_gradient(params)
+    def find_fed(self, recursion: decode.Recursion, tokens: Tokens, keep: Mask) -> tuple[Inputs, dict[str, Sum]]:
+        """What is fed after each position, and metrics of the search for it."""
+        options = self.options
+        if not options.feed_gradient:
+            recursion = recursion._replace(params=jax.lax.stop_gradient(recursion.params))
         if options.mode == "sequential":
-            return decode.sequential(model, params, choose, starts, context), {}
+            return decode.sequential(recursion), {}
         rounds = int(options.mode.partition(":")[2] or 0)
         if options.feed in MIXTURES:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, :], tokens.shape)
 
             def mix_again(mixtures, _):
+                model, params, choose, starts, context = recursion
                 inputs = inputs_after(mixtures, starts, model.vocab)
                 return choose(model.apply(params, inputs, context), positions), None
 
-            true = jax.nn.one_hot(tokens, model.vocab + 1)
+            true = jax.nn.one_hot(tokens, self.model.vocab + 1)
             return jax.lax.scan(mix_again, true, length=rounds)[0], {}
-        # Certain is enough up to the last token that is not kept.
+        # The tokens must be certain up to the last one that is not kept.
         needed = jnp.max(jnp.where(keep, 0, jnp.arange(1, tokens.shape[1] + 1)[None, :]), axis=1)
-        found = decode.fixed_point(
-            model,
-            params,
-            choose,
-            starts,
+        point = decode.fixed_point(
+            recursion,
             tokens,
             finished=lambda _, resolved: resolved >= needed,
-            context=context,
             window=0 if rounds else options.window,
             max_passes=rounds or options.max_passes,
         )
-        unresolved = jnp.maximum(needed - found.resolved, 0).astype(jnp.float32)
+        unresolved = jnp.maximum(needed - point.resolved, 0).astype(jnp.float32)
         one = jnp.ones(())
-        metrics = {"passes": Sum(found.passes * one, one), "unresolved": Sum(unresolved.sum(), needed.size * one)}
-        return found.tokens, metrics
+        metrics = {"passes": Sum(point.passes * one, one), "unresolved": Sum(unresolved.sum(), needed.size * one)}
+        return point.tokens, metrics
 
-    def target(self, tokens: Tokens, inputs: Array) -> Array:
+    def target(self, tokens: Tokens, inputs: Inputs) -> Tokens | Float[Array, "batch length vocab"]:
         """What is learned after what was fed: the data's tokens, or the expert's conditionals."""
         return tokens if self.expert is None else self.expert(inputs)
 
-    def position_loss(self, logits: Float[Array, "batch length vocab"], target: Array) -> Float[Array, "batch length"]:
-        """The loss of each position, nats."""
+    def position_loss(self, logits: Float[Array, "batch n vocab"], target: Array) -> Float[Array, "batch n"]:
+        """The loss of each position, nats; target: (batch, n) int, or (batch, n, vocab) of an expert."""
         if self.expert is not None:
             return cross_entropy(target, logits)
         return smoothed_nll(logits, target, self.options.label_smoothing, self.options.z_loss)[0]
 
     def optimum(self, world: worlds.World) -> Optimum | None:
-        """The fixed point at the last step's keep_true, where it is known in closed form; None in worlds of too many
-        prefixes for its recursion."""
+        """The fixed point at the keep_true of the last step, where it is known in closed form.
+
+        None in worlds of too many prefixes for its recursion.
+        """
         options, single_pass = self.options, self.options.mode == "passes:1"
-        known = options.mode in ("sequential", "exact") or (single_pass and options.coin == "token")
-        if not known or options.feed != "sample" or not isinstance(world, worlds.SequenceWorld):
+        closed_form = options.mode in ("sequential", "exact") or (single_pass and options.coin == "token")
+        if not closed_form or options.feed != "sample" or not isinstance(world, worlds.SequenceWorld):
             return None
         coin = "parallel" if single_pass else options.coin
         keep_true = float(schedules.keep_true(options)(self.steps))
@@ -179,12 +184,10 @@ def build(config: ConfigDict, spec: Spec) -> ScheduledSampling:
     return ScheduledSampling(model, options, config.steps, config.model.dropout, expert)
 
 
-def world_expert(config: ConfigDict, spec: Spec) -> Callable[[Array], Array]:
-    """inputs (batch, length) int -> the world's conditionals P(. | inputs up to each), (batch, length, vocab)."""
+def world_expert(config: ConfigDict, spec: Spec) -> Callable[[Tokens], Float[Array, "batch length vocab"]]:
+    """inputs -> the world's conditionals P(. | inputs up to each)."""
     world = worlds.of(config, "scheduled_sampling.label='expert'")
     assert isinstance(world, worlds.SequenceWorld)
     conditionals = worlds.conditionals(world.probabilities())
     table = np.concatenate([conditional.reshape(-1, spec.vocab) for conditional in conditionals])
-    lookup = tabular.build(config.model, spec).apply
-    params = {"table": jnp.asarray(table, jnp.float32)}
-    return lambda inputs: lookup(params, inputs)
+    return partial(tabular.build(config.model, spec).apply, {"table": jnp.asarray(table, jnp.float32)})

@@ -78,8 +78,8 @@ class Options(ObjectiveSection):
         makes = run.model.makes
         expect(makes == "sequences", "model.name", run.model.name, f"a model of sequences for {where}, as 'lstm'")
         passes = re.fullmatch(r"passes:([1-9]\d*)", self.mode)
-        known = self.mode in ("sequential", "exact") or passes is not None
-        expect(known, f"{where}.mode", self.mode, "'sequential', 'exact' or 'passes:K' with K of 1 or more")
+        exists = self.mode in ("sequential", "exact") or passes is not None
+        expect(exists, f"{where}.mode", self.mode, "'sequential', 'exact' or 'passes:K' with K of 1 or more")
         k, schedule = self.keep_k, self.keep_schedule
         if schedule in ("linear", "exponential"):
             expect(

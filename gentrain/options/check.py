@@ -1,5 +1,6 @@
 """Refuses configs that cannot be, before JAX is imported: types and ranges, then who reads what, then combinations."""
 
+import copy
 import dataclasses
 import difflib
 import math
@@ -61,7 +62,7 @@ def variants(config: ConfigDict) -> dict[str, ConfigDict]:
     found: dict[str, ConfigDict] = {}
     for overrides in config.sweep:
         expect(bool(overrides), "sweep", {}, "variants that say what sets them apart")
-        variant = config.copy_and_resolve_references()
+        variant = copy.deepcopy(config)
         variant.sweep = ()
         variant.lock()
         known = flatten(variant)

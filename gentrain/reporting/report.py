@@ -89,7 +89,8 @@ def draw(records: Sequence[Record], folder: Path, metrics: Mapping[str, Metric])
     paths = []
     for group in sorted(groups):
         neutral, title = group
-        path = folder / f"{file_stem(title)}{'_' if neutral else ''}.png"
+        shares_title = neutral and (False, title) in groups
+        path = folder / f"{file_stem(title)}{'_neutral' if shares_title else ''}.png"
         beside = {} if neutral else levels.get(units[group])
         plots.curves(groups[group], path, title=title, unit=units[group], levels=beside)
         paths.append(path)

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import expit
 
 from gentrain.errors import ConfigError, DataError
-from gentrain.worlds.table import SequenceWorld, State, sizes
+from gentrain.worlds.table import SequenceWorld, State, read_sizes
 
 GATES = ("i", "f", "og", "c")  # input, forget, output gate, candidate
 SHAPES = {"emb": "VE", "Wo": "HV", "bo": "V"} | {
@@ -26,27 +26,27 @@ class Oracle(SequenceWorld):
     """
 
     def __init__(self, weights: dict[str, np.ndarray], length: int = LENGTH):
-        found = {name: np.asarray(weights[name], np.float64) for name in SHAPES if name in weights}
-        if missing := sorted(SHAPES.keys() - found.keys()):
+        arrays = {name: np.asarray(weights[name], np.float64) for name in SHAPES if name in weights}
+        if missing := sorted(SHAPES.keys() - arrays.keys()):
             raise DataError(f"an oracle needs the arrays {', '.join(SHAPES)}; missing: {', '.join(missing)}")
-        emb, out = found["emb"], found["Wo"]
+        emb, out = arrays["emb"], arrays["Wo"]
         sizes = dict(zip("VEH", (emb.shape[0], emb.shape[-1], out.shape[0]), strict=True))
         for name, shape in SHAPES.items():
             expected = tuple(sizes[axis] for axis in shape)
-            if found[name].shape != expected:
-                raise DataError(f"the oracle's array {name} has shape {found[name].shape}; expected {expected}")
+            if arrays[name].shape != expected:
+                raise DataError(f"the oracle's array {name} has shape {arrays[name].shape}; expected {expected}")
         self.vocab, self.length = sizes["V"], length
         self.hidden = sizes["H"]
-        self.kernel = np.concatenate([found["U" + gate] for gate in GATES], axis=1)  # of the hidden state
+        self.kernel = np.concatenate([arrays["U" + gate] for gate in GATES], axis=1)  # of the hidden state
         # What each token adds to the gates, once and for all: (vocab, 4 * hidden).
-        self.inputs = np.concatenate([emb @ found["W" + gate] + found["b" + gate] for gate in GATES], axis=1)
-        self.out, self.bias = out, found["bo"]
+        self.inputs = np.concatenate([emb @ arrays["W" + gate] + arrays["b" + gate] for gate in GATES], axis=1)
+        self.out, self.bias = out, arrays["bo"]
 
     def start(self, n: int) -> State:
         zeros = np.zeros((n, self.hidden))
         return self.advance((zeros, zeros), np.full(n, START))
 
-    def law(self, state: State) -> np.ndarray:
+    def log_conditional(self, state: State) -> np.ndarray:
         logits = state[0] @ self.out
         logits += self.bias  # in place from here: with 5,000 tokens the time goes into memory
         logits -= logits.max(-1, keepdims=True)
@@ -77,7 +77,7 @@ def read_weights(path: str) -> dict[str, np.ndarray]:
 
 def build(config: Any) -> Oracle:
     """The oracle in data.world.path, else the one drawn from data.world.seed."""
-    vocab, length, rng = sizes(config, VOCAB, LENGTH)
+    vocab, length, rng = read_sizes(config, VOCAB, LENGTH)
     if not config.path:
         return Oracle(random_weights(rng, vocab), length)
     oracle = Oracle(read_weights(config.path), length)

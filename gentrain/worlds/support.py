@@ -1,4 +1,4 @@
-"""All the places a law has mass: what an integral over a world runs over."""
+"""All the places where a law has mass: what an integral over a world runs over."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,9 +14,11 @@ RESOLVED = 1e-6  # how far the masses on a grid may be from 1
 
 
 class Support(NamedTuple):
-    """Sequences (n, length) int32 or points (n, d); log P of each, nats; the log volume of a cell, 0 for sequences.
+    """All examples of a world, with their masses.
 
-    log_p, and log q + log_volume of any density q that is as smooth, are logarithms of masses that add up to 1.
+    examples: sequences (n, length) int32, or points (n, d) on a grid. log_p: the log mass of each, nats. log_volume:
+    that of a cell of the grid, 0 for sequences. The masses add up to 1, and so do exp(log q + log_volume) of any
+    density q that is as smooth.
     """
 
     examples: np.ndarray

@@ -10,7 +10,7 @@ from gentrain.errors import ConfigError
 
 MOST_STRINGS = 10**6  # strings that are still enumerated
 BLOCK = 2**20  # log-probabilities held at once: 8 MB
-VOCAB, LENGTH = 3, 4  # where the config says 0
+VOCAB, LENGTH = 3, 4  # where the config has 0
 
 State = tuple[np.ndarray, ...]  # arrays whose first axis is the example
 
@@ -22,23 +22,33 @@ def log(p: np.ndarray) -> np.ndarray:
 
 
 def conditionals(p: np.ndarray) -> list[np.ndarray]:
-    """Laws of the next token: element t is P(x_t | x_<t), of shape (V,)*(t+1), for a table p of shape (V,)*N.
+    """Element t is P(x_t | x_<t), of shape (V,)*(t+1), for a table p of shape (V,)*N.
 
     A prefix of probability 0 has the position's marginal P(x_t): any law would do, and this one needs no prefix.
     """
-    found = []
+    by_position = []
     for t in range(p.ndim):
         joint = p.sum(axis=tuple(range(t + 1, p.ndim)))
-        prefix = joint.sum(-1, keepdims=True)
-        marginal = joint.sum(axis=tuple(range(t)))
-        found.append(np.where(prefix > 0, joint / np.where(prefix > 0, prefix, 1), marginal))
-    return found
+        by_position.append(normalise(joint, otherwise=joint.sum(axis=tuple(range(t)))))
+    return by_position
+
+
+def normalise(weights: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """The weights divided by their sum over the last axis; `otherwise` where that is 0."""
+    total = weights.sum(-1, keepdims=True)
+    return np.where(total > 0, weights / np.where(total > 0, total, 1), otherwise)
+
+
+def marginal(p: np.ndarray, position: int) -> np.ndarray:
+    """The sums (V,) of a table (V,)*N over all other positions."""
+    return p.sum(axis=tuple(i for i in range(p.ndim) if i != position))
 
 
 class SequenceWorld(ABC):
-    """A sequence law as a state machine: state = what the past tokens leave behind, for many examples at once.
+    """A law of sequences as a state machine for many examples at once: the state is what the past tokens leave behind.
 
-    Subclasses give start, law and advance; all else follows from them, in blocks of examples where vocab is large.
+    Subclasses give start, log_conditional and advance; all else follows from them, in blocks of examples where vocab is
+    large.
     """
 
     vocab: int
@@ -49,7 +59,7 @@ class SequenceWorld(ABC):
         """The state of n examples before their first token."""
 
     @abstractmethod
-    def law(self, state: State) -> np.ndarray:
+    def log_conditional(self, state: State) -> np.ndarray:
         """log P(next token | past), (n, vocab), nats."""
 
     @abstractmethod
@@ -61,7 +71,7 @@ class SequenceWorld(ABC):
         return self.vocab**self.length <= MOST_STRINGS
 
     def blocks(self, n: int) -> list[slice]:
-        """Slices of n examples whose laws fit into memory together."""
+        """Slices of n examples whose conditionals fit into memory together."""
         rows = max(1, BLOCK // self.vocab)
         return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
@@ -74,7 +84,7 @@ class SequenceWorld(ABC):
             for t in range(self.length):
                 if t:
                     state = self.advance(state, rows[:, t - 1])
-                cumulative = np.cumsum(np.exp(self.law(state)), axis=-1)
+                cumulative = np.cumsum(np.exp(self.log_conditional(state)), axis=-1)
                 # The draw is below the last sum, so rounding can never pick a token of probability 0 at the end.
                 draw = rng.random((len(rows), 1)) * cumulative[:, -1:]
                 rows[:, t] = np.argmax(cumulative > draw, axis=-1)
@@ -82,7 +92,7 @@ class SequenceWorld(ABC):
 
     def log_prob(self, tokens: np.ndarray) -> np.ndarray:
         """log P(tokens) of sequences (n, length): (n,), nats."""
-        tokens = self.checked(tokens, self.length)
+        tokens = self.check_tokens(tokens, self.length)
         total = np.zeros(len(tokens))
         for block in self.blocks(len(tokens)):
             rows = tokens[block]
@@ -90,27 +100,27 @@ class SequenceWorld(ABC):
             for t in range(self.length):
                 if t:
                     state = self.advance(state, rows[:, t - 1])
-                total[block] += np.take_along_axis(self.law(state), rows[:, t : t + 1], axis=-1)[:, 0]
+                total[block] += np.take_along_axis(self.log_conditional(state), rows[:, t : t + 1], axis=-1)[:, 0]
         return total
 
     def next_log_probs(self, tokens: np.ndarray) -> np.ndarray:
         """log P(next token | tokens) for prefixes (n, t < length): (n, vocab), nats."""
-        tokens = self.checked(tokens, None)
+        tokens = self.check_tokens(tokens, None)
         state = self.start(len(tokens))
         for t in range(tokens.shape[1]):
             state = self.advance(state, tokens[:, t])
-        return self.law(state)
+        return self.log_conditional(state)
 
     def step_log_probs(self, tokens: np.ndarray) -> np.ndarray:
         """log P(x_t = v | x_<t) for all t along sequences (n, length): (n, length, vocab), nats."""
-        tokens = self.checked(tokens, self.length)
-        found = np.empty((*tokens.shape, self.vocab))
+        tokens = self.check_tokens(tokens, self.length)
+        log_probs = np.empty((*tokens.shape, self.vocab))
         state = self.start(len(tokens))
         for t in range(self.length):
             if t:
                 state = self.advance(state, tokens[:, t - 1])
-            found[:, t] = self.law(state)
-        return found
+            log_probs[:, t] = self.log_conditional(state)
+        return log_probs
 
     def probabilities(self) -> np.ndarray:
         """P as a table of shape (vocab,)*length. Raises ConfigError beyond 1e6 strings."""
@@ -125,14 +135,14 @@ class SequenceWorld(ABC):
             if t:
                 state = tuple(np.repeat(part, self.vocab, axis=0) for part in state)
                 state = self.advance(state, np.tile(np.arange(self.vocab), self.vocab ** (t - 1)))
-            log_p = (log_p[:, None] + self.law(state)).ravel()
+            log_p = (log_p[:, None] + self.log_conditional(state)).ravel()
         return np.exp(log_p).reshape((self.vocab,) * self.length)
 
     def entropy(self) -> float:
         """H(P) in nats, by enumeration. Raises ConfigError beyond 1e6 strings: estimate it by -mean(log_prob) there."""
         return float(entropy(self.probabilities().ravel()))
 
-    def checked(self, tokens: np.ndarray, length: int | None) -> np.ndarray:
+    def check_tokens(self, tokens: np.ndarray, length: int | None) -> np.ndarray:
         """The tokens as an integer array (n, length), or (n, < self.length) for None. Raises ConfigError."""
         tokens = np.asarray(tokens)
         wanted = f"(n, {length})" if length is not None else f"(n, 0 to {self.length - 1})"
@@ -156,13 +166,13 @@ class Table(SequenceWorld):
                 f"sum {self.p.sum():.9g}"
             )
         # Prefixes are numbered like a heap: the root is 0, and prefix k followed by token v is k * vocab + v + 1.
-        self.log_laws = log(np.concatenate([law.reshape(-1, self.vocab) for law in conditionals(self.p)]))
+        self.log_conditionals = log(np.concatenate([each.reshape(-1, self.vocab) for each in conditionals(self.p)]))
 
     def start(self, n: int) -> State:
         return (np.zeros(n, np.int64),)
 
-    def law(self, state: State) -> np.ndarray:
-        return self.log_laws[state[0]]
+    def log_conditional(self, state: State) -> np.ndarray:
+        return self.log_conditionals[state[0]]
 
     def advance(self, state: State, tokens: np.ndarray) -> State:
         return (state[0] * self.vocab + tokens + 1,)
@@ -175,16 +185,16 @@ class Markov(SequenceWorld):
     """First-order chain: P(x) = initial[x_0] prod_t transition[x_t-1, x_t]."""
 
     def __init__(self, initial: np.ndarray, transition: np.ndarray, length: int):
-        self.initial, self.transition = laws("initial", initial), laws("transition", transition)
+        self.initial, self.transition = check_rows("initial", initial), check_rows("transition", transition)
         self.vocab, self.length = len(self.initial), length
-        # Row 0 is the law of the first token, row 1 + v the law after token v.
-        self.log_laws = log(np.concatenate([self.initial[None], self.transition]))
+        # Row 0 is that of the first token, row 1 + v that after token v.
+        self.log_conditionals = log(np.concatenate([self.initial[None], self.transition]))
 
     def start(self, n: int) -> State:
         return (np.zeros(n, np.int64),)
 
-    def law(self, state: State) -> np.ndarray:
-        return self.log_laws[state[0]]
+    def log_conditional(self, state: State) -> np.ndarray:
+        return self.log_conditionals[state[0]]
 
     def advance(self, state: State, tokens: np.ndarray) -> State:
         return (tokens + 1,)
@@ -207,34 +217,41 @@ class HiddenMarkov(SequenceWorld):
     """
 
     def __init__(self, initial: np.ndarray, transition: np.ndarray, emission: np.ndarray, length: int):
-        self.initial, self.transition = laws("initial", initial), laws("transition", transition)
-        self.emission = laws("emission", emission)
+        self.initial, self.transition = check_rows("initial", initial), check_rows("transition", transition)
+        self.emission = check_rows("emission", emission)
         self.vocab, self.length = self.emission.shape[1], length
 
     def start(self, n: int) -> State:
         return (np.tile(self.initial, (n, 1)),)
 
-    def law(self, state: State) -> np.ndarray:
+    def log_conditional(self, state: State) -> np.ndarray:
         return log(state[0] @ self.emission)
 
     def advance(self, state: State, tokens: np.ndarray) -> State:
-        """The belief about the hidden state of the next position; a token that cannot be teaches it nothing."""
+        """The belief about the hidden state of the next position; a token of probability 0 teaches it nothing."""
         joint = state[0] * self.emission[:, tokens].T
-        total = joint.sum(-1, keepdims=True)
-        belief = np.where(total > 0, joint / np.where(total > 0, total, 1), state[0])
-        return (belief @ self.transition,)
+        return (normalise(joint, otherwise=state[0]) @ self.transition,)
 
 
-def laws(name: str, p: np.ndarray) -> np.ndarray:
-    """p as float64, whose last axis is a law. Raises ConfigError."""
+def check_rows(name: str, p: np.ndarray) -> np.ndarray:
+    """p as float64, after a check that its last axis is a law. Raises ConfigError."""
     p = np.asarray(p, np.float64)
     if p.min() < 0 or np.abs(p.sum(-1) - 1).max() > 1e-9:
         raise ConfigError(f"{name} of shape {p.shape} is not a law in each row: its sums are {p.sum(-1)}")
     return p
 
 
-def sizes(config: Any, vocab: int = VOCAB, length: int = LENGTH) -> tuple[int, int, np.random.Generator]:
-    """vocab and length, these where the config says 0, and the generator of the world's own numbers."""
+def check_probability(name: str, value: float) -> None:
+    """Raises ConfigError for a number outside [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} is {value}; it is a probability")
+
+
+def read_sizes(config: Any, vocab: int = VOCAB, length: int = LENGTH) -> tuple[int, int, np.random.Generator]:
+    """vocab and length, the defaults where the config has 0, and the generator of what the world draws for itself.
+
+    Raises ConfigError for values that cannot be.
+    """
     for key in ("vocab", "length", "states"):
         if config[key] < 0:
             raise ConfigError(
@@ -249,16 +266,16 @@ def build_table(config: Any) -> Table:
     """The table in data.world.probabilities, else a Dirichlet draw over all strings."""
     if len(config.probabilities):
         try:
-            given = Table(np.asarray(config.probabilities, np.float64))
+            table = Table(np.asarray(config.probabilities, np.float64))
         except ValueError as error:
             raise ConfigError(f"data.world.probabilities is not nested like a table (V,)*N: {error}") from error
-        if config.vocab not in (0, given.vocab) or config.length not in (0, given.length):
+        if config.vocab not in (0, table.vocab) or config.length not in (0, table.length):
             raise ConfigError(
-                f"data.world.probabilities has {given.length} positions of {given.vocab} symbols, but "
+                f"data.world.probabilities has {table.length} positions of {table.vocab} symbols, but "
                 f"data.world.length is {config.length} and vocab {config.vocab}; leave them 0"
             )
-        return given
-    vocab, length, rng = sizes(config)
+        return table
+    vocab, length, rng = read_sizes(config)
     if vocab**length > MOST_STRINGS:
         raise ConfigError(
             f"a table of {vocab}^{length} strings is too large (at most {MOST_STRINGS}): lower data.world.vocab or "
@@ -268,13 +285,15 @@ def build_table(config: Any) -> Table:
 
 
 def build_markov(config: Any) -> Markov:
-    vocab, length, rng = sizes(config)
+    """Dirichlet draws of the first token's law and of each row of the transitions."""
+    vocab, length, rng = read_sizes(config)
     alpha = np.full(vocab, config.concentration)
     return Markov(rng.dirichlet(alpha), rng.dirichlet(alpha, vocab), length)
 
 
 def build_hmm(config: Any) -> HiddenMarkov:
-    vocab, length, rng = sizes(config)
+    """Dirichlet draws of the first state's law and of each row of transitions and emissions."""
+    vocab, length, rng = read_sizes(config)
     if not config.states:
         raise ConfigError("data.world.states is 0; a hidden Markov chain needs at least 1")
     alpha = np.full(config.states, config.concentration)

@@ -25,37 +25,37 @@ def mixture(config, tmp_path):
     return config
 
 
-def lines(found, batch):
+def lines(data, batch):
     return [
-        found.spec.decode(tokens[mask][:-1])
+        data.spec.decode(tokens[mask][:-1])
         for tokens, mask in zip(batch["tokens"], batch["mask"], strict=True)
         if mask.any()
     ]
 
 
 def test_shares_and_epochs_are_those_drawn(mixture):
-    found = build(mixture, None)
-    seen = [line for step in range(30) for line in lines(found, found.train.batch(step))]
+    data = build(mixture, None)
+    seen = [line for step in range(30) for line in lines(data, data.train.batch(step))]
     for (name, _, _), letter, examples in zip(mixture.data.mixture.sources, "xy", (40, 12), strict=True):
         drawn = [line for line in seen if line[0] == letter]
-        summary = found.summary["sources"][name]
+        summary = data.summary["sources"][name]
         assert summary["drawn"] == len(drawn)
         assert summary["share"] == len(drawn) / 240
         assert summary["examples"] == examples == len(set(drawn))
         assert summary["epochs"] == len(drawn) / examples
         counts = np.unique(drawn, return_counts=True)[1]
         assert counts.max() - counts.min() <= 1
-    assert found.summary["sources"][mixture.data.mixture.sources[0][0]]["share"] == 0.75
+    assert data.summary["sources"][mixture.data.mixture.sources[0][0]]["share"] == 0.75
 
 
 def test_one_tokenizer_for_all_and_splits_one_after_the_other(mixture):
-    found = build(mixture, None)
-    assert found.spec.vocab == len("xy0123456789\ufffd") + 1  # 'v' is in no train
-    assert lines(found, found.split("valid").batch(0)) == ["x\ufffd", "y\ufffd"]
-    assert lines(found, found.split("test").batch(0)) == ["x1", "x2", "y1", "y2"]
-    tokens, offsets = found.split("test").documents
-    assert found.spec.decode(tokens[offsets[2] : offsets[3] - 1]) == "y1"
-    assert found.split("test").tokens == len(tokens) == 12
+    data = build(mixture, None)
+    assert data.spec.vocab == len("xy0123456789\ufffd") + 1  # 'v' is in no train
+    assert lines(data, data.split("valid").batch(0)) == ["x\ufffd", "y\ufffd"]
+    assert lines(data, data.split("test").batch(0)) == ["x1", "x2", "y1", "y2"]
+    tokens, offsets = data.split("test").documents
+    assert data.spec.decode(tokens[offsets[2] : offsets[3] - 1]) == "y1"
+    assert data.split("test").tokens == len(tokens) == 12
 
 
 def test_too_many_passes_are_refused_with_numbers(mixture):
@@ -81,9 +81,9 @@ def test_sources_that_do_not_fit_together(mixture, tmp_path):
     with pytest.raises(DataError, match="a mixture's images must agree: top is 16 in digits, 255 in"):
         build(mixture, None)
     mixture.data.levels = 4
-    found = build(mixture, None)
-    assert found.spec.vocab == 4
-    assert found.train.batch(0)["tokens"].shape == (8, 64)
+    data = build(mixture, None)
+    assert data.spec.vocab == 4
+    assert data.train.batch(0)["tokens"].shape == (8, 64)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_sources_of_one_size_go_through_different_orders(mixture, tmp_path):
         (tmp_path / "z" / f"{split}.txt").write_text(text.replace("y", "z"))
     names = [f"text:{tmp_path / letter}" for letter in "yz"]
     mixture.data.mixture.sources = tuple((name, 1.0, 0) for name in names)
-    found = build(mixture, None)
-    seen = [line for step in range(3) for line in lines(found, found.train.batch(step))]  # an epoch of both
+    data = build(mixture, None)
+    seen = [line for step in range(3) for line in lines(data, data.train.batch(step))]  # an epoch of both
     orders = [[line[1:] for line in seen if line[0] == letter] for letter in "yz"]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(str(i) for i in range(12))
     assert orders[0] != orders[1]

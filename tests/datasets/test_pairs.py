@@ -32,18 +32,18 @@ def spelt(count):
     return sorted(words), [" ".join(f"{letter}{i % 3}" for i, letter in enumerate(word)) for word in sorted(words)]
 
 
-def rows(found, batch):
+def rows(data, batch):
     """(text, context) of each row that is not masked out."""
     return [
-        (found.spec.decode(tokens[mask][:-1]), found.spec.decode_context(context))
+        (data.spec.decode(tokens[mask][:-1]), data.spec.decode_context(context))
         for tokens, mask, context in zip(batch["tokens"], batch["mask"], batch["context"], strict=True)
         if mask.any()
     ]
 
 
-def passed(found, split):
-    part = found.split(split)
-    return [row for i in range(part.batches) for row in rows(found, part.batch(i))]
+def passed(data, split):
+    part = data.split(split)
+    return [row for i in range(part.batches) for row in rows(data, part.batch(i))]
 
 
 @pytest.fixture
@@ -69,21 +69,21 @@ def test_a_dictionary_is_read_as_words_and_their_first_pronunciation(dictionary,
 
 
 def test_spellings_are_padded_on_the_left(dictionary):
-    found = build(dictionary, None)
+    data = build(dictionary, None)
     alphabet = sorted(LETTERS)
-    assert (found.spec.context_vocab, found.spec.context_shape) == (len(alphabet) + 1, (8,))
-    for batch in (found.train.batch(0), found.split("valid").batch(0)):
+    assert (data.spec.context_vocab, data.spec.context_shape) == (len(alphabet) + 1, (8,))
+    for batch in (data.train.batch(0), data.split("valid").batch(0)):
         assert batch["context"].dtype == np.int32
         for text, context in zip(batch["tokens"], batch["context"], strict=True):
-            word = found.spec.decode_context(context)
+            word = data.spec.decode_context(context)
             assert context.tolist() == [0] * (8 - len(word)) + [alphabet.index(letter) + 1 for letter in word]
             assert 2 <= len(word) <= 8 or not text.any()
 
 
 def test_words_are_split_by_their_hash(dictionary):
-    found, all_words = build(dictionary, None), []
+    data, all_words = build(dictionary, None), []
     for split, low, high in (("train", 0, 90), ("valid", 90, 95), ("test", 95, 100)):
-        words = [word for _, word in passed(found, split)]
+        words = [word for _, word in passed(data, split)]
         assert words
         assert all(low <= int(hashlib.sha1(word.encode()).hexdigest(), 16) % 100 < high for word in words)
         all_words += words
@@ -95,9 +95,9 @@ def test_a_text_keeps_its_context(dictionary, tokenizer):
     dictionary.data.tokenizer = tokenizer
     dictionary.data.vocab_size = {"words": 0, "sentencepiece": 280}.get(tokenizer, 0)
     for _ in range(2):  # the second time from the cache
-        found = build(dictionary, None)
-        seen = [row for step in range(60) for row in rows(found, found.train.batch(step))]
-        seen += [row for split in store.SPLITS for row in passed(found, split)]
+        data = build(dictionary, None)
+        seen = [row for step in range(60) for row in rows(data, data.train.batch(step))]
+        seen += [row for split in store.SPLITS for row in passed(data, split)]
         assert len(set(seen)) == len(spelt(300)[0])
         if tokenizer == "words":  # an apostrophe is no word of its own kind
             seen = [row for row in seen if "'" not in row[1]]
@@ -119,19 +119,19 @@ def test_processes_read_their_own_rows_with_their_contexts(dictionary, processes
     last = whole.split("valid").batches - 1
     for get in (lambda d: d.train.batch(7), lambda d: d.split("valid").batch(last)):
         for key, values in get(whole).items():
-            np.testing.assert_array_equal(np.concatenate([get(found)[key] for found in mine]), values)
+            np.testing.assert_array_equal(np.concatenate([get(data)[key] for data in mine]), values)
 
 
 def test_rows_that_fill_up_have_an_empty_context(dictionary):
     dictionary.data.batch_size = 7
-    found = build(dictionary, None)
-    part = found.split("valid")
+    data = build(dictionary, None)
+    part = data.split("valid")
     batch = part.batch(part.batches - 1)
     empty = ~batch["mask"].any(axis=1)
     assert 0 < empty.sum() < 7
     assert not batch["context"][empty].any()
     assert batch["context"][~empty].any(axis=1).all()
-    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == found.spec.batch_shapes(7)
+    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == data.spec.batch_shapes(7)
 
 
 def test_a_text_that_does_not_fit_says_which_length_would(dictionary):
@@ -150,11 +150,11 @@ def test_texts_with_contexts_are_not_packed(dictionary):
     with pytest.raises(ConfigError, match=r"layout='pack' .* set it to 'pad'"):
         build(dictionary, None)
     dictionary.data.conditional = False
-    found = build(dictionary, None)
-    assert "context" not in found.train.batch(0)
-    assert found.spec.context_vocab == 0
+    data = build(dictionary, None)
+    assert "context" not in data.train.batch(0)
+    assert data.spec.context_vocab == 0
     documents = cmudict.read("", dictionary.data).meta["documents"]
-    assert [len(texts(found, split)) for split in store.SPLITS] == list(documents.values())
+    assert [len(texts(data, split)) for split in store.SPLITS] == list(documents.values())
 
 
 def test_truncated_contexts_are_noticed(dictionary, cache):
@@ -188,15 +188,15 @@ def test_captions_say_what_stands_where(captions):
     digits = load_digits()
     label = {image.tobytes(): int(name) for image, name in zip(digits.images, digits.target, strict=True)}
     spoken = {name: "an 8" if name == 8 else f"a {name}" for name in range(10)}
-    found = build(captions, None)
-    assert (found.spec.kind, found.spec.context_vocab, found.spec.context_shape) == ("text", 256, (8, 16, 1))
-    batch = found.train.batch(0)
+    data = build(captions, None)
+    assert (data.spec.kind, data.spec.context_vocab, data.spec.context_shape) == ("text", 256, (8, 16, 1))
+    batch = data.train.batch(0)
     assert (batch["context"].dtype, batch["context"].max()) == (np.uint8, 255)
-    seen = {split: [halves(context) for _, context in passed(found, split)] for split in store.SPLITS}
+    seen = {split: [halves(context) for _, context in passed(data, split)] for split in store.SPLITS}
     for split in store.SPLITS:
-        for (text, _), (left, right) in zip(passed(found, split), seen[split], strict=True):
+        for (text, _), (left, right) in zip(passed(data, split), seen[split], strict=True):
             assert text == f"{spoken[label[left]]} to the left of {spoken[label[right]]}"
-    assert all(text.startswith(("a ", "an 8")) for text, _ in rows(found, batch))
+    assert all(text.startswith(("a ", "an 8")) for text, _ in rows(data, batch))
 
     captions.data.name = "digits"
     given = build(captions, None)
@@ -208,14 +208,14 @@ def test_captions_say_what_stands_where(captions):
 
 
 def test_the_number_of_pairs(captions, monkeypatch, tmp_path):
-    found = build(captions, None)
-    images = [len(texts(found, split)) for split in store.SPLITS]
+    data = build(captions, None)
+    images = [len(texts(data, split)) for split in store.SPLITS]
     few, many = [], []
     for count, kept in ((30, few), (3 * images[0], many)):
         captions.data.captions.pairs = count
-        found = build(captions, None)
-        assert [len(texts(found, split)) for split in store.SPLITS] == [count, *images[1:]]
-        kept += [(text, context.tobytes()) for text, context in passed(found, "train")]
+        data = build(captions, None)
+        assert [len(texts(data, split)) for split in store.SPLITS] == [count, *images[1:]]
+        kept += [(text, context.tobytes()) for text, context in passed(data, "train")]
     assert few == many[:30]
     assert len(set(many)) > 2.9 * images[0]  # each round pairs anew
     assert len({text.split()[1] for text, _ in few}) > 5  # not the first classes only
@@ -226,21 +226,21 @@ def test_the_number_of_pairs(captions, monkeypatch, tmp_path):
 def test_the_pictures_of_a_pair_are_resized_each(captions):
     whole = build(captions, None).train.batch(0)["context"]
     captions.data.image_size = 5
-    found = build(captions, None)
-    assert found.spec.context_shape == (5, 10, 1)
-    for picture, small in zip(whole, found.train.batch(0)["context"], strict=True):
+    data = build(captions, None)
+    assert data.spec.context_shape == (5, 10, 1)
+    for picture, small in zip(whole, data.train.batch(0)["context"], strict=True):
         for half, side in zip(np.split(picture, 2, axis=1), np.split(small, 2, axis=1), strict=True):
             resized = Image.fromarray(half[..., 0]).resize((5, 5), Image.Resampling.LANCZOS)
             np.testing.assert_array_equal(side[..., 0], np.asarray(resized))
 
 
 def test_neighbours_stand_in_circles():
-    found = list(captions_source.neighbours(7, 17))
-    assert len(found) == 17
-    assert sorted(i for i, _ in found[:7]) == sorted(j for _, j in found[7:14]) == list(range(7))
-    assert all(right == following for (_, right), (following, _) in pairwise(found[:7]))
-    assert all(i != j for i, j in found)
-    assert found[:7] != found[7:14]
+    pairs = list(captions_source.neighbours(7, 17))
+    assert len(pairs) == 17
+    assert sorted(i for i, _ in pairs[:7]) == sorted(j for _, j in pairs[7:14]) == list(range(7))
+    assert all(right == following for (_, right), (following, _) in pairwise(pairs[:7]))
+    assert all(i != j for i, j in pairs)
+    assert pairs[:7] != pairs[7:14]
     assert list(captions_source.neighbours(1, 2)) == [(0, 0), (0, 0)]
     assert list(captions_source.neighbours(0, 0)) == []
 
@@ -260,11 +260,11 @@ def folders(config, tmp_path):
 
 def test_pictures_and_texts_of_a_mixture_stay_together(config, folders):
     config.data.name, config.data.mixture.sources = "mixture", ((folders[0], 1.0, 0), (folders[1], 1.0, 0))
-    found = build(config, None)
-    assert found.spec.context_shape == (4, 8, 3)
+    data = build(config, None)
+    assert data.spec.context_shape == (4, 8, 3)
     names = ["an 11", "a 12", "an Owl", "an ant", "a hen"]
     number = [3, 4, 2, 0, 1]  # the classes in the order of their folders
-    seen = [row for step in range(10) for row in rows(found, found.train.batch(step))] + passed(found, "train")
+    seen = [row for step in range(10) for row in rows(data, data.train.batch(step))] + passed(data, "train")
     for text, context in seen:
         halves = [np.unique(half.reshape(-1, 3), axis=0) for half in np.split(context, 2, axis=1)]
         assert all(len(half) == 1 and half[0, 2] == 200 for half in halves)

@@ -95,21 +95,21 @@ def toys(config, tmp_path):
 
 def test_a_text_set_is_read_without_tensorflow(toys, tmp_path):
     toys.data.name, toys.data.tokenizer, toys.data.test_fraction = "tfds:toy_text", "bytes", 0.1
-    found = build(toys, None)
-    assert texts(found, "train") == [f"t {i}" for i in range(45)]
-    assert texts(found, "test") == [f"t {i}" for i in range(45, 50)]  # the end of train
-    assert texts(found, "valid") == [f"v {i}" for i in range(5)]
+    data = build(toys, None)
+    assert texts(data, "train") == [f"t {i}" for i in range(45)]
+    assert texts(data, "test") == [f"t {i}" for i in range(45, 50)]  # the end of train
+    assert texts(data, "valid") == [f"v {i}" for i in range(5)]
     for name in ("tfds:toy_text:1.0.0", "tfds:toy_text:1.*.*", f"tfds:{tmp_path / 'tfds' / 'toy_text' / '1.0.0'}"):
         toys.data.name = name
-        assert build(toys, None).summary["tokens"] == found.summary["tokens"]
+        assert build(toys, None).summary["tokens"] == data.summary["tokens"]
 
 
 def test_an_image_set_is_read_without_tensorflow(toys):
     toys.data.name, toys.data.conditional, toys.data.valid_fraction = "tfds:toy_image", True, 0.2
-    found = build(toys, None)
-    assert without_functions(found.spec) == without_functions(ImageSpec(256, 18, context_vocab=2, shape=(2, 3, 3)))
-    assert [len(found.split(split).documents[1]) - 1 for split in store.SPLITS] == [16, 4, 4]
-    batch = found.train.batch(0)
+    data = build(toys, None)
+    assert without_functions(data.spec) == without_functions(ImageSpec(256, 18, context_vocab=2, shape=(2, 3, 3)))
+    assert [len(data.split(split).documents[1]) - 1 for split in store.SPLITS] == [16, 4, 4]
+    batch = data.train.batch(0)
     np.testing.assert_array_equal(batch["tokens"][:, 0] % 2, batch["context"][:, 0])
     np.testing.assert_array_equal(batch["tokens"][:, 2], 200 + batch["context"][:, 0])
     toys.data.image_size = 5
@@ -132,29 +132,29 @@ def captioned(toys):
 
 def test_captions_are_about_their_own_picture(captioned):
     captioned.data.conditional = False
-    assert build(captioned, None).spec.context_vocab == 0  # and is not what is found in the cache then
+    assert build(captioned, None).spec.context_vocab == 0  # and is not what is data in the cache then
     captioned.data.conditional = True
-    found = build(captioned, None)
-    assert (found.spec.kind, found.spec.context_vocab, found.spec.context_shape) == ("text", 256, (4, 4, 3))
+    data = build(captioned, None)
+    assert (data.spec.kind, data.spec.context_vocab, data.spec.context_shape) == ("text", 256, (4, 4, 3))
     for split in store.SPLITS:
-        assert texts(found, split) == CAPTIONS[split]  # the pictures at train's end are test's, with all their captions
-        part = found.split(split)
-        for batch in [*map(part.batch, range(part.batches)), found.train.batch(3)]:
-            assert {k: (v.shape, v.dtype) for k, v in batch.items()} == found.spec.batch_shapes(4)
+        assert texts(data, split) == CAPTIONS[split]  # the pictures at train's end are test's, with all their captions
+        part = data.split(split)
+        for batch in [*map(part.batch, range(part.batches)), data.train.batch(3)]:
+            assert {k: (v.shape, v.dtype) for k, v in batch.items()} == data.spec.batch_shapes(4)
             for tokens, mask, context in zip(batch["tokens"], batch["mask"], batch["context"], strict=True):
-                value = int(found.spec.decode(tokens[mask][:-1]).split(":")[0]) if mask.any() else 0
+                value = int(data.spec.decode(tokens[mask][:-1]).split(":")[0]) if mask.any() else 0
                 blue = value if value % 2 or not mask.any() else 100
                 np.testing.assert_array_equal(context, np.broadcast_to([value, value, blue], (4, 4, 3)))
-                assert found.spec.decode_context(context).dtype == np.uint8
+                assert data.spec.decode_context(context).dtype == np.uint8
 
 
 def test_grey_pictures_of_captions_become_colour(captioned):
     captioned.data.name = "tfds:toy_grey_captions"
-    found = build(captioned, None)
-    assert found.spec.context_shape == (4, 4, 3)
-    batch = found.split("valid").batch(0)
+    data = build(captioned, None)
+    assert data.spec.context_shape == (4, 4, 3)
+    batch = data.split("valid").batch(0)
     assert [
-        found.spec.decode(tokens[mask][:2]) for tokens, mask in zip(batch["tokens"], batch["mask"], strict=True)
+        data.spec.decode(tokens[mask][:2]) for tokens, mask in zip(batch["tokens"], batch["mask"], strict=True)
     ] == [str(context[0, 0, 0]) for context in batch["context"]]
     assert np.all(batch["context"] == batch["context"][:, :1, :1, :1])
 
@@ -167,10 +167,10 @@ def test_captions_of_one_picture_share_it(captioned):
 
 def test_captions_alone_are_text(captioned):
     captioned.data.conditional, captioned.data.image_size, captioned.data.layout = False, 0, "pack"
-    found = build(captioned, None)
-    assert [texts(found, split) for split in store.SPLITS] == [CAPTIONS[split] for split in store.SPLITS]
-    assert found.spec.context_vocab == 0
-    assert "context" not in found.train.batch(0)
+    data = build(captioned, None)
+    assert [texts(data, split) for split in store.SPLITS] == [CAPTIONS[split] for split in store.SPLITS]
+    assert data.spec.context_vocab == 0
+    assert "context" not in data.train.batch(0)
 
 
 def test_pictures_of_captions_need_a_size(captioned):
@@ -293,11 +293,11 @@ def test_preparing_what_captions_are_made_of(config, capsys):
     config.data.name, config.data.conditional, config.data.length = "captions:tfds:toy_image", True, 27
     prepare(config, None)
     assert "context: 256 symbols, shape (2, 6, 3)" in capsys.readouterr().out
-    found = build(config, None)
-    batch = found.train.batch(0)
+    data = build(config, None)
+    batch = data.train.batch(0)
     for tokens, mask, context in zip(batch["tokens"], batch["mask"], batch["context"], strict=True):
         left, right = (("no", "yes")[half[0, 0, 0] % 2] for half in np.split(context, 2, axis=1))
-        assert found.spec.decode(tokens[mask][:-1]) == f"a {left} to the left of a {right}"
+        assert data.spec.decode(tokens[mask][:-1]) == f"a {left} to the left of a {right}"
 
 
 def test_prepare_says_when_tensorflow_is_missing(monkeypatch):

@@ -120,9 +120,9 @@ def test_pack_is_fast():
 @pytest.mark.parametrize("layout", ["pad", "pack"])
 def test_a_pass_shows_every_token_once_in_order(text, layout):
     text.data.layout = layout
-    found = build(text, None)
+    data = build(text, None)
     for name in ("train", "valid", "test"):
-        split = found.split(name)
+        split = data.split(name)
         batches = [split.batch(i) for i in range(split.batches)]
         tokens = np.concatenate([batch["tokens"][batch["mask"]] for batch in batches])
         np.testing.assert_array_equal(tokens, split.documents[0])

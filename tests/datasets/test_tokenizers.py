@@ -22,22 +22,22 @@ def unicode(config, tmp_path):
     return config
 
 
-def decoded(found, split):
-    tokens, offsets = found.split(split).documents
+def decoded(data, split):
+    tokens, offsets = data.split(split).documents
     ends = [tokens[offsets[i + 1] - 1] for i in range(len(offsets) - 1)]
-    assert set(ends) == {found.spec.end}
-    return [found.spec.decode(tokens[offsets[i] : offsets[i + 1] - 1]) for i in range(len(offsets) - 1)]
+    assert set(ends) == {data.spec.end}
+    return [data.spec.decode(tokens[offsets[i] : offsets[i + 1] - 1]) for i in range(len(offsets) - 1)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_train_comes_back(unicode, kind):
     unicode.data.tokenizer, unicode.data.vocab_size = kind, 400 if kind == "sentencepiece" else 0
-    found = build(unicode, None)
+    data = build(unicode, None)
 
-    assert decoded(found, "train")[3] == "Zoë → 3 naïve 🐙 apples, pears; plums!"
-    assert found.spec.vocab == found.spec.end + 1
-    assert found.split("train").documents[0].max() == found.spec.end
-    assert found.split("test").characters == len("apples") + 1
+    assert decoded(data, "train")[3] == "Zoë → 3 naïve 🐙 apples, pears; plums!"
+    assert data.spec.vocab == data.spec.end + 1
+    assert data.split("train").documents[0].max() == data.spec.end
+    assert data.split("test").characters == len("apples") + 1
 
 
 def test_what_train_lacks(unicode):
@@ -54,15 +54,15 @@ def test_what_train_lacks(unicode):
 
 
 def test_chars_reserve_the_unknown_only_where_needed(text):
-    found = build(text, None)
-    assert found.spec.vocab == len(set("".join(decoded(found, "train")))) + 1
+    data = build(text, None)
+    assert data.spec.vocab == len(set("".join(decoded(data, "train")))) + 1
 
 
 def test_words_keep_the_commonest(unicode):
     unicode.data.tokenizer, unicode.data.vocab_size = "words", 4
-    found = build(unicode, None)
-    assert found.spec.vocab == 5
-    kept = [found.spec.decode(np.array([i])) for i in range(4)]
+    data = build(unicode, None)
+    assert data.spec.vocab == 5
+    kept = [data.spec.decode(np.array([i])) for i in range(4)]
     assert kept[0] == "<unk>"
     assert set(kept[1:]) <= {"Zoë", "→", "naïve", "🐙", "apples", ",", "pears", ";", "plums", "!"}
 
@@ -71,8 +71,8 @@ def test_sentencepiece_spells_newlines_and_spaces(config, tmp_path):
     (tmp_path / "a.txt").write_text("one  two\n\n three\n" * 300)
     config.data.name, config.data.tokenizer, config.data.vocab_size = f"text:{tmp_path / 'a.txt'}", "sentencepiece", 300
     config.data.valid_fraction, config.data.test_fraction = 0.1, 0.1
-    found = build(config, None)
-    assert "".join(decoded(found, s)[0] for s in ("train", "valid", "test")) == "one  two\n\n three\n" * 300
+    data = build(config, None)
+    assert "".join(decoded(data, s)[0] for s in ("train", "valid", "test")) == "one  two\n\n three\n" * 300
 
 
 def test_sentencepiece_refuses_too_small_a_vocabulary(text):

@@ -26,17 +26,17 @@ def test_rows_do_not_depend_on_who_reads_them(world_config):
 def test_fresh_examples_are_new_and_splits_apart(world_config):
     world_config.data.name, world_config.data.world.length, world_config.data.world.vocab = "world:markov", 12, 9
     world_config.data.world.concentration = 5.0
-    source = build(world_config, None)
-    rows = np.concatenate([source.train.batch(step)["tokens"] for step in range(40)])
+    data = build(world_config, None)
+    rows = np.concatenate([data.train.batch(step)["tokens"] for step in range(40)])
     assert len(np.unique(rows, axis=0)) > 0.99 * len(rows)
-    held = np.concatenate([source.split(name).batch(0)["tokens"] for name in ("valid", "test")])
+    held = np.concatenate([data.split(name).batch(0)["tokens"] for name in ("valid", "test")])
     assert not {row.tobytes() for row in held} & {row.tobytes() for row in rows}
 
 
 def test_a_fixed_set_is_visited_once_an_epoch_in_new_orders(world_config):
     world_config.data.name, world_config.data.world.examples = "world:gaussian", 24
-    source = build(world_config, None)
-    epochs = [np.concatenate([source.train.batch(3 * e + i)["points"] for i in range(3)]) for e in range(3)]
+    data = build(world_config, None)
+    epochs = [np.concatenate([data.train.batch(3 * e + i)["points"] for i in range(3)]) for e in range(3)]
     for epoch in epochs[1:]:
         assert not np.array_equal(epoch, epochs[0])
         assert np.array_equal(np.unique(epoch, axis=0), np.unique(epochs[0], axis=0))
@@ -55,6 +55,6 @@ def test_held_out_rows_end_with_the_mask(world_config):
 @pytest.mark.parametrize("name", ["table", "hmm", "ring", "bimodal"])
 def test_batches_have_the_shapes_the_program_is_compiled_for(world_config, name):
     world_config.data.name = f"world:{name}"
-    source = build(world_config, None)
-    for batch in (source.train.batch(2), source.split("valid").batch(2)):
-        assert {k: (v.shape, v.dtype) for k, v in batch.items()} == source.spec.batch_shapes(8)
+    data = build(world_config, None)
+    for batch in (data.train.batch(2), data.split("valid").batch(2)):
+        assert {k: (v.shape, v.dtype) for k, v in batch.items()} == data.spec.batch_shapes(8)

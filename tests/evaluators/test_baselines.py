@@ -44,8 +44,8 @@ def test_witten_bell_is_the_dictionary_one(order, vocab):
     for a, b in zip(valid[1], valid[1][1:], strict=False):
         padded = [-1] * order + valid[0][a:b].tolist()
         nats += [-np.log(p(padded[:at], padded[at])) for at in range(order, len(padded))]
-    *_, found = ngrams.witten_bell(train, valid, vocab, order)
-    np.testing.assert_allclose(-np.log(found), nats, rtol=1e-12)
+    *_, probabilities = ngrams.witten_bell(train, valid, vocab, order)
+    np.testing.assert_allclose(-np.log(probabilities), nats, rtol=1e-12)
 
 
 @pytest.mark.parametrize("order", [1, 4])
@@ -76,15 +76,15 @@ def test_evaluator_names_orders_and_remembers(config, tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("abcabd" * 100)
     config.data.name, config.data.valid_fraction, config.data.test_fraction = f"text:{tmp_path / 'a.txt'}", 0.1, 0.1
     config.evaluate.baselines.ngram_order, config.evaluate.split = 3, "test"
-    found = build(config, None)
-    asked = []
+    data = build(config, None)
+    names = []
     evaluate = baselines.build(
-        config, None, found._replace(split=lambda name: asked.append(name) or found.split(name)), None
+        config, None, data._replace(split=lambda name: names.append(name) or data.split(name)), None
     )
     numbers = evaluate({}, None)
     assert list(numbers) == ["baseline/ngram_1", "baseline/ngram_2", "baseline/ngram_3", "baseline/best_ngram"]
     assert numbers["baseline/best_ngram"] == min(numbers.values())
     assert evaluate({}, None) == numbers
-    assert asked == ["train", "test"]
+    assert names == ["train", "test"]
     config.evaluate.baselines.ngram_order = 0
-    assert baselines.build(config, None, found, None)({}, None) == {}
+    assert baselines.build(config, None, data, None)({}, None) == {}

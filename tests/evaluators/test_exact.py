@@ -33,7 +33,7 @@ def test_everything_about_a_random_table(config, seed):
     p = worlds.build("table", config.data.world).probabilities()
     q = np.random.default_rng(seed + 10).dirichlet(np.ones(81)).reshape((3,) * 4)
     logits = np.concatenate([np.log(law.reshape(-1, 3)) for law in worlds.conditionals(q)])
-    found = measure(config, objective_in_world(config), {"table": jnp.asarray(logits, jnp.float32)})
+    measured = measure(config, objective_in_world(config), {"table": jnp.asarray(logits, jnp.float32)})
     expected = {
         "forward_kl": (p * np.log(p / q)).sum(),
         "reverse_kl": (q * np.log(q / p)).sum(),
@@ -44,18 +44,18 @@ def test_everything_about_a_random_table(config, seed):
         "fixed_point_error": np.abs(worlds.scheduled_sampling_fixed_point(p, 0.3) - q).max(),
     }
     for name, value in expected.items():
-        assert found[f"exact/{name}"] == pytest.approx(float(value), rel=1e-4), name
+        assert measured[f"exact/{name}"] == pytest.approx(float(value), rel=1e-4), name
     per_token = {"nll_oracle": -(q * np.log(p)).sum() / 4, "nll_test": -(p * np.log(q)).sum() / 4}
     per_token |= {"entropy_sampled": expected["entropy"] / 4, "entropy_world": -(p * np.log(p)).sum() / 4}
     per_token["forward_kl_sampled"] = (p * np.log(p / q)).sum() / 4
     per_token["reverse_kl_sampled"] = (q * np.log(q / p)).sum() / 4
     for name, value in per_token.items():
-        assert abs(found[f"exact/{name}"] - value) < 4.5 * found[f"exact/{name}_se"], name
+        assert abs(measured[f"exact/{name}"] - value) < 4.5 * measured[f"exact/{name}_se"], name
     prefix_kls = sum(
         (q.sum(tuple(range(t, 4))) - p.sum(tuple(range(t, 4)))).ravel() @ (a * np.log(a / b)).sum(-1).ravel()
         for t, (a, b) in enumerate(zip(worlds.conditionals(p), worlds.conditionals(q), strict=True))
     )
-    assert found["exact/exposure_gap"] == pytest.approx(prefix_kls, rel=1e-4)
+    assert measured["exact/exposure_gap"] == pytest.approx(prefix_kls, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,16 @@ def fits(tmp_path_factory):
         jax.config.update("jax_disable_most_optimizations", quick)
 
 
+def untrained_params(network):
+    return jax.jit(network.init)(jax.random.key(0, impl="unsafe_rbg"))  # which compiles faster
+
+
 @pytest.fixture
 def untrained(monkeypatch, tmp_path):
     """The same, where classifiers are not trained at all."""
     counted = []
     monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path / "cache"))
-    fit = lambda network, labelled: counted.append(labelled) or jax.jit(network.init)(jax.random.key(0))
+    fit = lambda network, labelled: counted.append(labelled) or untrained_params(network)
     monkeypatch.setattr(evaluator, "fit", fit)
     return counted
 
@@ -97,9 +101,9 @@ def test_real_digits_are_good_noise_and_one_digit_are_not(fits):
     assert one["fidelity/recall"] == 0 and one["fidelity/precision"] == 1 and one["fidelity/coverage"] < 0.1
     assert one["fidelity/classes_kl"] == pytest.approx(np.log(10), abs=0.5)
     assert one["fidelity/frechet"] > 3 * one["fidelity/frechet_floor"]
-    for found in (good, bad, one):
-        assert found["fidelity/accuracy"] == good["fidelity/accuracy"] > 0.85
-        assert found["fidelity/frechet_floor"] == good["fidelity/frechet_floor"] > 0
+    for each in (good, bad, one):
+        assert each["fidelity/accuracy"] == good["fidelity/accuracy"] > 0.85
+        assert each["fidelity/frechet_floor"] == good["fidelity/frechet_floor"] > 0
     assert len(fits) == 1  # for two evaluators, and three evaluations
     copied = measured(config, copies(), pictures(config, "valid")[0])
     assert copied["fidelity/precision"] == 1 and copied["fidelity/recall"] > good["fidelity/recall"]
@@ -109,8 +113,8 @@ def test_a_model_with_contexts_gets_the_classes_of_the_real_images():
     config = digits(**{"data.conditional": True})
     images, labels = pictures(config, "train")
     typical = np.stack([images[labels == label].mean(0) for label in range(10)])
-    told = measured(config, answers(), typical)
-    assert told["fidelity/classes_kl"] < 0.1
+    values = measured(config, answers(), typical)
+    assert values["fidelity/classes_kl"] < 0.1
     assert measured(config, answers(), typical[:1].repeat(10, 0))["fidelity/classes_kl"] > 1.5
 
 
@@ -127,9 +131,13 @@ def test_the_classifier_is_kept_for_those_who_see_the_same_images(untrained):
     one = obtained()
     assert_trees_close(one, obtained(seed=5, steps=7, **{"data.batch_size": 32, "evaluate.split": "test"}))
     assert len(untrained) == 1
-    assert_trees_close(one, jax.jit(classifier(untrained[0].spec).init)(jax.random.key(0)), atol=1e-6)
+    assert_trees_close(one, untrained_params(classifier(untrained[0].spec)), atol=1e-6)
     obtained(**{"data.levels": 2})
     assert len(untrained) == 2
+    evaluator.obtain_params(classifier(untrained[0].spec), untrained[0], [3.0, 1.0])  # seen in another order
+    assert len(untrained) == 3
+    mixture = digits(**{"data.name": "mixture", "data.mixture.sources": (("digits", 3, 0), ("images:x", 1, 0))})
+    assert evaluator.mixture_weights(mixture) == [3.0, 1.0] and evaluator.mixture_weights(digits()) == []
     first = untrained[0].train.batch(3)
     again = evaluator.with_labels(digits(seed=9, steps=3, **{"data.batch_size": 16}))
     assert all(np.array_equal(first[name], again.train.batch(3)[name]) for name in first)
@@ -149,13 +157,13 @@ def test_as_many_are_drawn_as_there_are_real_images(untrained, monkeypatch):
 
 def test_images_are_also_drawn_pixel_by_pixel(untrained):
     config = digits(**{"data.levels": 2, "evaluate.examples": 40})
-    told = measured(config, unigram([0.5, 0.5]))
+    values = measured(config, unigram([0.5, 0.5]))
     better = {
         **dict.fromkeys(("frechet", "classes_kl"), "lower"),
         **dict.fromkeys(("precision", "recall", "coverage"), "higher"),
         **dict.fromkeys(("density", "accuracy", "frechet_floor")),
     }
-    assert set(told) == {f"fidelity/{name}" for name in better}
+    assert set(values) == {f"fidelity/{name}" for name in better}
     for name, way in better.items():
         _, metric = declared(f"fidelity/{name}", evaluator.METRICS)
         assert (metric.better, metric.level) == (way, name == "frechet_floor")

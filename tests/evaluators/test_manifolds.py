@@ -40,12 +40,12 @@ def test_shares_are_as_defined_also_in_blocks_and_with_equal_points(monkeypatch,
 @pytest.mark.parametrize(("n", "m", "k"), [(200, 200, 5), (150, 300, 3), (300, 100, 5)])
 def test_equal_laws_have_density_one_and_the_known_coverage(n, m, k):
     random, draws = np.random.default_rng(1), 60
-    found = np.asarray(
+    measured = np.asarray(
         [manifolds.density_coverage(random.normal(size=(n, 4)), random.normal(size=(m, 4)), k) for _ in range(draws)]
     )
     coverage = 1 - math.prod((n - i) / (m + n - i) for i in range(1, k + 1))
-    error = found.std(0, ddof=1) / math.sqrt(draws)
-    assert np.all(np.abs(found.mean(0) - [1, coverage]) < 4 * error) and np.all(error < 0.01)
+    error = measured.std(0, ddof=1) / math.sqrt(draws)
+    assert np.all(np.abs(measured.mean(0) - [1, coverage]) < 4 * error) and np.all(error < 0.01)
     if n == m:
         assert coverage == pytest.approx(1 - 2**-k, abs=0.002)
 
@@ -106,12 +106,12 @@ def test_frechet_is_that_of_gaussians_with_the_same_moments():
 def test_frechet_of_samples_falls_to_zero_as_one_by_n():
     random, d, draws = np.random.default_rng(5), 8, 60
     for n in (400, 1600):
-        found = [
+        measured = [
             manifolds.frechet(3 * random.normal(size=(n, d)), 3 * random.normal(size=(n, d))) for _ in range(draws)
         ]
         expected = 9 * d * (d + 5) / (2 * n)
-        error = np.std(found, ddof=1) / math.sqrt(draws)
-        assert abs(np.mean(found) - expected) < 4 * error + expected * d / n and error < 0.1 * expected
+        error = np.std(measured, ddof=1) / math.sqrt(draws)
+        assert abs(np.mean(measured) - expected) < 4 * error + expected * d / n and error < 0.1 * expected
 
 
 def test_frechet_of_few_points_and_of_broken_ones():

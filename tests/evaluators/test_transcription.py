@@ -66,8 +66,8 @@ def documents(count, seed=0):
 @pytest.mark.parametrize("beam", [1, 3])
 def test_what_is_right_has_no_errors(config, beam):
     config.evaluate.transcription.beam, pairs = beam, documents(40)
-    found = measure(config, reciter(pairs), list(pairs.items()))
-    assert found == {
+    measured = measure(config, reciter(pairs), list(pairs.items()))
+    assert measured == {
         "valid/token_error_rate": 0.0,
         "valid/sequence_error_rate": 0.0,
         "valid/bleu": pytest.approx(100.0),
@@ -86,10 +86,10 @@ def test_errors_are_counted_as_by_hand(config):
         6: ([0, 1, 0, 1, 0, 1], [1, 0, 1, 0, 1, 0]),  # 2
     }
     answers = {case: answer for case, (answer, _) in cases.items()}
-    found = measure(config, reciter(answers), [(case, document) for case, (_, document) in cases.items()])
-    assert found["test/token_error_rate"] == pytest.approx(10 / 24)
-    assert found["test/sequence_error_rate"] == pytest.approx(6 / 7)
-    assert 0 < found["test/bleu"] < 100
+    measured = measure(config, reciter(answers), [(case, document) for case, (_, document) in cases.items()])
+    assert measured["test/token_error_rate"] == pytest.approx(10 / 24)
+    assert measured["test/sequence_error_rate"] == pytest.approx(6 / 7)
+    assert 0 < measured["test/bleu"] < 100
 
 
 def test_edit_distance_is_the_recursive_one():
@@ -116,12 +116,12 @@ def test_the_closest_of_several_references_counts(config):
         (1, [1, 2, 3, 4, 5]),
         (2, [0, 0, 0]),
     ]
-    found = measure(config, reciter(answers), pairs)
-    assert found["valid/token_error_rate"] == pytest.approx(1 / (5 + 4 + 4))
-    assert found["valid/sequence_error_rate"] == pytest.approx(1 / 3)
+    measured = measure(config, reciter(answers), pairs)
+    assert measured["valid/token_error_rate"] == pytest.approx(1 / (5 + 4 + 4))
+    assert measured["valid/sequence_error_rate"] == pytest.approx(1 / 3)
     # Of 5+5+4 words 5+4+4 are in a reference, of pairs 4+3+3 of 11, 3+2+2 of 8, 2+1+1 of 5; as long as the closest.
     precisions = [13 / 14, 10 / 11, 7 / 8, 4 / 5]
-    assert found["valid/bleu"] == pytest.approx(100 * np.prod(precisions) ** 0.25)
+    assert measured["valid/bleu"] == pytest.approx(100 * np.prod(precisions) ** 0.25)
 
 
 def test_batches_can_be_fewer(config):
@@ -152,8 +152,8 @@ def test_a_wider_beam_finds_what_greed_misses(config):
 
 def test_only_text_has_bleu(config):
     pairs = documents(3)
-    found = measure(config, reciter(pairs), list(pairs.items()), described=spec(Spec))
-    assert sorted(found) == ["valid/sequence_error_rate", "valid/token_error_rate"]
+    measured = measure(config, reciter(pairs), list(pairs.items()), described=spec(Spec))
+    assert sorted(measured) == ["valid/sequence_error_rate", "valid/token_error_rate"]
 
 
 @pytest.mark.parametrize(("changes", "missing"), [({"context_vocab": 0}, "data.conditional"), ({"end": None}, "end")])

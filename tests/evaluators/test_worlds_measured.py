@@ -37,13 +37,13 @@ def drawn_from(world, which, sd_scale=1.0):
 def test_modes_are_counted_and_samples_judged_by_their_distance(config, name, count):
     config.data.name, config.evaluate.examples, config.data.world.held_out = f"world:{name}", 2500, 64
     world = worlds.of(config, "a test")
-    told = measured("modes", config, drawn_from(world, range(count)), {})
-    assert told["modes/captured"] == count
-    assert told["modes/quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)  # of a Gaussian within 3 deviations
-    assert told["modes/reverse_kl"] < 0.02
+    values = measured("modes", config, drawn_from(world, range(count)), {})
+    assert values["modes/captured"] == count
+    assert values["modes/quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)  # of a Gaussian within 3 deviations
+    assert values["modes/reverse_kl"] < 0.02
     sampled = -world.log_prob(world.sample(np.random.default_rng(0), 5000)).mean()
-    assert told["modes/nll_oracle"] == pytest.approx(sampled, abs=0.1)
-    assert isinstance(told["samples"], Images) and told["samples"].images.shape[0] == 1
+    assert values["modes/nll_oracle"] == pytest.approx(sampled, abs=0.1)
+    assert isinstance(values["samples"], Images) and values["samples"].images.shape[0] == 1
     few = measured("modes", config, drawn_from(world, (2, 5)), {})
     assert few["modes/captured"] == 2 and few["modes/reverse_kl"] == pytest.approx(np.log(count / 2), abs=0.01)
     wide = measured("modes", config, drawn_from(world, range(count), 3.0), {})
@@ -63,15 +63,15 @@ def test_a_frontier_bends_at_the_data_and_temperature_sharpens(config):
     model = plugins.load("models", "tabular").build(config.model, spec)
     p = world.probabilities()
     table = np.log(np.concatenate([law.reshape(-1, spec.vocab) for law in worlds.conditionals(p)]))
-    told = measured("frontier", config, model, {"table": jnp.asarray(table, jnp.float32)})
+    values = measured("frontier", config, model, {"table": jnp.asarray(table, jnp.float32)})
     entropy = -float((p * np.log(p)).sum()) / p.ndim
-    assert told["frontier/nll_oracle@1"] == pytest.approx(entropy, abs=0.03)
-    assert told["frontier/nll_test@1"] == pytest.approx(entropy, abs=0.03)
-    at = lambda name, values: [told[f"frontier/{name}@{t:g}"] for t in values]
+    assert values["frontier/nll_oracle@1"] == pytest.approx(entropy, abs=0.03)
+    assert values["frontier/nll_test@1"] == pytest.approx(entropy, abs=0.03)
+    at = lambda name, temperatures: [values[f"frontier/{name}@{t:g}"] for t in temperatures]
     assert at("nll_oracle", (0.4, 0.7, 1.0, 1.5)) == sorted(at("nll_oracle", (0.4, 0.7, 1.0, 1.5)))
-    assert told["frontier/nll_test@1"] == min(value for name, value in told.items() if "nll_test" in name)
+    assert values["frontier/nll_test@1"] == min(value for name, value in values.items() if "nll_test" in name)
     sharp = np.ones(())  # the law of samples at temperature 1/2
     for law in worlds.conditionals(p):
         sharp = sharp[..., None] * law**2 / (law**2).sum(-1, keepdims=True)
-    assert told["frontier/nll_oracle@0.5"] == pytest.approx(-float((sharp * np.log(p)).sum()) / p.ndim, abs=0.03)
-    assert told["frontier/nll_test@0.5"] == pytest.approx(-float((p * np.log(sharp)).sum()) / p.ndim, abs=0.05)
+    assert values["frontier/nll_oracle@0.5"] == pytest.approx(-float((sharp * np.log(p)).sum()) / p.ndim, abs=0.03)
+    assert values["frontier/nll_test@0.5"] == pytest.approx(-float((p * np.log(sharp)).sum()) / p.ndim, abs=0.05)

@@ -13,98 +13,31 @@ from configs.base import TRANSFORMER_RULES, get_config
 from gentrain import sharding
 from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
-from gentrain.models import transformer
 from gentrain.models.layers import keep_mask
 from gentrain.options.check import validate
-from gentrain.plugins import load
+from tests.models.helpers import (
+    BATCH,
+    BOS,
+    CONTEXT_VOCAB,
+    LENGTH,
+    PICTURE,
+    VARIANTS,
+    VOCAB,
+    build,
+    changed,
+    close,
+    decode,
+    draw,
+    dropout_keys,
+    loss_and_gradient,
+    make,
+    one_hot,
+    put,
+)
 
-VOCAB, CONTEXT_VOCAB, BATCH, LENGTH, BOS = 7, 5, 3, 8, 7
-VARIANTS = {
-    "lstm": {"name": "lstm"},
-    "lstm tied context": {"name": "lstm", "tie_embeddings": True, "context_vocab": CONTEXT_VOCAB},
-    "transformer": {"name": "transformer"},
-    "transformer tied unrolled": {"name": "transformer", "tie_embeddings": True, "kv_heads": 1, "scan_layers": False},
-    "transformer context": {"name": "transformer", "context_vocab": CONTEXT_VOCAB, "mlp_width": 8},
-}
-PICTURE = {"context_vocab": 256, "context_shape": (9, 14, 2), "layers": 1}
 variants = pytest.mark.parametrize("variant", VARIANTS)
 both = pytest.mark.parametrize("variant", ["lstm", "transformer"])
 with_context = pytest.mark.parametrize("variant", ["lstm tied context", "transformer context"])
-
-
-def build(spec, name, **options):
-    """The model of that name; options: those of its section or of its family."""
-    config = get_config().model
-    config.name, config.width, config.layers = name, 16, 2
-    config.transformer.heads, config.transformer.kv_heads = 4, 2
-    for key, value in options.items():
-        (config if key in config else config[name])[key] = value
-    return load("models", name).build(config, spec)
-
-
-@functools.cache
-def make(variant, **changes):
-    """-> (model with compiled functions, parameters, all of them random, also those that start at 0 or 1)."""
-    changes = VARIANTS[variant] | changes
-    context = {key: changes.pop(key) for key in ("context_vocab", "context_shape") if key in changes}
-    model = build(TextSpec(VOCAB, LENGTH, **context), **changes)
-    rng = np.random.default_rng(len(variant))
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    params = jax.tree.map(lambda x: rng.normal(0.1, 0.3, x.shape).astype(x.dtype), shapes)
-    compiled = {name: jax.jit(getattr(model, name)) for name in ("apply", "step")}
-    compiled |= {"start": jax.jit(model.start, static_argnums=(1, 2))}
-    compiled |= {"extend": jax.jit(model.extend)} if model.extend else {}
-    return model._replace(**compiled), params
-
-
-# Inputs are NumPy arrays: JAX would compile a program for every operation on them.
-def draw(variant, positions=2):
-    """-> (inputs without a beginning, context or None)."""
-    rng = np.random.default_rng(positions)
-    inputs, context = rng.integers(0, VOCAB, (BATCH, LENGTH)), rng.integers(0, CONTEXT_VOCAB, (BATCH, positions))
-    return inputs.astype(np.int32), context.astype(np.int32) if "context" in variant else None
-
-
-def put(inputs, value, *places):
-    """A copy with the value at these places, each an index."""
-    inputs = inputs.copy()
-    for place in places:
-        inputs[place] = value
-    return inputs
-
-
-def one_hot(inputs):
-    """Mixtures of one token each."""
-    return np.eye(VOCAB + 1, dtype=np.float32)[inputs]
-
-
-def dropout_keys(seed=1):
-    return jax.random.split(jax.random.key(seed), BATCH)
-
-
-def close(a, b, tolerance=1e-5):
-    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
-
-
-def changed(a, b):
-    """(batch, length): where the logits differ."""
-    return (np.asarray(a) != np.asarray(b)).any(-1)
-
-
-@functools.cache
-def loss_and_gradient(model):
-    def loss(params, inputs, context=None, keys=None):
-        return jnp.square(model.apply(params, inputs, context, keys)).mean()
-
-    return jax.jit(jax.value_and_grad(loss))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def decode(model, params, inputs, context):
-    cache = model.start(params, inputs.shape[0], inputs.shape[1], context)
-    inputs = inputs.swapaxes(0, 1)  # tokens, or mixtures of them
-    _, logits = jax.lax.scan(lambda cache, token: model.step(params, cache, token), cache, inputs)
-    return logits.swapaxes(0, 1)
 
 
 @variants
@@ -424,109 +357,3 @@ def test_fused_attention_is_asked_for_where_it_runs(monkeypatch):
     cache = jax.eval_shape(lambda params: model.start(params, BATCH, LENGTH), params)
     jax.eval_shape(model.step, params, cache, inputs[:, 0])
     assert set(asked) == {"xla"}
-
-
-def test_rotated_scores_see_distances_alone_at_the_stated_wavelengths():
-    """rotate(q, i) . rotate(k, j) = Re sum_m conj(q_m) k_m e^(i w_m (j - i)), w_m = base^(-2m/size)."""
-    rng, size, count, base = np.random.default_rng(0), 6, 40, 50.0
-    q, k = rng.normal(size=(2, size)).astype(np.float32)
-
-    @jax.jit
-    def everywhere(x):
-        positions = jnp.arange(count)[None, :]
-        cos, sin = transformer.rotation(positions, size, base)
-        return transformer.rotate(jnp.broadcast_to(x[None, None, None, :], (1, count, 1, size)), cos, sin)[0, :, 0]
-
-    scores = np.asarray(everywhere(q)) @ np.asarray(everywhere(k)).T  # (position of q, position of k)
-    distance = np.arange(count)[None, :] - np.arange(count)[:, None]
-    wave = base ** (-2 * np.arange(size // 2) / size)
-    as_complex = [x[: size // 2] + 1j * x[size // 2 :] for x in (q, k)]
-    product = np.conj(as_complex[0]) * as_complex[1]
-    np.testing.assert_allclose(
-        scores, np.real(product @ np.exp(1j * wave[:, None] * distance.ravel())).reshape(scores.shape), atol=1e-4
-    )
-    for apart in (-3, 0, 7):
-        assert np.ptp(np.diagonal(scores, apart)) < 1e-4 < np.ptp(scores)
-
-
-def test_the_transformer_turns_by_its_own_base():
-    """A base that is infinite turns the first pair alone."""
-    (model, params), (slow, _) = make("transformer"), make("transformer", rope_base=1e30)
-    inputs, _ = draw("transformer")
-    assert changed(model.apply(params, inputs), slow.apply(params, inputs))[:, 1:].all()
-
-
-def lstm_by_numpy(params, inputs, masks=None):
-    """Logits (batch, length, vocab), and the last cells of all layers; masks (batch, length, layers + 1, width)."""
-    sigmoid = lambda x: 1 / (1 + np.exp(-x))
-    table = np.concatenate([params["embed"], params["bos"][None]])
-    layers, width = sorted(params["decoder"]), table.shape[1]
-    masks = np.ones((*inputs.shape, len(layers) + 1, width)) if masks is None else masks
-    states, logits = {name: np.zeros((2, len(inputs), width)) for name in layers}, []
-    for t in range(inputs.shape[1]):
-        starts = (inputs[:, t] == VOCAB)[:, None]
-        x = table[inputs[:, t]] * np.sqrt(width)
-        for number, name in enumerate(layers):
-            c, h = np.where(starts, 0, states[name][0]), np.where(starts, 0, states[name][1])
-            gates = (x * masks[:, t, number]) @ params["decoder"][name]["input"]["kernel"]
-            gates = (
-                gates
-                + h @ params["decoder"][name]["recurrent"]["kernel"]
-                + params["decoder"][name]["recurrent"]["bias"]
-            )
-            i, f, g, o = np.split(gates, 4, axis=-1)
-            c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
-            x = h = sigmoid(o) * np.tanh(c)
-            states[name] = np.stack([c, h])
-        logits.append((x * masks[:, t, -1]) @ params["output"]["kernel"] + params["output"]["bias"])
-    return np.stack(logits, 1), [states[name][0] for name in layers]
-
-
-def test_the_lstm_is_its_formula():
-    """Open forget gates, initial states at beginnings, and one mask of dropout a layer and one for the output."""
-    model, params = make("lstm", dropout=0.4)
-    inputs, keys = put(draw("lstm")[0], BOS, (0, 0), (1, 4)), dropout_keys()
-    close(model.apply(params, inputs), lstm_by_numpy(params, inputs)[0], 1e-4)
-    masks = jax.jit(lambda: keep_mask(keys, 0, 0.4, (LENGTH, 3, 16), jnp.dtype("float32")))()
-    close(model.apply(params, inputs, None, keys), lstm_by_numpy(params, inputs, np.asarray(masks))[0], 1e-4)
-
-
-def test_cells_of_an_lstm_are_sums_in_float32():
-    model, params = make("lstm", compute_dtype="bfloat16")
-    inputs, _ = draw("lstm")
-    cache = model.start(params, BATCH, LENGTH, None)
-    for t in range(3):
-        cache, _ = model.step(params, cache, inputs[:, t])
-    for (cell, hidden), want in zip(
-        jax.device_get(cache["carry"]), lstm_by_numpy(params, inputs[:, :3])[1], strict=True
-    ):
-        assert (cell.dtype.name, hidden.dtype.name) == ("float32", "bfloat16")
-        assert (cell != cell.astype(hidden.dtype).astype(np.float32)).any()  # float32 in truth, not in name
-        assert 0 < np.abs(cell - want).max() < 0.1
-
-
-@pytest.mark.parametrize("name", ["lstm", "transformer"])
-def test_embeddings_are_read_times_the_root_of_the_width(name):
-    family, config = load("models", name), get_config().model
-    config.name, config.width, config.transformer.heads, config.transformer.kv_heads = name, 16, 4, 2
-    build_module = {"lstm": "LSTM", "transformer": "Transformer"}[name]
-    module = getattr(family, build_module)(
-        family.Options.of(config), TextSpec(VOCAB, LENGTH, context_vocab=CONTEXT_VOCAB)
-    )
-    _, params = make(f"{name} context" if name == "transformer" else "lstm tied context")
-    inputs, context = put(draw(name)[0], BOS, (0, 0), (1, 4)), draw("context")[1]
-    weights = np.random.default_rng(0).dirichlet(np.ones(VOCAB + 1), (BATCH, LENGTH)).astype(np.float32)
-
-    @jax.jit
-    def read(params, inputs, weights, context):
-        apply = functools.partial(module.apply, {"params": params})
-        tokens, mixtures = (apply(x, method="read_tokens") for x in (inputs, weights))
-        return tokens, mixtures, apply(context, method="read_context")
-
-    table = 4 * np.concatenate([params["embed"], params["bos"][None]])
-    for rows, want in zip(
-        read(params, inputs, weights, context),
-        (table[inputs], weights @ table, 4 * params["context"][context]),
-        strict=True,
-    ):
-        close(rows, want)

@@ -60,7 +60,7 @@ def loss_of(objective, player, params, carry):
 def samples(params, batch=BATCH):
     """The samples that the critic's loss is about."""
     objective = build()[0]
-    return np.asarray(objective.estimator.examples(params["generator"], batch, jax.random.fold_in(KEY, FAKES)).values)
+    return np.asarray(objective.estimator.draw(params["generator"], batch, jax.random.fold_in(KEY, FAKES)).values)
 
 
 def softplus(x):
@@ -186,7 +186,7 @@ def test_label_smoothing_has_the_optimum_that_is_told(pi, smoothing):
 
 def test_spectral_normalisation_bounds_what_both_players_see_and_its_vectors_follow():
     objective, params, carry = build(critic=None, spectral_norm=True, critic_steps=2, r1=0.1)
-    random, refresh = np.random.default_rng(2), jax.jit(spectral.refreshed, static_argnums=2)
+    random, refresh = np.random.default_rng(2), jax.jit(spectral.refresh, static_argnums=2)
 
     def noisy(x):
         return jnp.asarray(random.normal(size=x.shape) + 0.1, jnp.float32)

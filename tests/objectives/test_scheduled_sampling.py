@@ -280,7 +280,8 @@ def test_passes_end_at_the_last_token_that_is_not_kept():
     @jax.jit
     def passes(params, keep):
         choose = objective.make_chooser(batch["tokens"], keep, example_keys(KEY, batch["row"]))
-        return objective.find_fed(params, choose, batch["tokens"], keep, starts, None)[1]["passes"].total
+        recursion = decode.Recursion(objective.model, params, choose, starts)
+        return objective.find_fed(recursion, batch["tokens"], keep)[1]["passes"].total
 
     for last, expected in ((0, 0), (4, 1)):  # 0: all are kept
         keep = jnp.broadcast_to(jnp.arange(LENGTH)[None, :] != last - 1, starts.shape)
@@ -389,9 +390,9 @@ ENDS = {
 def test_a_run_ends_at_the_fixed_point(tmp_path, run_on_one_device, case):
     options, arguments = ENDS[case]
     config = theory_scheduled_sampling.get_config()
-    config.sweep, config.report.figures, config.model.name, config.steps = (), (), "tabular", 400
+    config.sweep, config.report.figures, config.model.name, config.steps = (), (), "tabular", 250
     config.evaluate.every_steps = config.log.every_steps = config.steps
-    config.data.world.held_out, config.optimizer.learning_rate = 256, 0.1
+    config.data.batch_size, config.data.world.held_out, config.optimizer.learning_rate = 512, 256, 0.1
     # A world in which these ends are 0.04 apart and more; in most they are nearer than any tolerance.
     config.data.world.update({"vocab": 2, "length": 4, "concentration": 0.1, "seed": 124})
     config.model.width = base.get_config().model.width
@@ -407,10 +408,10 @@ def test_a_run_ends_at_the_fixed_point(tmp_path, run_on_one_device, case):
 
 def test_never_fed_the_truth_a_network_learns_the_product_of_marginals(tmp_path, run_on_one_device):
     config = theory_scheduled_sampling.get_config()
-    config.sweep, config.report.figures, config.steps, config.model.width = (), (), 300, 16
+    config.sweep, config.report.figures, config.steps, config.model.width = (), (), 200, 16
     config.scheduled_sampling.keep_true = 0.0
     config.evaluate.every_steps = config.log.every_steps = config.steps
-    config.data.world.held_out, config.data.world.length = 256, 3
+    config.data.batch_size, config.data.world.held_out, config.data.world.length = 512, 256, 3
     final = final_metrics(config, tmp_path)
     assert final["exact/total_correlation"] < 1e-2 and final["exact/max_marginal_error"] < 0.02
     assert final["exact/fixed_point_error"] < 0.02 < final["exact/max_error"]

@@ -31,18 +31,18 @@ PARAMS = {
 @pytest.fixture(scope="module")
 def vectors():
     """Those of the parameters after many rounds."""
-    settled = spectral.start(PARAMS, jax.random.key(0))
+    settled = spectral.initial_vectors(PARAMS, jax.random.key(0))
     for _ in range(30):
         settled = ten_rounds(PARAMS, settled)
     return settled
 
 
-ten_rounds = jax.jit(lambda params, vectors: spectral.refreshed(params, vectors, 10))
-normalised = jax.jit(spectral.normalised)
+ten_rounds = jax.jit(lambda params, vectors: spectral.refresh(params, vectors, 10))
+normalise = jax.jit(spectral.normalise)
 
 
 def test_no_matrix_stretches_a_vector_and_nothing_else_is_touched(vectors):
-    found = normalised(PARAMS, vectors)
+    found = normalise(PARAMS, vectors)
     for name in ("dense", "conv", "layers"):
         np.testing.assert_allclose(largest(found[name]["kernel"]), 1, rtol=1e-4, err_msg=name)
         share = np.asarray(found[name]["kernel"]) / np.asarray(PARAMS[name]["kernel"])
@@ -53,7 +53,7 @@ def test_no_matrix_stretches_a_vector_and_nothing_else_is_touched(vectors):
 
 
 def test_the_stacked_layers_have_a_vector_each():
-    vectors = spectral.start(PARAMS, jax.random.key(0))
+    vectors = spectral.initial_vectors(PARAMS, jax.random.key(0))
     assert {name: u.shape[0] for name, u in vectors.items()} == {
         "dense/kernel": 1, "conv/kernel": 1, "layers/kernel": 2, "small/kernel": 1, "zero/kernel": 1
     }  # fmt: skip
@@ -62,13 +62,13 @@ def test_the_stacked_layers_have_a_vector_each():
 
 
 def test_rounds_converge_and_a_zero_matrix_keeps_its_vector():
-    start = spectral.start(PARAMS, jax.random.key(0))
-    one_round = jax.jit(spectral.refreshed)
+    start = spectral.initial_vectors(PARAMS, jax.random.key(0))
+    one_round = jax.jit(spectral.refresh)
     vectors, errors = start, []
     for rounds in range(1, 101):
         vectors = one_round(PARAMS, vectors)
         if rounds in (1, 10, 100):
-            errors.append(abs(largest(normalised(PARAMS, vectors)["dense"]["kernel"])[0] - 1))
+            errors.append(abs(largest(normalise(PARAMS, vectors)["dense"]["kernel"])[0] - 1))
         if rounds == 10:
             for name, vector in ten_rounds(PARAMS, start).items():
                 np.testing.assert_allclose(vector, vectors[name], atol=1e-5, err_msg=name)
@@ -80,7 +80,7 @@ def test_the_slope_is_that_of_the_quotient_and_finite_at_zero(vectors):
     kernel, weights = np.asarray(PARAMS["dense"]["kernel"], np.float64), np.asarray(random(7, 5, seed=9), np.float64)
 
     def total(params):
-        kernels = spectral.normalised(params, vectors)
+        kernels = spectral.normalise(params, vectors)
         return jnp.sum(kernels["dense"]["kernel"] * weights) + jnp.sum(kernels["zero"]["kernel"])
 
     slopes = jax.jit(jax.grad(total))(PARAMS)

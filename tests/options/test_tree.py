@@ -72,7 +72,7 @@ def test_tables_beside_other_libraries_say_what_those_say():
 def test_tables_of_options_name_what_there_is():
     assert set(GAMES) == {*LOG_RATIO_GAMES, *OTHER_GAMES}
     assert {name for name, game in GAMES.items() if game.log_ratio} == set(LOG_RATIO_GAMES)
-    assert set(worlds.BUILDERS) == {*world_options.SEQUENCES, *world_options.POINTS}
+    assert {*worlds.BUILDERS, *worlds.MIXTURES} == {*world_options.SEQUENCES, *world_options.POINTS}
 
 
 def test_every_plugin_of_models_makes_what_its_options_say():
@@ -92,3 +92,11 @@ def test_a_set_option_that_no_variant_reads_is_refused_and_one_that_some_variant
     check.validate(config)
     with pytest.raises(ConfigError, match="nothing reads it"):
         check.validate(config, ["adversarial.r1"])  # set by a flag, even if to its default
+
+
+def test_a_variant_may_set_an_option_of_any_type():
+    config = base.get_config()
+    teachers = (("generator", "runs/one", "generator"),)
+    config.sweep = ({"init_from": "runs/other"}, {"init_from": teachers})
+    assert [variant.init_from for variant in check.variants(config).values()] == ["runs/other", teachers]
+    assert config.init_from == ""

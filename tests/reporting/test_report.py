@@ -72,10 +72,10 @@ def test_curves_stand_beside_the_baseline_and_nothing_measured_is_nothing_drawn(
     assert drawn == {
         "nats_token.png": ("nats/token", "nats/token", line("valid/nll"), {"baseline/best_ngram": 2.25}),
         "share.png": ("share", "share", line(*sorted(rates)), None),
-        "loss_.png": ("loss", "its own", line("critic/loss", "generator/loss"), {}),
-        "tokens_.png": ("tokens", "tokens", line("samples/length"), {}),
+        "loss.png": ("loss", "its own", line("critic/loss", "generator/loss"), {}),
+        "tokens.png": ("tokens", "tokens", line("samples/length"), {}),
     }
-    assert [path.name for path in paths] == ["nats_token.png", "share.png", "loss_.png", "tokens_.png"]
+    assert [path.name for path in paths] == ["nats_token.png", "share.png", "loss.png", "tokens.png"]
 
 
 def test_the_verdict_does_not_flatter():

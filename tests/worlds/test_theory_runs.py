@@ -40,7 +40,7 @@ def test_the_dial_sets_the_variance(tmp_path, prior):
     wanted = worlds.gaussian_variance(covariance, prior) if prior != 0.3 else None
     if wanted is None:
         target = worlds.GaussianMixture(np.ones(1), np.zeros((1, 2)), covariance[None])
-        wanted = worlds.js_minimiser(target, "isotropic", prior)[0].parameters[-1]
+        wanted = worlds.js_minima(target, "isotropic", prior)[0].parameters[-1]
     assert final_metrics(config, tmp_path)["exact/sd"] ** 2 == pytest.approx(float(wanted), rel=1e-3)
 
 

@@ -41,5 +41,5 @@ class Options(SourceOptions):
 
     def check(self, run: "Run", where: str) -> None:
         name = run.config.data.name
-        known = ", ".join(f"world:{world}" for world in (*SEQUENCES, *POINTS))
-        expect(name.partition(":")[2] in (*SEQUENCES, *POINTS), "data.name", name, f"one of {known}")
+        names = ", ".join(f"world:{world}" for world in (*SEQUENCES, *POINTS))
+        expect(name.partition(":")[2] in (*SEQUENCES, *POINTS), "data.name", name, f"one of {names}")

@@ -4,8 +4,8 @@ games: one row a loss. critic: logits, loss, penalties, diagnostics. estimators:
 spectral, augment: what else is done to a critic and to what it sees.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from gentrain import plugins, schedules, worlds
 from gentrain.datasets.spec import Spec
-from gentrain.models.base import prefix_critic
+from gentrain.models.base import DensityModel, Sampler, SequenceModel, prefix_critic
 from gentrain.models.feeding import example_keys
 from gentrain.objectives.adversarial import critic, estimators, spectral
 from gentrain.objectives.adversarial.critic import Judge, token_nll_of
@@ -32,15 +32,27 @@ METRICS = (
     | estimators.METRICS
     | {"generator/nll": Metric("nats/token", "lower", "negative log-likelihood of the training batches")}
 )
+
+
+def saturated(means: Mapping[str, float]) -> bool:
+    """Whether the critic tells nearly every sample from the data."""
+    return means.get("critic/auc", 0.5) > 0.999
+
+
+def at_chance(means: Mapping[str, float]) -> bool:
+    """Whether the critic tells nothing apart that differs."""
+    return means.get("critic/auc", 1) < 0.52 and means.get("generator/apart", 0) > 0.02
+
+
 SATURATED = Alarm(
     "saturated",
-    lambda means: means.get("critic/auc", 0.5) > 0.999,
+    saturated,
     "saturated: the critic tells nearly every sample from the data (auc {critic/auc:.4f}), so its slope says little;"
     " try shorter pieces of text, a lower adversarial.critic_rate, fewer critic_steps, r1 and r2, or critic.dropout",
 )
 CHANCE = Alarm(
     "chance",
-    lambda means: means.get("critic/auc", 1) < 0.52 and means.get("generator/apart", 0) > 0.02,
+    at_chance,
     "chance: the critic tells nothing apart (auc {critic/auc:.3f}) though samples and data differ (apart"
     " {generator/apart:.2f}): it has stopped learning, this is no success; try a higher adversarial.critic_rate",
 )
@@ -48,18 +60,18 @@ CHANCE = Alarm(
 
 @dataclass(frozen=True)
 class Adversarial(Objective):
-    """A critic learns the class of examples that are real with probability pi = real_prior; a generator descends a
-    divergence that the critic's logit l = log(pi / (1 - pi)) + log P/Q makes known.
+    """A critic tells data from samples, and a generator descends a divergence that the critic's logit makes known.
 
+    An example is real with probability pi = real_prior, and the best logit is l = log(pi / (1 - pi)) + log P/Q.
     Critic: pi E_P softplus(-l) + (1 - pi) E_Q softplus(l), over every prefix of sequences where it has them. It is
     H2(pi) - JS_pi[P||Q] at its optimum, so H2(pi) less it (`bound`) is a lower bound on JS_pi. `calibration` is
     E_{M_pi} D - pi, 0 at the optimum, and `auc` the probability that a real example has a larger logit than a generated
     one. Spectral normalisation, label smoothing (of the real class: its optimum has (1 - s) pi P / M_pi in place of
     pi P / M_pi), dropout, r1, r2 and augmentation all move D from that optimum, and the generator from JS_pi with it.
     Generator, by options.generator_loss (games.py, losses.generator_loss): 'js' JS_pi / (pi (1 - pi)), the dial;
-    'reverse_kl' KL[Q||P] and 'forward_kl' KL[P||Q] (weights normalised over the batch) for every pi; 'non_saturating'
-    KL[M_pi||P] / (1 - pi), which turns the dial the wrong way. 'hinge' and 'relativistic' have critics of their own,
-    with no class prior to turn.
+    'reverse_kl' KL[Q||P] and 'forward_kl' KL[P||Q] (of sequences with weights normalised over the batch) for every pi;
+    'non_saturating' KL[M_pi||P] / (1 - pi), which turns the dial the wrong way. 'hinge' and 'relativistic' have critics
+    of their own, whose logits are no log-ratios.
 
     Points and pictures are differentiated through. Sequences have three estimators: 'score', -E A_t grad log
     Q(x_t | x_<t) with the rewards of options.reward and a baseline; 'straight_through' and 'gumbel_softmax', through
@@ -71,7 +83,7 @@ class Adversarial(Objective):
     Huszár (2015); Goodfellow et al. (2014); Mohamed and Lakshminarayanan (2016).
     """
 
-    model: Any  # models.base.SequenceModel, Sampler or DensityModel
+    model: SequenceModel | Sampler | DensityModel
     judge: Judge
     estimator: Estimator
     spec: Spec
@@ -85,17 +97,18 @@ class Adversarial(Objective):
         network = self.judge.critic
         params = {"critic": network.init(jax.random.fold_in(key, 1)), "generator": self.model.init(key)}
         key = jax.random.fold_in(key, 2)
-        vectors = spectral.start(params["critic"], key) if self.options.spectral_norm else {}
+        vectors = spectral.initial_vectors(params["critic"], key) if self.options.spectral_norm else {}
         return params, {"baseline": jnp.zeros(()), "spectral": vectors}
 
     def loss(self, player, params, carry, batch, key, step):
-        params = params | {"critic": spectral.normalised(params["critic"], carry["spectral"])}
+        params = params | {"critic": spectral.normalise(params["critic"], carry["spectral"])}
         if player == "critic":
             return self.critic_loss(params, batch, key)
         total, metrics = self.estimator.loss(params, carry, batch, key)
         first, final = self.options.likelihood_weight, self.options.likelihood_final
         if first or final:
             weight = schedules.between(first, final, self.steps)(step)
+            assert not isinstance(self.model, Sampler)  # which knows no log-probabilities: its config is refused
             real, keys = real_examples(self.model, self.spec, batch), example_keys(key, batch["row"])
             nll = token_nll_of(self.model, params["generator"], real, batch, keys)
             metrics["nll"] = Sum(nll.sum(), jnp.sum(batch["mask"]).astype(jnp.float32))
@@ -104,7 +117,7 @@ class Adversarial(Objective):
 
     def critic_loss(self, params, batch, key):
         real_rows, fake_rows = self.judge.class_rows(batch)
-        fake = self.estimator.examples(params["generator"], fake_rows, jax.random.fold_in(key, FAKES))
+        fake = self.estimator.draw(params["generator"], fake_rows, jax.random.fold_in(key, FAKES))
         fake = jax.lax.stop_gradient(fake)
         real = real_examples(self.model, self.spec, real_rows)
         return self.judge.loss(params, real, fake, (real_rows, fake_rows), key)
@@ -114,7 +127,7 @@ class Adversarial(Objective):
 
     def remember(self, carry, metrics, params):
         """The moving average of rewards, and the vectors of spectral normalisation, a round for each critic step."""
-        vectors = spectral.refreshed(params["critic"], carry["spectral"], self.options.critic_steps)
+        vectors = spectral.refresh(params["critic"], carry["spectral"], self.options.critic_steps)
         if "generator/reward" not in metrics:
             return carry | {"spectral": vectors}
         reward = metrics["generator/reward"]

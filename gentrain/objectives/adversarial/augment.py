@@ -4,16 +4,20 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Bool, Float, Int
 
 from gentrain.objectives.adversarial_options import AUGMENTATIONS
 
+Image = Float[Array, "height width channels"]
 
-def augment(names: Sequence[str], images: Array, keys: Array) -> Array:
-    """Each image changed by the named operations in turn, as its own key says.
 
-    images (n, height, width, channels) float32 in [-1, 1], keys (n,) -> the same shape; brightness and contrast may
-    leave the range. What one operation draws does not depend on the others.
+def augment(
+    names: Sequence[str], images: Float[Array, "n height width channels"], keys: Array
+) -> Float[Array, "n height width channels"]:
+    """Each image changed by the named operations in turn, as its own key (n,) says.
+
+    images: float32 in [-1, 1]; brightness and contrast may leave the range. What one operation draws does not depend on
+    the others.
     """
     for name in names:
         operation_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, AUGMENTATIONS.index(name))
@@ -21,12 +25,12 @@ def augment(names: Sequence[str], images: Array, keys: Array) -> Array:
     return images
 
 
-def flip(key: Array, image: Array) -> Array:
+def flip(key: Array, image: Image) -> Image:
     """The mirror image, left and right exchanged, with probability 1/2."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
-def shift(key: Array, image: Array) -> Array:
+def shift(key: Array, image: Image) -> Image:
     """Moved by at most 1/8 of each side, in whole pixels; -1 comes in, which is black and most sets' background."""
     height, width, _ = image.shape
     reach = jnp.asarray([height // 8, width // 8])
@@ -35,27 +39,32 @@ def shift(key: Array, image: Array) -> Array:
     return jax.lax.dynamic_slice(jnp.pad(image, edges, constant_values=-1), (down, right, 0), image.shape)
 
 
-def cutout(key: Array, image: Array) -> Array:
-    """A rectangle of half of each side is 0, which is grey; its centre is any pixel, so a part may fall outside."""
+def cutout(key: Array, image: Image) -> Image:
+    """A rectangle of half of each side is 0, which is grey. Its centre is any pixel, so a part may fall outside."""
     height, width, _ = image.shape
     top, left = jax.random.randint(key, (2,), 0, jnp.asarray([height, width])) - jnp.asarray([height, width]) // 4
-    inside = lambda first, side: (jnp.arange(side) >= first) & (jnp.arange(side) < first + side // 2)
-    gone = inside(top, height)[:, None] & inside(left, width)[None, :]
-    return jnp.where(gone[:, :, None], 0, image)
+    hidden = half_of_side(top, height)[:, None] & half_of_side(left, width)[None, :]
+    return jnp.where(hidden[:, :, None], 0, image)
 
 
-def brightness(key: Array, image: Array) -> Array:
+def half_of_side(first: Int[Array, ""], side: int) -> Bool[Array, "side"]:
+    """The pixels of a side from `first` on, as many as half of it."""
+    pixels = jnp.arange(side)
+    return (pixels >= first) & (pixels < first + side // 2)
+
+
+def brightness(key: Array, image: Image) -> Image:
     """x + u, u uniform in [-1/2, 1/2]."""
     return image + jax.random.uniform(key, minval=-0.5, maxval=0.5)
 
 
-def contrast(key: Array, image: Array) -> Array:
+def contrast(key: Array, image: Image) -> Image:
     """m + u (x - m), u uniform in [1/2, 3/2], m the mean of the image."""
     mean = image.mean()
     return mean + jax.random.uniform(key, minval=0.5, maxval=1.5) * (image - mean)
 
 
-OPERATIONS: dict[str, Callable[[Array, Array], Array]] = {
+OPERATIONS: dict[str, Callable[[Array, Image], Image]] = {
     "flip": flip,
     "shift": shift,
     "cutout": cutout,

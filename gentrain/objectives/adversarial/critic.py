@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from gentrain.losses import masked_sum
-from gentrain.models.base import Critic, SequenceModel, token_nlls
+from gentrain.models.base import Critic, DensityModel, Params, SequenceModel, token_nlls
 from gentrain.models.feeding import example_keys
 from gentrain.objectives.adversarial.augment import augment
 from gentrain.objectives.adversarial.examples import Examples, final_logits, row_mask
@@ -28,7 +28,7 @@ METRICS = {
     "critic/r1": Metric("squared slope", None, "of the critic at real examples"),
     "critic/r2": Metric("squared slope", None, "of the critic at generated examples"),
 }
-SEEN_REAL, SEEN_FAKE = 2**32 - 3, 2**32 - 4  # keys of augmentation, apart from those of dropout, which are of rows
+AUGMENT_REAL, AUGMENT_FAKE = 2**32 - 3, 2**32 - 4  # their keys are apart from those of dropout, which are of rows
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Judge:
     game: Game
     options: Options
 
-    def logits(self, params, examples: Examples, batch: Batch, keys: Array | None = None) -> Float[Array, "n prefixes"]:
+    def logits(
+        self, params: dict[str, Params], examples: Examples, batch: Batch, keys: Array | None = None
+    ) -> Float[Array, "n prefixes"]:
         """l = log(pi / (1 - pi)) + the critic's estimate of log P/Q; in games without log-ratios the estimate alone."""
         pi = self.options.real_prior
         offset = math.log(pi / (1 - pi)) if self.game.log_ratio else 0.0
@@ -50,55 +52,64 @@ class Judge:
             estimate = estimate - jnp.cumsum(-token_nll_of(self.model, generator, examples, batch), axis=1)
         return offset + estimate
 
-    def augmented(self, examples: Examples, batch: Batch, key: Array, number: int) -> Examples:
-        """What the critic sees of pictures: each changed at random, data and samples alike."""
+    def augment(self, examples: Examples, batch: Batch, key: Array, number: int) -> Examples:
+        """What the critic sees of pictures: each changed at random, data and samples alike; number: of the key."""
         if not self.options.augment:
             return examples
         keys = example_keys(jax.random.fold_in(key, number), batch["row"])
         return Examples(augment(self.options.augment, examples.values, keys), examples.mask)
 
     def class_rows(self, batch: Batch) -> tuple[Batch, Batch]:
-        """The rows whose data the critic sees, and those whose samples: all of both, or real_prior of them and the
-        rest."""
+        """The rows whose data the critic sees, and those whose samples it sees.
+
+        All of both by options.allocation 'weights'; by 'counts' a share of real_prior of the rows, and the rest.
+        """
         if self.options.allocation == "weights":
             return batch, batch
         rows = len(batch["row"])
         count = min(max(round(rows * self.options.real_prior), 1), rows - 1)
         return jax.tree.map(lambda x: x[:count], batch), jax.tree.map(lambda x: x[count:], batch)
 
-    def loss(self, params, real: Examples, fake: Examples, rows: tuple[Batch, Batch], key: Array) -> Loss:
-        """The game's loss of both classes with slope penalties; rows: those of the batch that each class comes from."""
-        options, pi, (real_rows, fake_rows) = self.options, self.options.real_prior, rows
-        real = self.augmented(real, real_rows, key, SEEN_REAL)
-        fake = self.augmented(fake, fake_rows, key, SEEN_FAKE)
-        real_keys, fake_keys = (example_keys(key, part["row"]) for part in rows)
+    def loss(
+        self, params: dict[str, Params], real: Examples, fake: Examples, class_rows: tuple[Batch, Batch], key: Array
+    ) -> Loss:
+        """The game's loss of both classes with penalties on slopes.
+
+        class_rows: the rows of the batch that the data come from, and those that the samples come from.
+        """
+        options, pi, (real_rows, fake_rows) = self.options, self.options.real_prior, class_rows
+        real = self.augment(real, real_rows, key, AUGMENT_REAL)
+        fake = self.augment(fake, fake_rows, key, AUGMENT_FAKE)
+        real_keys, fake_keys = example_keys(key, real_rows["row"]), example_keys(key, fake_rows["row"])
         real_logits = self.logits(params, real, real_rows, real_keys)
         fake_logits = self.logits(params, fake, fake_rows, fake_keys)
         real_final, fake_final = final_logits(real_logits, real.mask), final_logits(fake_logits, fake.mask)
-        masks = row_mask(real_rows), row_mask(fake_rows)
+        real_mask, fake_mask = row_mask(real_rows), row_mask(fake_rows)
         if self.game.log_ratio and options.prefixes == "all" and real_logits.shape[1] > 1:
             terms = self.game.critic_loss(real_logits, fake_logits, pi, options.label_smoothing)
-            weighed = real.mask, fake.mask & masks[1][:, None]
+            total = add(masked_sum(terms[0], real.mask), masked_sum(terms[1], fake.mask & fake_mask[:, None]))
         else:
             terms = self.game.critic_loss(real_final, fake_final, pi, options.label_smoothing)
-            weighed = masks
-        total = add(*(masked_sum(values, mask) for values, mask in zip(terms, weighed, strict=True)))
-        metrics = diagnostics(real_final, fake_final, *masks, pi)
+            total = add(masked_sum(terms[0], real_mask), masked_sum(terms[1], fake_mask))
+        metrics = diagnostics(real_final, fake_final, real_mask, fake_mask, pi)
         if not self.game.log_ratio:
             metrics = {"auc": metrics["auc"]}
-        for name, weight, examples, part, keys in (
+        examples = len(real_final) + len(fake_final)
+        for name, weight, penalised, rows, keys in (
             ("r1", options.r1, real, real_rows, real_keys),
             ("r2", options.r2, fake, fake_rows, fake_keys),
         ):
             if weight:
-                slopes = self.slopes(params, examples, part, keys)
-                metrics[name] = masked_sum(jnp.sum(jnp.square(slopes), axis=-1), row_mask(part))
-                share = (len(real_final) + len(fake_final)) / (2 * len(slopes))
+                slopes = self.slopes(params, penalised, rows, keys)
+                metrics[name] = masked_sum(jnp.sum(jnp.square(slopes), axis=-1), row_mask(rows))
+                share = examples / (2 * len(slopes))
                 total = Sum(total.total + share * weight * metrics[name].total, total.weight)
         return total, metrics
 
-    def slopes(self, params, examples: Examples, batch: Batch, keys: Array) -> Float[Array, "n values"]:
-        """The gradient of each whole example's logit in the example."""
+    def slopes(
+        self, params: dict[str, Params], examples: Examples, batch: Batch, keys: Array
+    ) -> Float[Array, "n numbers"]:
+        """The gradient of each whole example's logit with respect to the example."""
 
         def summed_logits(values):
             logits = self.logits(params, Examples(values, examples.mask), batch, keys)
@@ -107,8 +118,10 @@ class Judge:
         return jax.grad(summed_logits)(examples.values).reshape(len(examples.values), -1)
 
 
-def token_nll_of(model, params, examples: Examples, batch: Batch, keys: Array | None = None) -> Float[Array, "n _"]:
-    """-log Q, nats a token or point, 0 under the mask: (n, length)."""
+def token_nll_of(
+    model: SequenceModel | DensityModel, params: Params, examples: Examples, batch: Batch, keys: Array | None = None
+) -> Float[Array, "n length"]:
+    """-log Q of each token in nats, 0 where the mask does not hold; of points (n, 1)."""
     if not isinstance(model, SequenceModel):
         return jnp.where(examples.mask, -model.log_prob(params, examples.values)[:, None], 0)
     tokens = examples.values
@@ -117,6 +130,7 @@ def token_nll_of(model, params, examples: Examples, batch: Batch, keys: Array | 
 
 
 def add(one: Sum, other: Sum) -> Sum:
+    """One mean over what both are means of."""
     return Sum(one.total + other.total, one.weight + other.weight)
 
 
@@ -132,18 +146,17 @@ def diagnostics(
     fake_mask: Bool[Array, "fake"],
     pi: float,
 ) -> dict[str, Sum]:
-    """How well a critic knows its classes, from its logits on whole examples of both (see METRICS)."""
+    """How well a critic knows its classes, from its logits of whole examples of both: see METRICS."""
     n = len(real) + len(fake)
-    weights = pi * n / len(real), (1 - pi) * n / len(fake)
-    rows = jnp.sum(real_mask) + jnp.sum(fake_mask)
+    real_weight, fake_weight = pi * n / len(real), (1 - pi) * n / len(fake)
 
-    def over_classes(real_values, fake_values):  # the mean is pi E_P of the first + (1 - pi) E_Q of the second
-        parts = masked_sum(weights[0] * real_values, real_mask), masked_sum(weights[1] * fake_values, fake_mask)
-        return Sum(parts[0].total + parts[1].total, rows.astype(jnp.float32))
+    def over_both(real_values, fake_values):
+        """A Sum whose mean is pi E_P of the first + (1 - pi) E_Q of the second."""
+        return add(masked_sum(real_weight * real_values, real_mask), masked_sum(fake_weight * fake_values, fake_mask))
 
-    nll = over_classes(jax.nn.softplus(-real), jax.nn.softplus(fake))
+    nll = over_both(jax.nn.softplus(-real), jax.nn.softplus(fake))
     real_probability, fake_probability = jax.nn.sigmoid(real), jax.nn.sigmoid(fake)
-    probability = over_classes(real_probability, fake_probability)
+    probability = over_both(real_probability, fake_probability)
     ordered = (real[:, None] > fake[None, :]) + 0.5 * (real[:, None] == fake[None, :])
     return {
         "bound": Sum(prior_entropy(pi) * nll.weight - nll.total, nll.weight),

@@ -7,17 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from gentrain import decode
 from gentrain.datasets.spec import Spec
 from gentrain.losses import masked_sum
-from gentrain.models.base import SequenceModel
+from gentrain.models.base import Params, SequenceModel
 from gentrain.models.feeding import example_keys, sequence_starts
-from gentrain.objectives.adversarial.critic import SEEN_FAKE, SEEN_REAL, Judge, token_nll_of
+from gentrain.objectives.adversarial.critic import AUGMENT_FAKE, AUGMENT_REAL, Judge, token_nll_of
 from gentrain.objectives.adversarial.examples import Examples, final_logits, real_examples, row_mask
 from gentrain.objectives.adversarial_options import Options
-from gentrain.objectives.base import Batch, Loss
+from gentrain.objectives.base import Batch, Carry, Loss
 from gentrain.objectives.diagnostics import compare
 from gentrain.sums import Metric
 
@@ -27,7 +27,7 @@ METRICS = {
     "generator/entropy": Metric("nats/token", None, "-log Q of the generator's own tokens"),
 }
 NEVER = -1  # no token ends a sequence
-FAKES, ROLLOUTS = 2**32 - 1, 2**32 - 2  # keys apart from those of dropout, which are of rows
+FAKES, ROLLOUTS = 2**32 - 1, 2**32 - 2  # their keys are apart from those of dropout, which are of rows
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Estimator:
         """Whether the gradient is that of the score function."""
         return isinstance(self.model, SequenceModel) and self.options.estimator == "score"
 
-    def examples(self, params, batch: Batch, key: Array) -> Examples:
+    def draw(self, params: Params, batch: Batch, key: Array) -> Examples:
         """As many examples of the generator as the batch has rows, from keys of those rows."""
         keys, context = example_keys(key, batch["row"]), batch.get("context")
         if not isinstance(self.model, SequenceModel):
@@ -55,11 +55,14 @@ class Estimator:
             generator = jax.lax.stop_gradient(params)
             samples = decode.sample(self.model, generator, keys, length, end=self.spec.end, context=context)
             return Examples(samples.tokens, samples.mask)
-        return self.mixtures(params, batch, keys)
+        return self.draw_mixtures(params, batch, keys)
 
-    def mixtures(self, params, batch: Batch, keys: Array) -> Examples:
-        """Sequences of weights over tokens, (n, length, vocab + 1), that a gradient goes through: softmax((logits +
-        Gumbel noise) / temperature), which 'straight_through' rounds to one token in the forward pass."""
+    def draw_mixtures(self, params: Params, batch: Batch, keys: Array) -> Examples:
+        """Sequences of weights over tokens, (n, length, vocab + 1), that a gradient goes through.
+
+        The weights are softmax((logits + Gumbel noise) / temperature), which 'straight_through' rounds to one token in
+        the forward pass.
+        """
 
         def choose(logits, positions):
             noisy = logits + decode.gumbel(keys, positions, self.model.vocab)
@@ -67,43 +70,46 @@ class Estimator:
             if self.options.estimator == "straight_through":
                 hard = jax.nn.one_hot(jnp.argmax(noisy, axis=-1), self.model.vocab)
                 soft = hard + soft - jax.lax.stop_gradient(soft)
-            return jnp.pad(soft, ((0, 0), (0, 0), (0, 1)))
+            return jnp.pad(soft, ((0, 0), (0, 0), (0, 1)))  # no weight on BOS
 
         starts = sequence_starts(*batch["tokens"].shape)
-        weights = decode.sequential(self.model, params, choose, starts, batch.get("context"))
+        weights = decode.sequential(decode.Recursion(self.model, params, choose, starts, batch.get("context")))
         return Examples(weights, self.mask_to_end(jnp.argmax(weights, axis=-1)))
 
-    def mask_to_end(self, tokens: Array) -> Array:
+    def mask_to_end(self, tokens: Int[Array, "n length"]) -> Bool[Array, "n length"]:
+        """True up to and including the first end token of each row."""
         return decode.mask_to_end(tokens == (NEVER if self.spec.end is None else self.spec.end))
 
-    def loss(self, params, carry, batch: Batch, key: Array) -> Loss:
+    def loss(self, params: dict[str, Params], carry: Carry, batch: Batch, key: Array) -> Loss:
         """What the generator minimises, by its options."""
-        fake = self.examples(params["generator"], batch, jax.random.fold_in(key, FAKES))
+        fake = self.draw(params["generator"], batch, jax.random.fold_in(key, FAKES))
         if self.scores:
             return self.score_loss(params, carry, fake, batch, key)
         return self.pathwise_loss(params, fake, batch, key)
 
-    def pathwise_loss(self, params, fake: Examples, batch: Batch, key: Array) -> Loss:
+    def pathwise_loss(self, params: dict[str, Params], fake: Examples, batch: Batch, key: Array) -> Loss:
         """The game's cost of examples that a gradient goes through."""
         game, real = self.judge.game, real_examples(self.model, self.spec, batch)
         mask, real_logits = row_mask(batch), None
-        seen = self.judge.augmented(fake, batch, key, SEEN_FAKE)
-        logits = final_logits(self.judge.logits(params, seen, batch), seen.mask)
+        shown_fake = self.judge.augment(fake, batch, key, AUGMENT_FAKE)
+        logits = final_logits(self.judge.logits(params, shown_fake, batch), shown_fake.mask)
         if game.paired:
-            seen_real = self.judge.augmented(real, batch, key, SEEN_REAL)
-            real_logits = final_logits(self.judge.logits(params, seen_real, batch), seen_real.mask)
+            shown_real = self.judge.augment(real, batch, key, AUGMENT_REAL)
+            real_logits = final_logits(self.judge.logits(params, shown_real, batch), shown_real.mask)
         cost = game.cost(logits, self.options.real_prior, real_logits)
-        signs = {} if fake.values.ndim == 3 else compare(real.values, fake.values)
-        return masked_sum(cost, mask), {"logit": masked_sum(logits, mask), **signs}
+        metrics = {"logit": masked_sum(logits, mask)}
+        if fake.values.ndim != 3:  # mixtures of tokens have no distances
+            metrics |= compare(real.values, fake.values)
+        return masked_sum(cost, mask), metrics
 
-    def score_loss(self, params, carry, fake: Examples, batch: Batch, key: Array) -> Loss:
-        """The score-function surrogate: -sum_t A_t log Q(x_t | x_<t) of each sequence."""
+    def score_loss(self, params: dict[str, Params], carry: Carry, fake: Examples, batch: Batch, key: Array) -> Loss:
+        """The surrogate of the score function: -sum_t A_t log Q(x_t | x_<t) of each sequence, A the advantage."""
         options, mask = self.options, row_mask(batch)
-        advantage, reward = self.advantages(jax.lax.stop_gradient(params), fake, batch, key)
+        advantage, reward = self.rewards_to_come(jax.lax.stop_gradient(params), fake, batch, key)
         nll = token_nll_of(self.model, params["generator"], fake, batch, example_keys(key, batch["row"]))
         if options.entropy_weight:
-            rest = jnp.flip(jnp.cumsum(jnp.flip(jax.lax.stop_gradient(nll), 1), axis=1), 1)
-            advantage = advantage + options.entropy_weight * rest
+            nll_to_come = jnp.flip(jnp.cumsum(jnp.flip(jax.lax.stop_gradient(nll), 1), axis=1), 1)
+            advantage = advantage + options.entropy_weight * nll_to_come
         alive, rows = fake.mask & mask[:, None], len(nll)
         advantage = jnp.where(alive, advantage, 0)
         if options.baseline == "leave_one_out":
@@ -116,12 +122,12 @@ class Estimator:
         metrics |= compare(real_examples(self.model, self.spec, batch).values, fake.values)
         return masked_sum(surrogate, mask), metrics
 
-    def reward(self, logits: Array) -> Array:
+    def reward(self, logits: Float[Array, "..."]) -> Float[Array, "..."]:
         """Minus the game's cost."""
         return -self.judge.game.cost(logits, self.options.real_prior, None)
 
-    def advantages(
-        self, params, fake: Examples, batch: Batch, key: Array
+    def rewards_to_come(
+        self, params: dict[str, Params], fake: Examples, batch: Batch, key: Array
     ) -> tuple[Float[Array, "n length"], Float[Array, "n"]]:
         """The reward that is still to come at each token, before any baseline, and that of each whole sequence."""
         options = self.options
@@ -137,8 +143,9 @@ class Estimator:
         elif options.reward == "discounted":
             rewards = jnp.where(fake.mask, 2 * jax.nn.sigmoid(logits) - 1, 0)
 
-            def add_discounted(later, now):
-                return (now + options.discount * later,) * 2
+            def add_discounted(later, reward):
+                both = reward + options.discount * later
+                return both, both
 
             to_come = jax.lax.scan(add_discounted, jnp.zeros_like(final), rewards.T, reverse=True)[1].T
         else:
@@ -147,21 +154,21 @@ class Estimator:
             to_come = jnp.where(last, total[:, None], to_come)
         return scale * to_come, total
 
-    def rollout_rewards(self, params, fake: Examples, batch: Batch, key: Array) -> Float[Array, "n length"]:
+    def rollout_rewards(
+        self, params: dict[str, Params], fake: Examples, batch: Batch, key: Array
+    ) -> Float[Array, "n length"]:
         """The mean reward of options.rollouts sequences that the generator draws after each prefix.
 
         SeqGAN (Yu et al., 2017): element t is an estimate of E[reward | x_<=t].
         """
         rows, length = fake.values.shape
         count, context = self.options.rollouts, batch.get("context")
-
-        def repeated(x):
-            return jnp.repeat(x, count, axis=0)
-
-        prefix = repeated(fake.values)
+        prefix = jnp.repeat(fake.values, count, axis=0)
         keys = example_keys(jax.random.fold_in(key, ROLLOUTS), batch["row"])
-        keys = jax.vmap(lambda key: jax.vmap(lambda n: jax.random.fold_in(key, n))(jnp.arange(count)))(keys).reshape(-1)
-        repeated_batch = batch if context is None else {**batch, "context": repeated(context)}
+        keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(keys, jnp.arange(count)).reshape(-1)
+        if context is not None:
+            batch = {**batch, "context": jnp.repeat(context, count, axis=0)}
+        starts = sequence_starts(*prefix.shape)
 
         def mean_reward(t):
             draw = decode.make_chooser("inverse_cdf", jax.vmap(jax.random.fold_in, (0, None))(keys, t), length)
@@ -170,11 +177,10 @@ class Estimator:
                 given = jnp.take_along_axis(prefix, positions, axis=1)
                 return jnp.where(positions <= t, given, draw(logits, positions))
 
-            starts = sequence_starts(*prefix.shape)
-            tokens = decode.sequential(self.model, params["generator"], choose, starts, repeated_batch.get("context"))
+            recursion = decode.Recursion(self.model, params["generator"], choose, starts, batch.get("context"))
+            tokens = decode.sequential(recursion)
             mask = self.mask_to_end(tokens)
-            drawn = Examples(jnp.where(mask, tokens, 0), mask)
-            logits = self.judge.logits(params, drawn, repeated_batch)
+            logits = self.judge.logits(params, Examples(jnp.where(mask, tokens, 0), mask), batch)
             return self.reward(final_logits(logits, mask)).reshape(rows, count).mean(1)
 
         return jax.lax.map(mean_reward, jnp.arange(length)).T

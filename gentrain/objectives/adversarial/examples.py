@@ -7,20 +7,23 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from gentrain.datasets.spec import ImageSpec, Spec
-from gentrain.models.base import SequenceModel
+from gentrain.models.base import DensityModel, Sampler, SequenceModel
 from gentrain.objectives.base import Batch
 
 
 class Examples(NamedTuple):
-    """values: points (n, d), pictures (n, height, width, channels), tokens (n, length) int, or weights (n, length,
-    vocab + 1) that mix them; mask: the tokens that count (n, length), or (n, 1) of points and pictures."""
+    """Examples of one class.
+
+    values: points (n, d), pictures (n, height, width, channels), tokens (n, length) int, or weights (n, length,
+    vocab + 1) that mix them. mask: the tokens that count (n, length), or (n, 1) of points and pictures.
+    """
 
     values: Array
     mask: Bool[Array, "n positions"]
 
 
-def real_examples(model, spec: Spec, batch: Batch) -> Examples:
-    """The data of a batch, as its generator makes them."""
+def real_examples(model: SequenceModel | Sampler | DensityModel, spec: Spec, batch: Batch) -> Examples:
+    """The data of a batch, in the form in which the generator makes its own."""
     if isinstance(model, SequenceModel):
         return Examples(batch["tokens"], batch["mask"])
     values = spec.pixels(batch["tokens"]) if isinstance(spec, ImageSpec) else batch["points"]
@@ -28,7 +31,7 @@ def real_examples(model, spec: Spec, batch: Batch) -> Examples:
 
 
 def row_mask(batch: Batch) -> Bool[Array, "n"]:
-    """False for rows that only fill up a batch: they are in neither class."""
+    """False for rows that only fill up a batch: they belong to neither class."""
     return batch["mask"].reshape(len(batch["row"]), -1)[:, 0]
 
 

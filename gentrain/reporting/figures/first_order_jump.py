@@ -18,7 +18,7 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     minima = [
         (prior, rank, minimum)  # rank 0 is the global one
         for prior in PRIORS
-        for rank, minimum in enumerate(worlds.js_minimiser(world, "isotropic", prior))
+        for rank, minimum in enumerate(worlds.js_minima(world, "isotropic", prior))
     ]
     figure, panels = plt.subplots(1, 2, figsize=(9.5, 3.8), dpi=130)
     for prior, rank, minimum in minima:

@@ -20,7 +20,7 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     world = worlds.GaussianMixture(np.ones(1), np.zeros((1, len(covariance))), covariance[None])
 
     def exact_variance(prior: float) -> float:
-        return float(worlds.js_minimiser(world, "isotropic", prior)[0].parameters[-1])
+        return float(worlds.js_minima(world, "isotropic", prior)[0].parameters[-1])
 
     figure, axes = plt.subplots(figsize=(6, 4), dpi=130)
     numbers: dict[str, Any] = {"real_prior": PRIORS.tolist(), "variance": [exact_variance(prior) for prior in PRIORS]}

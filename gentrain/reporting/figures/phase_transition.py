@@ -21,9 +21,7 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     numbers: dict[str, Any] = {"real_prior": PRIORS.tolist()}
     for number, a in enumerate(SAME):
         p = np.asarray([[a, 0.5 - a], [0.5 - a, a]])
-        larger_marginal = [
-            float(worlds.js_minimiser(p, "factorised", prior)[0].parameters[0].max()) for prior in PRIORS
-        ]
+        larger_marginal = [float(worlds.js_minima(p, "factorised", prior)[0].parameters[0].max()) for prior in PRIORS]
         critical_prior = worlds.critical_prior(a)
         panel.plot(PRIORS, larger_marginal, color=f"C{number}", label=f"a = {a}")
         if critical_prior is not None:
