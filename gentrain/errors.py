@@ -19,6 +19,11 @@ class Diverged(GentrainError):
 
     exit_code = 3
 
+    def __init__(self, text: str, since: int = 0):
+        """since: the first step whose parameters are spoiled."""
+        super().__init__(text)
+        self.since = since
+
 
 class DataError(GentrainError):
     """The data is missing, damaged or too short."""

@@ -13,12 +13,12 @@ from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gentrain import files, players, plugins, sharding, update
+from gentrain import files, health, players, plugins, sharding
 from gentrain import program as programs
 from gentrain.datasets import build as building
-from gentrain.datasets.prefetch import prefetch
+from gentrain.datasets.prefetch import all_left_out, batch_number, prefetch
 from gentrain.datasets.spec import Images, Texts
-from gentrain.errors import CheckpointError, Stopped
+from gentrain.errors import CheckpointError, Diverged, Stopped
 from gentrain.evaluators.base import Evaluator
 from gentrain.models.base import SequenceModel
 from gentrain.options.identity import check_same_run, resolved
@@ -54,6 +54,7 @@ class Session:
     phases: Phases
     stop: Stop
     frozen: dict[str, Any] = field(default_factory=dict)  # where the parameters of frozen players are from
+    left_out: list[tuple[int, int]] = field(default_factory=list)  # ranges of batches that are not trained on
 
 
 def build(config: ConfigDict, workdir: Path, mesh: Mesh | None = None) -> Run:
@@ -71,10 +72,12 @@ def build(config: ConfigDict, workdir: Path, mesh: Mesh | None = None) -> Run:
 def start(run: Run, session: Session) -> TrainState:
     """The state to go on from. The ways to start, in order; the first that applies is taken."""
     wanted, say = run.program.state, session.out.say
+    session.left_out = [tuple(pair) for pair in run.config.data.skip_batches]
     # 1. This workdir's own newest good checkpoint: running the command again resumes, whatever else the config says.
     if found := session.checkpoints.restore(replace(wanted, frozen={})):
         step, state, meta = found
         say(f"resuming at step {step}")
+        session.left_out = all_left_out(session.left_out, [tuple(pair) for pair in meta["left_out"]], step)
         frozen, session.frozen = players.restore_frozen(meta.get("frozen", {}), wanted.frozen)
         return replace(state, frozen=frozen)
     state = run.program.init()
@@ -122,16 +125,7 @@ def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:
             out.say(f"step {step}: sampled {' | '.join(first_lines[:8])}")
     if numbers:
         out.scalars(step, numbers)
-        out.say(f"step {step}: {summary_line(run.config, numbers)}")
-
-
-def summary_line(config: ConfigDict, numbers: dict[str, float]) -> str:
-    """An evaluation in a line: the evaluators' verdicts, or the first numbers that have a better direction."""
-    if said := report.verdict(numbers, list(config.evaluate.evaluators)):
-        return said
-    metrics = report.evaluator_metrics(resolved(config))
-    directed = [name for name in numbers if report.better_direction(name, metrics)]
-    return ", ".join(f"{name} {numbers[name]:.4g}" for name in (directed or list(numbers))[:6])
+        out.say(f"step {step}: {report.summary_line(resolved(run.config), numbers)}")
 
 
 def headline(run: Run, values: dict[str, float]) -> str:
@@ -146,8 +140,11 @@ def headline(run: Run, values: dict[str, float]) -> str:
     return ", ".join([*shown, f"{values['tokens_per_second']:,.0f} {counted}/s"])
 
 
-def train(config: ConfigDict, workdir: Path, stop: Stop) -> None:
-    """Trains to config.steps, from wherever the workdir stands. Asked to stop, it saves and raises Stopped."""
+def train(config: ConfigDict, workdir: Path, stop: Stop, rewind: int | None = None) -> None:
+    """Trains to config.steps, from wherever the workdir stands, or from its step `rewind`.
+
+    Asked to stop, it saves and raises Stopped.
+    """
     primary = jax.process_index() == 0
     with ExitStack() as stack:
         if primary:
@@ -157,7 +154,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop) -> None:
         for change in changes:
             out.say(f"changed since the last start: {change}")
         status = files.read_json(workdir / "status.json")
-        if status.get("state") == "done" and status.get("step") == config.steps:
+        if status.get("state") == "done" and status.get("step") == config.steps and rewind is None:
             return out.say(f"already done at step {config.steps}: {workdir / 'report.html'}")
         stuck_seconds = config.training.stuck_seconds * (jax.process_count() > 1)
         phases = stack.enter_context(Phases(workdir / "goodput.json" if primary else None, stuck_seconds))
@@ -169,9 +166,12 @@ def train(config: ConfigDict, workdir: Path, stop: Stop) -> None:
                 files.write_json(workdir / "config.json", resolved(config))
                 provenance.write(workdir)
             options = config.checkpoint
+            keep = {"keep_last": options.keep_last, "keep_every": options.keep_every}
             checkpoints = stack.enter_context(
-                Checkpoints(workdir / "checkpoints", keep_last=options.keep_last, keep_every=options.keep_every)
+                Checkpoints(workdir / "checkpoints", **keep, patience=config.training.max_skipped)
             )
+            if rewind is not None and checkpoints.rewind(rewind):
+                out.say(f"back to step {rewind}: later checkpoints are put aside as rewound-STEP")
             session = Session(out, checkpoints, phases, stop)
             out.say(describe(run))
             with phases.during("restore"):
@@ -230,31 +230,32 @@ def loop(run: Run, state: TrainState, session: Session) -> int:
     """Steps, saves and evaluations until the last step, which it returns."""
     config, first, saved = run.config, int(state.step), time.monotonic()
     out, phases, stop = session.out, session.phases, session.stop
-    batches = prefetch(put_batch(run), first, config.steps, config.data.prefetch)
+    batches = prefetch(put_batch(run, session.left_out), first, config.steps, config.data.prefetch)
     out.progress(first, config.steps)
     generator_size = sharding.elements(run.program.state.params["generator"])
     meter = Meter(run.program.objective.players[-1], generator_size)
-    alarms, step = Alarms(run.program.objective.alarms), first
+    alarms, step, due = Alarms([*run.program.objective.alarms, health.FAR_ALARM]), first, False
     with closing(batches), stop.deferred(), Profile(run.workdir / "profile", config.log.profile) as profile:
         while True:
             stopping, last, logged = stop.at(step), step >= config.steps, step % config.log.every_steps == 0
             overdue = logged and peers.agree(time.monotonic() - saved > config.checkpoint.every_seconds)
-            if stopping or last or (step > first and (overdue or step % config.checkpoint.every_steps == 0)):
-                save(run, state, step, session)
-                saved = time.monotonic()
+            due = due or stopping or last or (step > first and (overdue or step % config.checkpoint.every_steps == 0))
+            if due and save(run, state, step, session):
+                due, saved = False, time.monotonic()
             if not stopping and (last or step % config.evaluate.every_steps == 0):
                 try:
                     with stop.deferred(False), phases.during("evaluate"):
                         evaluate(run, state, step, out)
                 except Stopped:  # the evaluation is dropped, the state is not; the next start evaluates this step
-                    save(run, state, step, session)
+                    due = not save(run, state, step, session)
                     stopping = True
                 meter.reset()
             if stopping or last:
                 with phases.during("save"):
                     session.checkpoints.wait()
             if stopping:
-                raise Stopped(f"stopped by a signal at step {step}, which is saved; run the same command to go on")
+                saved_as = "its last updates were not finite, so it is not saved" if due else "which is saved"
+                raise Stopped(f"stopped by a signal at step {step}, {saved_as}; run the same command to go on")
             if last:
                 return step
             profile.at(step)
@@ -265,17 +266,23 @@ def loop(run: Run, state: TrainState, session: Session) -> int:
                 step += 1
                 out.advance()
                 if step % config.log.every_steps == 0 or step == config.steps:
-                    log(run, state, step, meter, alarms, out)
+                    log(run, step, meter, alarms, out)
+                    may_save(run, state, step, session)
                     phases.write()
 
 
-def put_batch(run: Run) -> Callable[[int], dict[str, Array]]:
+def put_batch(run: Run, left_out: list[tuple[int, int]]) -> Callable[[int], dict[str, Array]]:
     """step -> its batch, on the devices."""
-    return lambda step: sharding.put(run.data.train.batch(step), run.program.mesh, run.config.data.batch_size)
+
+    def put(step: int) -> dict[str, Array]:
+        batch = run.data.train.batch(batch_number(step, left_out))
+        return sharding.put(batch, run.program.mesh, run.config.data.batch_size)
+
+    return put
 
 
-def log(run: Run, state: TrainState, step: int, meter: Meter, alarms: Alarms, out: Writer) -> None:
-    """A line of metrics over the steps since the last, and whether all is well. Raises Diverged."""
+def log(run: Run, step: int, meter: Meter, alarms: Alarms, out: Writer) -> None:
+    """A line of metrics over the steps since the last, and whether all is well."""
     values = meter.read()
     raised, lines = alarms.read(values)
     out.scalars(step, values | raised)
@@ -283,18 +290,33 @@ def log(run: Run, state: TrainState, step: int, meter: Meter, alarms: Alarms, ou
     for line in lines:
         out.say(f"step {step:,}: {line}")
     out.status("training", step)
-    update.check_finite(state, run.config.training.max_skipped)
     meter.reset()
 
 
-def save(run: Run, state: TrainState, step: int, session: Session) -> None:
-    """Starts saving in the background, unless the run diverged: a bad checkpoint never rotates out a good one."""
+def may_save(run: Run, state: TrainState, step: int, session: Session) -> bool:
+    """Whether the state is sound enough to be saved. Raises Diverged, and puts the checkpoints since then aside."""
+    patience, checkpoints = run.config.training.max_skipped, session.checkpoints
     with session.phases.during("train"):
-        update.check_finite(state, run.config.training.max_skipped)  # waits for the last steps
-    meta = {"steps": run.config.steps, "time": time.time(), "frozen": session.frozen}
+        numbers = jax.device_get(state.health)  # waits for the last steps
+    try:
+        sound = health.check(step, numbers, patience, last=step >= run.config.steps)
+    except Diverged as error:
+        checkpoints.put_aside(error.since)
+        steps = checkpoints.steps()
+        raise Diverged(f"{error}: it {f'goes on from step {steps[-1]}' if steps else 'begins anew'}") from None
+    checkpoints.trust(step - int(numbers.sound), step - patience)
+    return sound
+
+
+def save(run: Run, state: TrainState, step: int, session: Session) -> bool:
+    """Starts saving in the background where the state is sound, so that no bad checkpoint takes a good one's place."""
+    if not may_save(run, state, step, session):
+        return False
+    meta = {"steps": run.config.steps, "time": time.time(), "frozen": session.frozen, "left_out": session.left_out}
     with session.phases.during("save"):
         session.checkpoints.save(step, replace(state, frozen={}), meta)
     session.phases.saved(step)
+    return True
 
 
 def restored(run: Run) -> tuple[TrainState, int]:

@@ -11,8 +11,9 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from gentrain import schedules
-from gentrain.errors import ConfigError, Diverged
+from gentrain import health, schedules
+from gentrain.errors import ConfigError
+from gentrain.health import Health
 from gentrain.objectives.base import Objective
 from gentrain.sharding import BATCH_AXES, path_name
 from gentrain.sums import Metric, Sum
@@ -21,7 +22,8 @@ METRICS = {
     "<player>/loss": Metric("its own", None, "what a player minimises; losses of different objectives do not compare"),
     "<player>/grad_norm": Metric("norm", None, "global norm of the gradient, before it is clipped"),
     "<player>/learning_rate": Metric("a step", None, "of the player"),
-    "<player>/skipped": Metric("share", None, "updates that were not finite, and not applied"),
+    "<player>/skipped": Metric("share", None, "updates that were not applied: not finite, or a spike"),
+    "<player>/far": Metric("share", None, f"updates whose loss was above the first by more than {health.FAR} times it"),
 }
 
 
@@ -37,7 +39,7 @@ class TrainState:
     opt_state: dict[str, Any]  # by player
     ema: dict[str, Any]  # averaged parameters by player, or {}
     carry: Any  # what the objective passes between steps
-    skipped: dict[str, jax.Array]  # non-finite updates in a row, by player
+    health: Health  # what tells whether the run goes wrong
 
 
 NOT_DECAYED = ("bias", "scale", "bos")  # last words of the paths of parameters that are no matrices
@@ -124,17 +126,20 @@ def make_move(
         rate = learning_rate(state.step) * objective.rate(player)
         updates, new_opt_state = transform.update(grads, opt_state, params)
         updates = jax.tree.map(lambda u: (rate * u).astype(u.dtype), updates)
-        norm, skipped = optax.tree.norm(grads), state.skipped[player]
-        finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"].total) & jnp.isfinite(optax.tree.norm(updates))
-        good = finite & (skipped < config.training.max_skipped)
+        norm, loss = optax.tree.norm(grads), sums["loss"].total / jnp.where(weight > 0, weight, 1)
+        finite = jnp.isfinite(norm) & jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(updates))
+        spike = health.is_spike(state.health.losses[player], loss, config.training.spike_sigma)
+        good = finite & ~spike & (state.health.skipped[player] < config.training.max_skipped)
+        new_health, far = health.observe(state.health, player, loss, good, state.step)
         state = replace(
             state,
             params={**state.params, player: select(good, optax.apply_updates(params, updates), params)},
             opt_state={**state.opt_state, player: select(good, new_opt_state, opt_state)},
-            skipped={**state.skipped, player: jnp.where(good, 0, skipped + 1)},
+            health=new_health,
         )
         one = jnp.ones(())
-        extra = {"grad_norm": Sum(norm, one), "learning_rate": Sum(rate * one, one), "skipped": Sum(1.0 - good, one)}
+        numbers = {"grad_norm": norm, "learning_rate": rate * one, "skipped": 1.0 - good, "far": far * one}
+        extra = {name: Sum(number, one) for name, number in numbers.items()}
         return state, {f"{player}/{name}": value for name, value in (sums | extra).items()}
 
     return move
@@ -143,8 +148,9 @@ def make_move(
 def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callable, Callable]:
     """(init, update) of an objective: init(batch) -> TrainState; update(state, batch) -> (TrainState, dict of Sums).
 
-    Both are pure and not yet compiled. An update that is not finite is not applied: parameters and optimiser state stay
-    as they were and the update is counted. After training.max_skipped of them in a row a player no longer moves.
+    Both are pure and not yet compiled. An update that is not finite, or that training.spike_sigma rules out, is not
+    applied: parameters and optimiser state stay as they were and the update is counted. After training.max_skipped of
+    them in a row a player no longer moves.
     Raises ConfigError for microbatches or shard_map with an objective whose loss is not a sum over examples.
     """
     training = config.training
@@ -166,7 +172,7 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
             opt_state={player: transform.init(leaves) for player, leaves in learned.items()},
             ema=jax.tree.map(jnp.copy, learned) if training.ema_decay else {},
             carry=carry,
-            skipped={player: jnp.zeros((), jnp.int32) for player in learned},
+            health=health.begin(list(learned)),
         )
 
     def update(state: TrainState, batch) -> tuple[TrainState, dict[str, Sum]]:
@@ -175,16 +181,25 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
         for number, player in enumerate(objective.players):
             state, sums = move(state, player, batch, jax.random.fold_in(key, number))
             totals = add_sums(totals, sums)
-        applied = [totals[f"{player}/skipped"].total == 0 for player in dict.fromkeys(objective.players)]
+        applied = jnp.all(jnp.stack([totals[f"{player}/skipped"].total == 0 for player in objective.players]))
+        near = jnp.all(
+            jnp.stack(
+                [
+                    jnp.isfinite(totals[f"{player}/loss"].total) & (totals[f"{player}/far"].total == 0)
+                    for player in objective.players
+                ]
+            )
+        )
         remembered = objective.remember(state.carry, totals, state.params | state.frozen)
-        carry = select(jnp.all(jnp.stack(applied)), remembered, state.carry)
+        carry = select(applied, remembered, state.carry)
         decay = training.ema_decay
 
         def average(mean, leaf):
             return (decay * mean + (1 - decay) * leaf).astype(mean.dtype)
 
         ema = jax.tree.map(average, state.ema, state.params) if state.ema else {}
-        return replace(state, step=state.step + 1, ema=ema, carry=carry), totals
+        new_health = health.count_step(state.health, applied, near)
+        return replace(state, step=state.step + 1, ema=ema, carry=carry, health=new_health), totals
 
     return init, update
 
@@ -200,15 +215,3 @@ def add_sums(one: dict[str, Sum], other: dict[str, Sum]) -> dict[str, Sum]:
     for name, value in other.items():
         added[name] = jax.tree.map(jnp.add, one[name], value) if name in one else value
     return added
-
-
-def check_finite(state: TrainState, max_skipped: int) -> None:
-    """Raises Diverged once a player was skipped too many times in a row; its parameters are the last good ones."""
-    step, skipped_by_player = jax.device_get((state.step, state.skipped))
-    for player, skipped in skipped_by_player.items():
-        if skipped >= max_skipped:
-            raise Diverged(
-                f"{player}: {skipped} updates in a row were not finite, from step {step - skipped} on, and none was"
-                " applied; lower optimizer.learning_rate or set optimizer.clip_norm and run again: it goes on from the"
-                " last checkpoint"
-            )

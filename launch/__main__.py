@@ -63,7 +63,7 @@ def run(command: cli.Command, stop: signals.Stop) -> None:
         from gentrain import train
 
         if values.mode == "train":
-            train.train(config, workdir, stop)
+            train.train(config, workdir, stop, values.rewind)
         else:
             train.look(config, workdir, values.mode)
 

@@ -196,7 +196,7 @@ def argument_bytes(program: Any) -> dict[str, int]:
         "parameters": (state.params, state.frozen),
         "optimiser state": state.opt_state,
         "averaged parameters": state.ema,
-        "carried": (state.carry, state.skipped, state.step),
+        "carried": (state.carry, state.health, state.step),
         "batch": program.batch,
     }
     return {name: sharding.bytes_per_device(part) for name, part in parts.items()}

@@ -19,7 +19,7 @@ from gentrain.options import check
 
 OVERRIDE = re.compile(r"--?(?:no)?config[.]([^=]*)(?:=(.*))?", re.DOTALL)
 USAGE = """python -m launch --config configs/NAME.py[:VARIANT] [--workdir DIR] [--config.KEY=VALUE …]
-    [--mode=train|evaluate|sample] [--dry_run] [--local_processes=N]
+    [--mode=train|evaluate|sample] [--dry_run] [--local_processes=N] [--rewind=STEP] [--skip_batches=A:B]
 
 Trains what a config file says, or resumes it: the same command again goes on from the last checkpoint.
 
@@ -27,6 +27,8 @@ Trains what a config file says, or resumes it: the same command again goes on fr
   --config.KEY      another value of an option; `python -m launch.list keys [SECTION]` lists them
   --workdir         where the run lives; by default runs/NAME[-VARIANT]
   --mode            train; evaluate or sample from the newest checkpoint
+  --rewind          goes on from the checkpoint of this step, and puts later ones aside; once, however often it is run
+  --skip_batches    A:B leaves the batches A to B - 1 out, now and whenever the run goes on
   --dry_run         checks the config and prints sizes; computes nothing
   --local_processes starts so many processes on this machine, as one run
   --coordinator, --processes, --process
@@ -56,6 +58,8 @@ def make_flags(argv: Sequence[str]) -> flags.FlagValues:
     flags.DEFINE_string("workdir", None, "where the run lives", flag_values=values)
     flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample"], "what to do", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "check the config, print sizes", flag_values=values)
+    flags.DEFINE_integer("rewind", None, "go on from this step", lower_bound=0, flag_values=values)
+    flags.DEFINE_string("skip_batches", "", "A:B, batches to leave out", flag_values=values)
     flags.DEFINE_string("coordinator", "", "host:port where the processes of one run meet", flag_values=values)
     flags.DEFINE_integer("processes", 1, "how many, with --coordinator", flag_values=values)
     flags.DEFINE_integer("process", 0, "which of them this is, with --coordinator", flag_values=values)
@@ -93,11 +97,23 @@ def parse(argv: Sequence[str]) -> Command:
     if rest:
         raise ConfigError(f"do not know what to do with {' '.join(rest)!r}; options start with --")
     config = values.config
+    if values.skip_batches:
+        config.data.skip_batches += (batch_range(values.skip_batches),)
+    if values.rewind is not None and (config.sweep or values.mode != "train" or values.dry_run):
+        raise ConfigError("--rewind puts a run back that is then trained: expected one run, and --mode=train")
     notes = [note] if (note := check.shorten_warmup(config)) else []
     check.validate(config, keys_set(config, plain.config, [found[1] for found in overrides]))
     file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
     workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant))))
     return Command(values, config, workdir.absolute(), notes)
+
+
+def batch_range(text: str) -> tuple[int, int]:
+    """'200:300' -> (200, 300). Raises ConfigError."""
+    first, _, end = text.partition(":")
+    if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise ConfigError(f"--skip_batches={text}: expected the first batch and the one after the last, as 200:300")
+    return int(first), int(end)
 
 
 def keys_set(config: ConfigDict, file_config: ConfigDict, keys: Sequence[str]) -> list[str]:
@@ -164,7 +180,7 @@ def unknown_flag(name: str, argv: Sequence[str]) -> str:
     exact = [key for key in known if key == name or key.rsplit(".")[-1] == name]
     if exact:
         return f"there is no flag --{name}; did you mean --config.{exact[0]}=…?"
-    own = ["config", "workdir", "mode", "dry_run", "coordinator", "processes", "process", "local_processes", "help"]
+    own = [*make_flags([]), "help"]
     near = difflib.get_close_matches(name, own, 1, 0.5)
     near_keys = difflib.get_close_matches(name, known, 1, 0.6)
     if near:

@@ -99,7 +99,7 @@ def test_a_frozen_player_has_no_optimiser_state_average_or_counter_and_never_mov
     built = program.build(teacher.config, teacher.data.spec, teacher.program.mesh)
     assert built.state.frozen == {}
     student = trained(Student(), "student", 1, given_by(teacher)).program
-    for part in (student.state.params, student.state.opt_state, student.state.ema, student.state.skipped):
+    for part in (student.state.params, student.state.opt_state, student.state.ema, student.state.health.skipped):
         assert part.keys() == {"generator"}
     assert student.state.frozen.keys() == {"teacher"}
     state = student.init()

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from gentrain import files, sharding, train
-from gentrain.errors import CheckpointError, Diverged, Stopped
+from gentrain import files, health, sharding, train
+from gentrain.errors import CheckpointError, ConfigError, Diverged, Stopped
 from gentrain.runtime import signals
 from gentrain.runtime.checkpoint import Checkpoints
 from gentrain.runtime.goodput import Phases
@@ -72,7 +72,7 @@ def test_the_averaged_parameters_are_measured_with_a_key_of_their_own_step(run_c
     run = train.Run(run_config, tmp_path, None, None, [lambda params, key: calls.append((params, key)) or {}])
     params, frozen, averaged = {"generator": "trained"}, {"teacher": "given"}, {"generator": "averaged"}
     for run_config.seed, step, ema in ((0, 3, averaged), (0, 4, {}), (1, 4, {})):
-        train.measure(run, TrainState(step, params, frozen, {}, ema, {}, {}), step)
+        train.measure(run, TrainState(step, params, frozen, {}, ema, {}, None), step)
     assert [params["generator"] for params, _ in calls] == ["averaged", "trained", "trained"]
     assert all(params["teacher"] == "given" for params, _ in calls)
     assert len({tuple(jax.random.key_data(key).tolist()) for _, key in calls}) == 3
@@ -124,7 +124,8 @@ def test_checkpoints_by_the_clock(run_config, tmp_path):
     run_config.checkpoint.every_steps, run_config.checkpoint.every_seconds = 1000, 1e-9
     with pytest.raises(Stopped):
         train.train(run_config, tmp_path, StopAt(5))
-    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [4, 5]  # kept: the last two
+    # The last two are kept, and the first: ten more steps have not yet proved a later one.
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [2, 4, 5]
 
 
 def test_the_clock_begins_anew_at_every_checkpoint(run_config, tmp_path, monkeypatch):
@@ -136,12 +137,53 @@ def test_the_clock_begins_anew_at_every_checkpoint(run_config, tmp_path, monkeyp
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [2, 5]
 
 
-def test_a_run_that_diverged_is_not_saved(run_config, tmp_path):
-    run = train.Run(run_config, tmp_path, None, None, [])
-    state = TrainState(12, {}, {}, {}, {}, {}, {"generator": np.int32(run_config.training.max_skipped)})
-    session = train.Session(out=None, checkpoints=None, phases=Phases(None), stop=None)
-    with pytest.raises(Diverged, match="from step 2 on"):
-        train.save(run, state, 12, session)
+def test_a_divergence_puts_aside_what_it_spoiled_and_a_lower_rate_goes_on(run_config, tmp_path, capsys):
+    run_config.model.name, run_config.checkpoint.every_steps, run_config.checkpoint.keep_last = "transformer", 1, 1
+    run_config.optimizer.schedule, run_config.optimizer.warmup_steps, run_config.training.max_skipped = "constant", 0, 2
+    with pytest.raises(Stopped):
+        train.train(run_config, tmp_path, StopAt(3))
+    sound = final(run_config, tmp_path)[0]
+    run_config.optimizer.learning_rate = 1e12
+    # Step 4 is saved before anything shows that its parameters are past saving.
+    with pytest.raises(Diverged, match=r"from step 4 on.* it goes on from step 3"):
+        train.train(run_config, tmp_path, StopAt())
+    assert (tmp_path / "checkpoints" / "quarantine-4").is_dir()
+    assert_trees_close(final(run_config, tmp_path)[0], sound)
+    run_config.optimizer.learning_rate = 1e-3
+    train.train(run_config, tmp_path, StopAt())
+    assert "resuming at step 3" in capsys.readouterr().out and final(run_config, tmp_path)[1] == 6
+
+
+def test_nothing_is_saved_while_an_update_is_left_out(run_config, tmp_path, monkeypatch):
+    run_config.checkpoint.every_steps, run_config.checkpoint.keep_last = 1, 9
+    saved, check = [], health.check
+    unsound = {2: False, 3: False}
+    monkeypatch.setattr(health, "check", lambda step, *rest, **named: unsound.get(step, check(step, *rest, **named)))
+    monkeypatch.setattr(Checkpoints, "save", lambda self, step, state, meta: saved.append(step))
+    train.train(run_config, tmp_path / "all", StopAt())
+    with pytest.raises(Stopped, match="step 3, its last updates were not finite, so it is not saved"):
+        train.train(run_config, tmp_path / "stopped", StopAt(3))
+    assert saved == [1, 4, 5, 6, 1]
+
+
+def test_rewound_with_batches_left_out_it_is_a_run_that_never_saw_them(run_config, tmp_path, capsys):
+    run_config.checkpoint.keep_last = 9
+    train.train(run_config, tmp_path / "rewound", StopAt())
+    run_config.data.skip_batches = ((3, 5), (7, 8))
+    with pytest.raises(ConfigError, match="has trained up to batch 6: rewind"):
+        run_config.steps = 8
+        train.train(run_config, tmp_path / "rewound", StopAt())
+    run_config.steps = 6
+    with pytest.raises(Stopped):
+        train.train(run_config, tmp_path / "rewound", StopAt(4), rewind=2)
+    assert sorted(path.name for path in (tmp_path / "rewound/checkpoints").iterdir())[-2:] == ["rewound-4", "rewound-6"]
+    run_config.data.skip_batches = ()  # they stay left out
+    train.train(run_config, tmp_path / "rewound", StopAt(), rewind=2)  # the same command again goes on
+    assert "resuming at step 4" in capsys.readouterr().out
+    run_config.data.skip_batches = ((3, 5), (7, 8))
+    train.train(run_config, tmp_path / "clean", StopAt())
+    rewound, clean = (final(run_config, tmp_path / name)[0] for name in ("rewound", "clean"))
+    assert_trees_close(rewound, clean)
 
 
 @pytest.mark.parametrize("kind", ["tokens", "images"])

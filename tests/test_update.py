@@ -111,15 +111,15 @@ def test_an_update_that_is_not_finite_is_not_applied_and_ten_in_a_row_stop_that_
     assert mean(sums["generator/skipped"]) == 1 and mean(sums["critic/skipped"]) == 0
     assert_trees_close(after.params["generator"], state.params["generator"])
     assert_trees_close(after.opt_state["generator"], state.opt_state["generator"])
-    assert after.carry == state.carry and after.skipped == {"critic": 0, "generator": 1}
+    assert after.carry == state.carry and after.health.skipped == {"critic": 0, "generator": 1}
     assert after.params["critic"] != state.params["critic"]  # the other player goes on
     recovered, _ = step(after, good)
-    assert recovered.skipped["generator"] == 0 and recovered.params["generator"] != after.params["generator"]
+    assert recovered.health.skipped["generator"] == 0 and recovered.params["generator"] != after.params["generator"]
     for _ in range(2):
         after, _ = step(after, bad)
-    assert after.skipped["generator"] == 3
+    assert after.health.skipped["generator"] == 3
     stuck, _ = step(after, good)  # too many in a row: it stays where it was, so that whoever looks later still sees it
-    assert stuck.skipped["generator"] > 3 and stuck.params["generator"] == after.params["generator"]
+    assert stuck.health.skipped["generator"] > 3 and stuck.params["generator"] == after.params["generator"]
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
@@ -176,7 +176,7 @@ def test_a_batch_of_padding_moves_nothing_and_is_no_divergence(config):
     batch = {"tokens": np.zeros((16, 4), np.int32)}
     before = init(batch)
     after, _ = step(before, batch)
-    assert after.params == before.params and after.skipped == {"critic": 0, "generator": 0}
+    assert after.params == before.params and after.health.skipped == {"critic": 0, "generator": 0}
 
 
 def test_infinite_parameters_never_come_from_a_finite_gradient(config):

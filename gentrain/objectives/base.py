@@ -18,11 +18,13 @@ class Alarm(NamedTuple):
     """A sign that a run goes wrong.
 
     shows: whether it shows in the means since the last line of the log. text: what to say then, formatted with them.
+    patience: lines of the log in a row in which it shows before it is said.
     """
 
     name: str
     shows: Callable[[Mapping[str, float]], bool]
     text: str
+    patience: int = 2
 
 
 class Optimum(NamedTuple):

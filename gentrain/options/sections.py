@@ -81,7 +81,7 @@ class DataSection(SourceOptions):
     """What to train on. The options of a source stand in the sub-section of its name."""
 
     is_section: ClassVar[bool] = True
-    always: ClassVar[tuple[str, ...]] = ("name", "batch_size", "prefetch")
+    always: ClassVar[tuple[str, ...]] = ("name", "batch_size", "prefetch", "skip_batches")
 
     name: str = option("surnames", "a source: a file of gentrain/datasets/sources, with its argument, as 'text:PATH'")
     batch_size: int = option(64, "examples a step, over all devices and processes", within="(0, inf)")
@@ -111,6 +111,9 @@ class DataSection(SourceOptions):
         0.05, "share of documents, or of the end of a few long ones, held out where no split is given", within="[0, 1)"
     )
     test_fraction: float = option(0.05, "the same for the test split", within="[0, 1)")
+    skip_batches: tuple = setting(
+        (), "(first, after the last) pairs: batches of these numbers are left out, for good: --skip_batches=200:300"
+    )
 
     def check(self, run: "Run", where: str) -> None:
         held_out = self.valid_fraction + self.test_fraction
@@ -118,6 +121,9 @@ class DataSection(SourceOptions):
             held_out < 1, "data.valid_fraction + data.test_fraction", held_out, "below 1: something is to be learned"
         )
         expect(self.levels != 1, "data.levels", self.levels, "0, or 2 to 256")
+        for pair in self.skip_batches:
+            whole = isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(n, int) for n in pair)
+            expect(whole and 0 <= pair[0] < pair[1], "data.skip_batches", pair, "(first, after the last) pairs")
 
 
 @dataclass(frozen=True)
@@ -200,8 +206,13 @@ class TrainingOptions(Options):
         0.0, "decay a step of the averaged parameters, which are then evaluated", within="[0, 1)"
     )
     max_skipped: int = setting(
-        10, "updates in a row that are not finite, and never applied, before the run ends with exit code 3",
+        10, "updates in a row that are not finite, and never applied, before the run ends with exit code 3; so many"
+            " sound steps after it prove a checkpoint, and the newest proved one is always kept",
         within="(0, inf)",
+    )  # fmt: skip
+    spike_sigma: float = setting(
+        0.0, "standard deviations above the mean of its last 128 losses at which a player's update is not applied;"
+             " 0: never",
     )  # fmt: skip
     stuck_seconds: float = setting(
         60.0,
@@ -241,7 +252,8 @@ class CheckpointOptions(Options):
 
     every_steps: int = setting(1000, "steps between saves; the last step is always saved", within="(0, inf)")
     every_seconds: float = setting(600.0, "seconds between saves; whichever comes first", within="(0, inf)")
-    keep_last: int = setting(2, "newest checkpoints that are kept", within="(0, inf)")
+    keep_last: int = setting(2, "newest checkpoints that are kept, besides the newest proved one",
+                             within="(0, inf)")  # fmt: skip
     keep_every: int = setting(0, "steps; checkpoints at multiples of it are never deleted; 0: none")
 
 

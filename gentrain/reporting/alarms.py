@@ -9,8 +9,8 @@ METRICS = {"health/<alarm>": Metric("0 or 1", None, "whether an alarm was raised
 
 
 class Alarms:
-    """An alarm is raised while its sign shows for the second time in a row or more often. It is said once, and again
-    after the sign went away."""
+    """An alarm is raised while its sign has shown for as many times in a row as its patience, or more. It is said once,
+    and again after the sign went away."""
 
     def __init__(self, alarms: Sequence[Alarm]) -> None:
         self.alarms = alarms
@@ -22,6 +22,9 @@ class Alarms:
         for alarm in self.alarms:
             times = self.times_in_a_row[alarm.name] + 1 if alarm.shows(means) else 0
             self.times_in_a_row[alarm.name] = times
-            if times == 2:
+            if times == alarm.patience:
                 lines.append(alarm.text.format_map(means))
-        return {f"health/{name}": float(times >= 2) for name, times in self.times_in_a_row.items()}, lines
+        raised = {
+            f"health/{alarm.name}": float(self.times_in_a_row[alarm.name] >= alarm.patience) for alarm in self.alarms
+        }
+        return raised, lines

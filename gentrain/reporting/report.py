@@ -40,6 +40,18 @@ def better_direction(name: str, metrics: Mapping[str, Metric]) -> str | None:
     return declaration[1].better if declaration else None
 
 
+def summary_line(config: Mapping[str, Any], numbers: Mapping[str, float]) -> str:
+    """An evaluation in a line: the evaluators' verdicts, or the first numbers that have a better direction.
+
+    config: the resolved one.
+    """
+    if said := verdict(numbers, list(config["evaluate.evaluators"])):
+        return said
+    metrics = evaluator_metrics(config)
+    directed = [name for name in numbers if better_direction(name, metrics)]
+    return ", ".join(f"{name} {numbers[name]:.4g}" for name in (directed or list(numbers))[:6])
+
+
 def verdict(values: Mapping[str, Any], evaluators: Sequence[str]) -> str:
     """What was reached on held-out data, as the evaluators say it; empty where none says anything."""
     modules = [plugins.load("evaluators", name) for name in evaluators]

@@ -40,24 +40,37 @@ class Checkpoints:
 
     Every process of the run makes the same calls in the same order. Process 0 writes and verifies the manifests.
 
-    The `keep_last` newest stay (at least 1), and multiples of `keep_every` steps (0: none). With `read_only` nothing on
-    disk is changed: no cleaning up, no quarantine, and `save` is an error.
+    The `keep_last` newest stay (at least 1), multiples of `keep_every` steps (0: none), those of the last `patience`
+    steps, which nothing has proved yet, and the `trusted` one: the newest that later steps have proved to be sound, or
+    the first, until there is one. With `read_only` nothing on disk is changed: no cleaning up, no quarantine, and
+    `save` is an error.
     """
 
     def __init__(
-        self, directory: str | os.PathLike, *, keep_last: int = 2, keep_every: int = 0, read_only: bool = False
+        self,
+        directory: str | os.PathLike,
+        *,
+        keep_last: int = 2,
+        keep_every: int = 0,
+        patience: int = 0,
+        read_only: bool = False,
     ) -> None:
         if keep_last < 1:
             raise ConfigError(f"checkpoint.keep_last={keep_last}: at least 1 checkpoint has to stay")
         self.directory = Path(os.path.abspath(directory))
         self.read_only = read_only
+        self.trusted: int | None = None
+        self.rewound: list[int] = []  # the steps that this run was put back to
         self._saving = -1  # the step of the newest save(), for the manifest and for errors
         if not read_only and jax.process_index() == 0:
             # A kill leaves a step half-written. Orbax's own cleaning runs in the background, where it trips over the
             # cleaning of the manager before it.
             for leftover in self.directory.glob(f"*{_UNCOMMITTED}*"):
                 shutil.rmtree(leftover)
-        keep = [preservation_policy.LatestN(keep_last)]
+        keep: list[preservation_policy.PreservationPolicy] = [
+            preservation_policy.LatestN(keep_last),
+            _KeepTrusted(self, patience),
+        ]
         if keep_every:
             keep.append(preservation_policy.EveryNSteps(keep_every))
         options = ocp.CheckpointManagerOptions(
@@ -80,9 +93,12 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self._saving = step
+        if self.trusted not in (steps := self.steps()):
+            self.trusted = min(steps, default=step)
         leaves = _leaves(state)
         # The copy through JSON finds now what is not JSON, and is safe from changes while the background writes.
-        description = json.loads(json.dumps({"meta": dict(meta), "leaves": _kinds(leaves)}))
+        history = {"trusted": self.trusted, "rewound": self.rewound}
+        description = json.loads(json.dumps({"meta": dict(meta), "leaves": _kinds(leaves), **history}))
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave(_nested(leaves)),
             meta=ocp.args.JsonSave(description),
@@ -107,8 +123,43 @@ class Checkpoints:
         description = self._description(step)
         _check_leaves(self.directory / str(step), _kinds(expected), description["leaves"])
         arrays = self._arrays(step, expected)
-        self._quarantine_after(step)
+        self.trusted = description["trusted"] if description["trusted"] in self.steps() else step
+        self.rewound += [known for known in description["rewound"] if known not in self.rewound]
+        self.put_aside(step + 1)
         return step, jax.tree.unflatten(jax.tree.structure(abstract), arrays), description["meta"]
+
+    def trust(self, first: int, last: int) -> None:
+        """Of the steps first..last, which have proved to be sound, the newest that is saved is kept from now on."""
+        proved = [step for step in self.steps() if first <= step <= last]
+        self.trusted = max([*proved, self.trusted or 0]) if proved else self.trusted
+
+    def put_aside(self, since: int, name: str = "quarantine") -> None:
+        """Renames the steps from `since` on to NAME-STEP: Orbax refuses to save up to the newest step."""
+        if self.read_only:
+            return
+        self.wait()
+        if jax.process_index() == 0:
+            for step in self.steps():
+                if step >= since:
+                    target = self.directory / f"{name}-{step}"
+                    while target.exists():  # the same step was put aside before
+                        target = target.with_name(target.name + "+")
+                    (self.directory / str(step)).rename(target)
+        multihost_utils.sync_global_devices("put aside")
+        self._manager.reload()
+
+    def rewind(self, step: int) -> bool:
+        """Puts the steps after this one aside, unless that was done before: the same command may be run again.
+
+        Returns whether it did. Raises CheckpointError where the step is not there or damaged.
+        """
+        newest = self._newest_good()
+        if newest is not None and step in self._description(newest)["rewound"]:
+            return False
+        self.require(step)
+        self.put_aside(step + 1, "rewound")
+        self.rewound.append(step)
+        return True
 
     def require(self, step: int | None) -> int:
         """That step, or the newest undamaged one where it is None. Raises CheckpointError where it is not there or
@@ -191,19 +242,6 @@ class Checkpoints:
             warnings.warn(f"{damage}; going back to step {good}", stacklevel=3)
         return None if good < 0 else good
 
-    def _quarantine_after(self, step: int) -> None:
-        """Renames the steps after this one, which are damaged."""
-        if self.read_only:
-            return
-        if jax.process_index() == 0:
-            for damaged in self.steps()[self.steps().index(step) + 1 :]:
-                target = self.directory / f"quarantine-{damaged}"
-                while target.exists():  # the same step was damaged before
-                    target = target.with_name(target.name + "+")
-                (self.directory / str(damaged)).rename(target)
-        multihost_utils.sync_global_devices("quarantine")
-        self._manager.reload()
-
     def _description(self, step: int) -> dict[str, Any]:
         """The meta and the kinds of leaves that were saved with a step."""
         return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
@@ -219,6 +257,17 @@ class Checkpoints:
         restored = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
         arrays = _leaves(restored)
         return [arrays[path] for path in expected]
+
+
+class _KeepTrusted(preservation_policy.PreservationPolicy):
+    """Preserves the checkpoint that is trusted at the time, and those of the last steps."""
+
+    def __init__(self, checkpoints: Checkpoints, patience: int) -> None:
+        self.checkpoints, self.patience = checkpoints, patience
+
+    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        unproved = max(info.step for info in checkpoints) - self.patience
+        return [info.step == self.checkpoints.trusted or info.step > unproved for info in checkpoints]
 
 
 def restore_params(

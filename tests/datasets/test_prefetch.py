@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from gentrain.datasets.prefetch import prefetch
+from gentrain.datasets.prefetch import batch_number, prefetch
 
 
 def workers():
@@ -53,3 +53,9 @@ def test_closing_ends_the_thread():
     assert workers()
     batches.close()
     assert gone()
+
+
+def test_batches_that_are_left_out_have_no_step():
+    for left_out in ([], [(3, 5)], [(7, 9), (0, 2), (1, 4)], [(4, 6), (4, 6), (6, 7)]):
+        kept = [number for number in range(40) if not any(first <= number < end for first, end in left_out)]
+        assert [batch_number(step, left_out) for step in range(len(kept))] == kept

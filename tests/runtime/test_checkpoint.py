@@ -6,7 +6,6 @@ Run as a script, this file is one of the processes that its last tests start.
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import warnings
@@ -200,16 +199,33 @@ def test_all_damaged_is_an_error_and_changes_nothing(two: Path) -> None:
 def test_quarantine_lets_saving_go_on(two: Path) -> None:
     for attempt in ("quarantine-20", "quarantine-20+"):
         (two / "20" / "state" / "_METADATA").write_bytes(b"")
-        with Checkpoints(two) as checkpoints, pytest.warns(UserWarning, match="20: state/_METADATA.*back to step 10"):
+        found = pytest.warns(UserWarning, match="20: state/_METADATA.*back to step 10")
+        with Checkpoints(two, keep_last=1) as checkpoints, found:
             step, _, _ = checkpoints.restore(abstract(make_state(0)))
             assert step == 10 and checkpoints.steps() == [10] and (two / attempt).is_dir()
             for step in (15, 20):
                 checkpoints.save(step, make_state(step), {"at": step})
             checkpoints.wait()
-            assert checkpoints.steps() == [15, 20]
-        shutil.copytree(two / "15", two / "10")
-        shutil.rmtree(two / "15")
+            assert checkpoints.steps() == [10, 20]  # 10 is trusted
     assert_bitwise(restore(two)[1], make_state(20))
+
+
+def test_the_trusted_step_stays_until_a_later_one_is_proved(tmp_path: Path) -> None:
+    state = {"x": np.zeros(2)}
+    with Checkpoints(tmp_path, keep_last=1) as checkpoints:
+        for step, proved, kept in ((10, (0, 5), [10]), (20, (0, 9), [10, 20]), (30, (26, 29), [10, 30]),
+                                   (40, (26, 35), [30, 40]), (50, (26, 36), [30, 50])):  # fmt: skip
+            checkpoints.trust(*proved)
+            checkpoints.save(step, state, {})
+            checkpoints.wait()
+            assert checkpoints.steps() == kept
+    with Checkpoints(tmp_path, keep_last=1) as checkpoints:  # what was trusted is known after a restart
+        assert checkpoints.restore(abstract(state))[0] == 50
+        checkpoints.save(60, state, {})
+        checkpoints.wait()
+        assert checkpoints.steps() == [30, 60]
+        checkpoints.put_aside(60)
+        assert checkpoints.steps() == [30] and (tmp_path / "quarantine-60").is_dir()
 
 
 def test_read_only_changes_nothing(two: Path) -> None:
@@ -345,7 +361,7 @@ def test_a_failed_save_surfaces_once_and_hurts_no_other(two: Path, monkeypatch: 
         checkpoints.wait()
         checkpoints.save(40, make_state(40), {})
         checkpoints.wait()
-        assert checkpoints.steps() == [20, 40]
+        assert checkpoints.steps() == [10, 20, 40]
     assert_bitwise(restore(two)[1], make_state(40))
 
 
@@ -368,13 +384,14 @@ def test_a_kill_before_the_commit_leaves_what_was(two: Path, monkeypatch: pytest
         assert checkpoints.steps() == [10, 20]
         assert not (two / "30.orbax-checkpoint-tmp").exists()
         checkpoints.save(30, make_state(30), {})
-    assert {path.name for path in two.iterdir()} == {"20", "30"}
+    assert {path.name for path in two.iterdir()} == {"10", "20", "30"}
 
 
 def test_retention_over_saves_failures_and_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(1)
     state = {"x": jnp.zeros(2)}
     saved: list[int] = []
+    kept: set[int] = set()
     checkpoints = Checkpoints(tmp_path, keep_last=2, keep_every=4)
     step = 0
     for event in rng.choices(["save", "fail", "restart"], [6, 1, 2], k=80):
@@ -392,7 +409,10 @@ def test_retention_over_saves_failures_and_restarts(tmp_path: Path, monkeypatch:
                 saved.append(step)
             except CheckpointError:
                 assert event == "fail"
-        assert checkpoints.steps() == [s for s in saved if s % 4 == 0 or s in saved[-2:]]
+        if event == "save":
+            kept = {s for s in saved if s % 4 == 0 or s in saved[-2:]} | {checkpoints.trusted}
+        assert set(checkpoints.steps()) == kept
+        assert not saved or checkpoints.trusted in saved
     assert len(saved) > 40
     checkpoints.close()
 
