@@ -13,7 +13,7 @@ from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gentrain import files, health, players, plugins, sharding
+from gentrain import files, health, memory, players, plugins, sharding
 from gentrain import program as programs
 from gentrain.datasets import build as building
 from gentrain.datasets.prefetch import all_left_out, batch_number, prefetch
@@ -60,8 +60,10 @@ class Session:
 def build(config: ConfigDict, workdir: Path, mesh: Mesh | None = None) -> Run:
     """Everything a run needs but its state; on the config's mesh of all devices, unless one is given."""
     mesh = mesh or sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
+    memory.check_rows(config)
     data = building.build(config, workdir, sharding.local_rows(mesh, config.data.batch_size))
     program = programs.build(config, data.spec, mesh)
+    memory.check(config, program)
     evaluators = [
         plugins.load("evaluators", name).build(config, program.objective, data, program.mesh)
         for name in config.evaluate.evaluators

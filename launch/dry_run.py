@@ -37,8 +37,8 @@ def describe(config: ConfigDict, mesh: "Mesh | None" = None) -> "Program":
 
     Data that are not prepared are described from the config where that can be.
     """
+    from gentrain import memory, sharding
     from gentrain import program as programs
-    from gentrain import sharding
 
     spec, missing = data_spec(config)
     if missing:
@@ -49,7 +49,7 @@ def describe(config: ConfigDict, mesh: "Mesh | None" = None) -> "Program":
     print(f"batch      {config.data.batch_size:,} rows, {config.data.batch_size * spec.length:,} tokens a step")
     print(f"parameters {sharding.elements((program.state.params, program.state.frozen)):,}")
     print("bytes on each device:")
-    sizes = memory(config, program)
+    sizes = memory.estimate(config, program)
     for name, size in {**sizes, "in all": sum(sizes.values())}.items():
         print(f"  {name:<32} {size / 2**20:12,.1f} MiB")
     return program
@@ -68,44 +68,3 @@ def data_spec(config: ConfigDict) -> "tuple[Spec, DataError | None]":
         if (expected := build.expected_spec(config)) is None:
             raise
         return expected, error
-
-
-def memory(config: ConfigDict, program: "Program") -> dict[str, int]:
-    """What one device holds at the widest point of a step, an estimate: what the compiler fuses or copies is not
-    counted.
-
-    What is kept for the backward pass is exact as far as autodiff goes: the arrays that the gradient's closure holds
-    for one device's rows of one microbatch, remat included, as if no activation were split over the tensor axis.
-    """
-    import jax
-
-    from gentrain import sharding
-
-    shards = math.prod(program.mesh.shape[axis] for axis in sharding.BATCH_AXES) * config.training.microbatches
-    state, player = program.state, program.objective.players[-1]
-    rows = {
-        name: jax.ShapeDtypeStruct((leaf.shape[0] // shards, *leaf.shape[1:]), leaf.dtype)
-        for name, leaf in program.batch.items()
-    }
-    key = jax.eval_shape(lambda: jax.random.key(0))
-
-    def backward(player_params, params, carry, batch, key, step):
-        def loss(player_params):
-            return program.objective.loss(player, {**params, player: player_params}, carry, batch, key, step)[0].total
-
-        return jax.vjp(loss, player_params)[1]
-
-    def whole_bytes(tree) -> int:
-        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-    with sharding.inside(sharding.one_device()):
-        params = state.params | state.frozen
-        kept = jax.eval_shape(backward, state.params[player], params, state.carry, rows, key, state.step)
-    return {
-        "parameters": sharding.bytes_per_device((state.params, state.frozen)),
-        "optimiser state": sharding.bytes_per_device(state.opt_state),
-        "averaged parameters": sharding.bytes_per_device(state.ema),
-        "gradients": sharding.bytes_per_device(state.params) * (2 if config.training.microbatches > 1 else 1),
-        "kept for the backward pass": max(whole_bytes(kept) - whole_bytes(state.params[player]), 0),
-        "batches": sharding.bytes_per_device(program.batch) * (config.data.prefetch + 1),
-    }

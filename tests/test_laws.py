@@ -27,10 +27,11 @@ LEVELS = {
     **dict.fromkeys(["objectives"], 9),
     **dict.fromkeys(["health", "evaluators"], 10),
     **dict.fromkeys(["update"], 11),
-    **dict.fromkeys(["reporting", "runtime"], 11),
-    **dict.fromkeys(["program", "players"], 12),
-    **dict.fromkeys(["train"], 13),
-    **dict.fromkeys(["api"], 14),
+    **dict.fromkeys(["reporting", "runtime"], 12),
+    **dict.fromkeys(["program", "players"], 13),
+    **dict.fromkeys(["memory"], 14),
+    **dict.fromkeys(["train"], 15),
+    **dict.fromkeys(["api"], 16),
 }
 OWNERS = {
     "flax": ["gentrain/models/"],

@@ -10,4 +10,4 @@ from gentrain.options.sections import EvaluateSection
 class Options(EvaluateSection):
     shared = ()
 
-    ngram_order: int = option(6, "the longest n-gram that is compared with; 0: none", may_change=True)
+    ngram_order: int = option(6, "the longest n-gram that is compared with; 0: none", within="[0, 20]", may_change=True)

@@ -15,7 +15,7 @@ class Options(EvaluateSection):
     shared = ("examples",)
 
     ngram_order: int = option(
-        5, "the order of the n-gram that stands for the law of the data", within="(0, inf)", may_change=True
+        5, "the order of the n-gram that stands for the law of the data", within="(0, 20]", may_change=True
     )
 
     def check(self, run: "Run", where: str) -> None:

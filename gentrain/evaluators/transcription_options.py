@@ -15,7 +15,7 @@ class Options(EvaluateSection):
     shared = ("batches",)
 
     beam: int = option(
-        1, "prefixes kept at every token; 1: greedy; time grows with it", within="(0, inf)", may_change=True
+        1, "prefixes kept at every token; 1: greedy; time grows with it", within="(0, 1000]", may_change=True
     )
 
     def check(self, run: "Run", where: str) -> None:

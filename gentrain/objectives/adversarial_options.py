@@ -27,7 +27,7 @@ class Options(ObjectiveSection):
         " way round), or 'hinge' and 'relativistic', whose critics are no log-ratios",
         choices=(*LOG_RATIO_GAMES, *OTHER_GAMES),
     )
-    critic_steps: int = option(1, "moves of the critic a step, each on new samples of the generator", within="(0, inf)")
+    critic_steps: int = option(1, "moves of the critic a step, each on new samples of the generator", within="(0, 100]")
     critic_rate: float = option(
         1.0, "learning rate of the critic by the generator's", within="(0, inf)", may_change=True
     )
@@ -84,7 +84,7 @@ class Options(ObjectiveSection):
     )
     discount: float = option(0.9, "a token", within="[0, 1]", when=SCORE | {"reward": ("discounted",)})
     rollouts: int = option(
-        16, "sequences drawn after each prefix", within="(0, inf)", when=SCORE | {"reward": ("rollouts",)}
+        16, "sequences drawn after each prefix", within="(0, 10000]", when=SCORE | {"reward": ("rollouts",)}
     )
     baseline: str = option(
         "leave_one_out",

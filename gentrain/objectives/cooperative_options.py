@@ -16,7 +16,7 @@ class Options(ObjectiveSection):
     networks: ClassVar[dict[str, str]] = {"model": "model", "mediator": "sequences"}
 
     mediator_steps: int = option(
-        1, "moves of the mediator a step, each on new samples of the generator", within="(0, inf)"
+        1, "moves of the mediator a step, each on new samples of the generator", within="(0, 100]"
     )
     mediator_rate: float = option(
         1.0, "learning rate of the mediator by the generator's", within="(0, inf)", may_change=True

@@ -85,7 +85,8 @@ class DataSection(SourceOptions):
 
     name: str = option("surnames", "a source: a file of gentrain/datasets/sources, with its argument, as 'text:PATH'")
     batch_size: int = option(64, "examples a step, over all devices and processes", within="(0, inf)")
-    prefetch: int = setting(2, "batches that a thread makes ahead; 0: each is made when it is needed")
+    prefetch: int = setting(2, "batches that a thread makes ahead; 0: each is made when it is needed",
+                            within="[0, 1000]")  # fmt: skip
     length: int = option(
         64, "tokens a row; longer documents are cut into rows, and are an error with a context", within="(0, inf)"
     )
@@ -105,7 +106,8 @@ class DataSection(SourceOptions):
         when={"tokenizer": ("words", "sentencepiece")},
     )
     conditional: bool = option(False, "give an image's class, or what a text is about, to the model as its context")
-    image_size: int = option(0, "side in pixels of the square that images are resized to; 0: as they are")
+    image_size: int = option(0, "side in pixels of the square that images are resized to; 0: as they are",
+                             within="[0, 10000]")  # fmt: skip
     levels: int = option(0, "grey levels, 2 to 256, that pixels are quantised to; 0: as they are", within="[0, 256]")
     valid_fraction: float = option(
         0.05, "share of documents, or of the end of a few long ones, held out where no split is given", within="[0, 1)"
@@ -150,7 +152,7 @@ class NetworkSection(Options):
         128, "numbers of an embedding, a hidden state and the residual stream; channels at full resolution",
         within="(0, inf)",
     )  # fmt: skip
-    layers: int = option(1, "layers, or blocks a resolution", within="(0, inf)")
+    layers: int = option(1, "layers, or blocks a resolution", within="(0, 1000]")
     dropout: float = option(0.0, "probability of zeroing an activation in training", within="[0, 1)")
     param_dtype: str = option(
         "float32", "type of parameters, optimiser state and gradients", choices=("float32", "bfloat16")
@@ -283,7 +285,7 @@ class EvaluateSection(Options):
     every_steps: int = setting(500, "steps between evaluations; the end is always evaluated", within="(0, inf)")
     split: str = setting("valid", "the held-out split that is measured", choices=("train", "valid", "test"))
     batches: int = setting(0, "batches of the split that are read; 0: all of them")
-    examples: int = setting(512, "samples that an evaluator draws, and as many held-out examples", within="(0, inf)")
+    examples: int = setting(512, "samples that an evaluator draws, and as many held-out examples", within="(0, 1e7]")
 
 
 @dataclass(frozen=True)
@@ -292,9 +294,9 @@ class SampleOptions(Options):
 
     count: int = setting(
         16, "documents or images: of each class in turn; texts to the contexts of the split's first rows",
-        within="(0, inf)",
+        within="(0, 10000]",
     )  # fmt: skip
-    length: int = setting(0, "the most tokens of a document; 0: data.length")
+    length: int = setting(0, "the most tokens of a document; 0: data.length", within="[0, 1e5]")
     temperature: float = setting(1.0, "divides the logits; 0 takes the likeliest token")
     top_k: int = setting(0, "draw from this many likeliest tokens; 0: all")
     top_p: float = setting(1.0, "draw from the likeliest tokens that make up this mass", within="(0, 1]")

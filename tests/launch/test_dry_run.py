@@ -6,7 +6,7 @@ import re
 import jax
 import pytest
 
-from gentrain import program, sharding
+from gentrain import memory, program, sharding
 from launch import cli, dry_run
 from launch.list import constant
 from tests.helpers import ROOT, launch
@@ -50,10 +50,10 @@ def test_a_dry_run_simulates_the_devices_that_the_config_asks_for(name):
 def test_a_dry_run_counts_shards_and_microbatches(config, spec, monkeypatch):
     monkeypatch.setattr(sharding, "SMALL", 1)
     config.data.batch_size = 64
-    one = dry_run.memory(config, program.build(config, spec))
+    one = memory.estimate(config, program.build(config, spec))
     config.training.microbatches = 4
-    four = dry_run.memory(config, program.build(config, spec))
+    four = memory.estimate(config, program.build(config, spec))
     kept = "kept for the backward pass"
     assert four["gradients"] == 2 * one["gradients"] == 2 * one["parameters"] and 0 < four[kept] < one[kept] / 2
     config.mesh.update({"data": 1, "fsdp": 8})
-    assert dry_run.memory(config, program.build(config, spec))["parameters"] < one["parameters"] / 4
+    assert memory.estimate(config, program.build(config, spec))["parameters"] < one["parameters"] / 4

@@ -15,7 +15,7 @@ class Options(PairedTextOptions):
     argument = "SOURCE"
     shared = (*PairedTextOptions.shared, "image_size")
 
-    pairs: int = option(0, "pairs to train on; 0: as many as the source has training images")
+    pairs: int = option(0, "pairs to train on; 0: as many as the source has training images", within="[0, 1e7]")
 
     def also(self, argument: str) -> tuple[str, ...]:
         return (argument,) if can_be_read(argument) else ()

@@ -20,9 +20,11 @@ class Options(SourceOptions):
     argument = "NAME"
     known_law = True
 
-    vocab: int = option(0, "symbols; 0: 3, and 5000 in 'oracle'", when={"argument": SEQUENCES})
-    length: int = option(0, "tokens of a sequence; 0: 4, and 20 in 'oracle'", when={"argument": SEQUENCES})
-    states: int = option(3, "hidden states", within="(0, inf)", when={"argument": ("hmm",)})
+    vocab: int = option(0, "symbols; 0: 3, and 5000 in 'oracle'", within="[0, 1e5]", when={"argument": SEQUENCES})
+    length: int = option(
+        0, "tokens of a sequence; 0: 4, and 20 in 'oracle'", within="[0, 10000]", when={"argument": SEQUENCES}
+    )
+    states: int = option(3, "hidden states", within="(0, 1000]", when={"argument": ("hmm",)})
     concentration: float = option(
         0.3, "of the Dirichlet law that probabilities are drawn from; small: peaked", within="(0, inf)",
         when={"argument": RANDOM},
@@ -33,8 +35,8 @@ class Options(SourceOptions):
         (), "a table nested by position, instead of a draw by seed", when={"argument": ("table",)}
     )
     covariance: tuple = option(((1.0, 0.9), (0.9, 1.0)), "of the Gaussian", when={"argument": ("gaussian",)})
-    examples: int = option(0, "training examples; 0: each one is new")
-    held_out: int = option(10_000, "examples of valid and of test", within="(0, inf)")
+    examples: int = option(0, "training examples; 0: each one is new", within="[0, 1e7]")
+    held_out: int = option(10_000, "examples of valid and of test", within="(0, 1e7]")
 
     def kind(self, argument: str) -> str:
         return "points" if argument in POINTS else "text"
