@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import base
+from gentrain import console
 from gentrain.errors import ConfigError
 from gentrain.options import check
 
@@ -25,7 +26,8 @@ Trains what a config file says, or resumes it: the same command again goes on fr
 
   --config          configs/NAME.py, or configs/NAME.py:VARIANT; `python -m launch.list configs` lists them
   --config.KEY      another value of an option; `python -m launch.list keys [SECTION]` lists them
-  --workdir         where the run lives; by default runs/NAME[-VARIANT]
+  --workdir         where the run lives; by default runs/NAME[-VARIANT]. The folder of a sweep's variant is that variant
+                    alone: to resume, sample or evaluate it
   --mode            train; evaluate or sample from the newest checkpoint
   --dry_run         checks the config and prints sizes; computes nothing
   --local_processes starts so many processes on this machine, as one run
@@ -96,8 +98,9 @@ def parse(argv: Sequence[str]) -> Command:
     notes = [note] if (note := check.shorten_warmup(config)) else []
     check.validate(config, keys_set(config, plain.config, [found[1] for found in overrides]))
     file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
-    workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant))))
-    return Command(values, config, workdir.absolute(), notes)
+    workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant)))).absolute()
+    one_of_sweep = check.variants(config).get(workdir.name)  # the folder of a variant is that variant
+    return Command(values, config if one_of_sweep is None else one_of_sweep, workdir, notes)
 
 
 def keys_set(config: ConfigDict, file_config: ConfigDict, keys: Sequence[str]) -> list[str]:
@@ -198,4 +201,4 @@ def one_line(error: BaseException) -> str:
 
 def say(text: str) -> None:
     """A line for the person who started the command."""
-    print(text, file=sys.stderr, flush=True)
+    console.say(text, sys.stderr)

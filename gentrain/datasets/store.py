@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gentrain.errors import DataError
+from gentrain import files
+from gentrain.errors import FULL, DataError
 
 SPLITS = ("train", "valid", "test")
 FORMAT = 1  # part of every key: raise it when the files below, or how a source is read, change
@@ -59,7 +60,7 @@ def cached(key: Any, make: Callable[[Path], None]) -> Path:
     """The folder that make(folder) filled for this key (JSON), made only if it is not there yet.
 
     It appears whole or not at all, so processes may race for it: the first one wins and all read the same files.
-    Raises DataError where the cache cannot be written.
+    Raises DataError where the cache cannot be written, or is full.
     """
     text = json.dumps([FORMAT, key], sort_keys=True, default=str)
     folder = cache() / hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -76,19 +77,26 @@ def cached(key: Any, make: Callable[[Path], None]) -> Path:
         make(unfinished)
         unfinished.chmod(0o755)  # a cache may be shared by users
         (unfinished / "key.json").write_text(text)
+        for path in (*unfinished.rglob("*"), unfinished):  # a power cut must not leave the name without the contents
+            files.sync(path)
         try:
             unfinished.rename(folder)
         except OSError:
             if not folder.exists():
                 raise
+        files.sync(cache())
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DataError(f"the cache {cache()} is full: make room, or set GENTRAIN_CACHE to another folder") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
-def files_identity(files: list[Path]) -> list[tuple[str, int, int]]:
+def files_identity(paths: list[Path]) -> list[tuple[str, int, int]]:
     """(path, bytes, nanoseconds of the last change) of each: tells that files have not changed without reading them."""
-    return [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
 class Writer:
@@ -146,15 +154,18 @@ class Writer:
 
 
 def read(folder: Path) -> Corpus:
-    """Opens a corpus, without reading its tokens. Raises DataError where a file has not the size that it was given."""
-    meta = json.loads((folder / "meta.json").read_text())
+    """Opens a corpus, without reading its tokens. Raises DataError where a file has not the size that it was given, or
+    what says so is damaged."""
+    try:
+        meta = files.parse((folder / "meta.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / 'meta.json'} is damaged ({error}): delete {folder}, it is made anew") from None
 
     def map_file(name: str, dtype: str, *shape: int) -> np.ndarray:
         file, size = folder / name, math.prod(shape)
-        if file.stat().st_size != size * np.dtype(dtype).itemsize:
-            raise DataError(
-                f"{file} has {file.stat().st_size} bytes, not {size} {dtype}s: delete {folder}, it is made anew"
-            )
+        found = file.stat().st_size if file.exists() else 0
+        if found != size * np.dtype(dtype).itemsize or not file.exists():
+            raise DataError(f"{file} has {found} bytes, not {size} {dtype}s: delete {folder}, it is made anew")
         return np.memmap(file, dtype, "r", shape=shape) if size else np.zeros(shape, dtype)
 
     contexts = None

@@ -101,7 +101,7 @@ class Phases:
             "starts": self.starts,
             "trained_at": self.trained_at,
         }
-        files.write_json(self.path, ledger)
+        files.note_json(self.path, ledger)
 
     def _count(self) -> None:
         """Adds the time since the last count to the innermost phase."""

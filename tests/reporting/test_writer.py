@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+import pytest
 
 from gentrain import files
 from gentrain.datasets.spec import Images, Texts
@@ -23,7 +24,8 @@ def test_a_line_cut_by_a_kill_is_skipped_and_a_step_done_again_counts_once(tmp_p
     out = Writer(tmp_path, tensorboard=False)
     out.scalars(2, {"nll": 0.125, "odd": math.inf})
     out.close()
-    records = files.read_jsonl(tmp_path / "metrics.jsonl")
+    with pytest.warns(UserWarning, match="line 7 cannot be read"):
+        records = files.read_jsonl(tmp_path / "metrics.jsonl")
     assert [(record["step"], record["nll"]) for record in records] == [(1, 0.5), (2, 0.125), (4, 0.75)]
     assert [record["valid/nll"] for record in records] == [1, 2, 4]  # two lines of a step are one record
     assert records[1]["odd"] is None

@@ -31,7 +31,8 @@ def test_every_second_is_counted_once_where_it_was_spent(tmp_path):
     seconds = ledger["seconds"]
     assert seconds["start"] >= 0.2 and seconds["train"] >= 0.3 and seconds["save"] >= 0.1
     assert seconds["compile"] > 0  # and neither is in what is around it too:
-    assert abs(sum(seconds.values()) - wall) < 0.01 * wall and abs(ledger["wall"] - wall) < 0.01 * wall
+    writing = 0.05  # of the ledger itself, which reaches the disk before the block ends
+    assert abs(sum(seconds.values()) - wall) < writing and abs(ledger["wall"] - wall) < writing
     assert np.isclose(ledger["goodput"], seconds["train"] / ledger["wall"], atol=1e-3)
 
 

@@ -37,7 +37,7 @@ def test_a_second_signal_ends_the_process_at_once(monkeypatch):
 
 
 def test_processes_stop_as_one(monkeypatch):
-    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: step == 3)
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda asked: asked == 2)
     before = signal.getsignal(signal.SIGTERM)
     with signals.Stop(alone=False) as stop:
         assert signal.getsignal(signal.SIGTERM) == before  # JAX's own notifier listens
