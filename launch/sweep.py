@@ -50,5 +50,4 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> N
             failed["the report"] = error
     if failed:
         first = next(iter(failed.values()))
-        names = "; ".join(failed)
-        raise type(first)(f"{names} failed; the first: {first}") if len(failed) > 1 else first
+        raise type(first)(f"{first} ({'; '.join(failed)} failed; the same command tries again)")
