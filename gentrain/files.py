@@ -16,13 +16,24 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` at the end, or never: a reader never sees half a file, nor
     does a power cut leave one."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    with naming(path):
+        try:
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What the operating system refuses inside is told of this file; of a write it would name none."""
     try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync(path.parent)
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 def sync(path: Path) -> None:

@@ -38,7 +38,7 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> N
         except GentrainError as error:
             if jax.process_count() > 1:
                 raise
-            failed[name] = error
+            failed[name] = type(error)(*error.args)  # without the frames, which hold the variant's arrays
             console.say(f"{name} failed, exit code {error.exit_code}: {first_line(error)}")
     if mode == "train" and primary:
         done = [name for name in variants if name not in failed]

@@ -63,8 +63,9 @@ class Writer:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         line = json.dumps({"step": step, "time": round(time.time(), 3), **finite})
-        self.file.write(line.encode() + b"\n")
-        self.file.flush()
+        with files.naming(self.workdir / "metrics.jsonl"):
+            self.file.write(line.encode() + b"\n")
+            self.file.flush()
         if self.events:
             self.events.scalars(step, values)
 

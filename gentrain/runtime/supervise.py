@@ -42,7 +42,8 @@ def supervise(commands: Sequence[Sequence[str]], **environment: str) -> int:
         while None in (codes := [child.poll() for child in children]) and time.monotonic() < deadline:
             time.sleep(0.05)
             if deadline == float("inf") and any(codes):
-                deadline = time.monotonic() + PATIENCE
+                # One that SIGTERM could kill had not met the others yet, so there is nothing that they could save.
+                deadline = time.monotonic() + (0 if -signal.SIGTERM in codes else PATIENCE)
     finally:
         for child in children:
             child.kill()

@@ -54,7 +54,7 @@ def test_a_supervisor_says_what_ended_the_run(children, code):
         assert supervisor.wait(timeout=30) == code
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_reaches_all_as_sigterm_and_a_second_one_ends_them(number):
     with start(TELL_STOP, TELL_STOP) as supervisor:
         assert [supervisor.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
@@ -67,6 +67,16 @@ def test_a_signal_reaches_all_as_sigterm_and_a_second_one_ends_them(number):
         assert supervisor.poll() is None
         supervisor.send_signal(number)
         assert supervisor.wait(timeout=30) == 42
+
+
+def test_a_signal_before_all_have_met_ends_them_at_once():
+    ready = "print('ready', flush=True); "
+    children = f"supervise.supervise([[sys.executable, '-c', child] for child in {[ready + SLEEP, IGNORE_STOP]}])"
+    program = f"import sys; from gentrain.runtime import supervise; sys.exit({children})"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as supervisor:
+        assert [supervisor.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(timeout=10) == 42
 
 
 def test_children_do_not_outlive_a_supervisor_that_is_killed():
