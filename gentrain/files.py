@@ -32,8 +32,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) if error.errno else error from None
 
 
 def sync(path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,11 +163,9 @@ class Events:
     def __init__(self, folder: Path):
         from tensorboardX.event_file_writer import EventsWriter
 
+        folder.mkdir(exist_ok=True)
         self.folder = folder
-        self.file: Any = None
-        with self._or_without():
-            folder.mkdir(exist_ok=True)
-            self.file = EventsWriter(str(folder / "events"))
+        self.file: Any = EventsWriter(str(folder / "events"))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """The numbers of a step."""
@@ -175,20 +173,17 @@ class Events:
         from tensorboardX.proto.summary_pb2 import Summary
 
         summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
-        if self.file:
-            with self._or_without():
+        try:
+            if self.file:
                 self.file.write_event(Event(wall_time=time.time(), step=step, summary=summary))
                 self.file.flush()
+        except OSError as error:
+            self.close()
+            warnings.warn(f"{self.folder} is not written any more: {error.strerror}", stacklevel=3)
 
     def close(self) -> None:
-        if self.file:
-            with self._or_without():
-                self.file.close()
-
-    @contextlib.contextmanager
-    def _or_without(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self.file = None
-            warnings.warn(f"{self.folder} is not written any more: {error.strerror}", stacklevel=4)
+        """What was written has reached the file before."""
+        file, self.file = self.file, None
+        if file:
+            with contextlib.suppress(OSError):
+                file.close()

@@ -38,6 +38,14 @@ def start(*children: str) -> subprocess.Popen:
     )
 
 
+@pytest.fixture(autouse=True)
+def terminal():
+    """SIGHUP as a terminal leaves it: whoever started the tests may ignore it, and children would too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("children", "code"),
     [
