@@ -42,7 +42,7 @@ class Writer:
         """Says how the start before this one ended, where it could not say so itself. Raises CheckpointError where it
         came further than any checkpoint that there is."""
         if self.before.get("state") in ("starting", "training"):
-            self.say(f"the start before this one was killed, or its machine went down (step {self.step or 0})")
+            self.say(f"the last start ended without a word at step {self.step or 0}: killed, or its machine went down")
         folder = self.workdir / "checkpoints"
         if not self.step or any(folder.glob("[0-9]*")):
             return
@@ -66,6 +66,7 @@ class Writer:
         with files.naming(self.workdir / "metrics.jsonl"):
             self.file.write(line.encode() + b"\n")
             self.file.flush()
+            os.fsync(self.file.fileno())  # a checkpoint must not outlast what was measured before it
         if self.events:
             self.events.scalars(step, values)
 

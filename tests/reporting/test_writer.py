@@ -123,7 +123,7 @@ def test_a_status_says_why_a_run_ended_and_with_which_exit_code(tmp_path):
 def test_a_start_that_was_killed_is_told_by_the_next(tmp_path, capsys, state):
     out = started(tmp_path, {"state": state, "step": 5}, "4")
     out.check_before()
-    assert "was killed, or its machine went down (step 5)" in capsys.readouterr().out
+    assert "the last start ended without a word at step 5: killed" in capsys.readouterr().out
     out.status("starting")
     assert files.read_json(tmp_path / "status.json")["step"] == 5  # a start that ends early forgets no step
     out.close()
