@@ -37,8 +37,8 @@ Trains what a config file says, or resumes it: the same command again goes on fr
 
 `python -m launch.list [configs|objectives|models|data|evaluators|figures|keys [SECTION]]` says what there is.
 
-Exit codes: 0 done, 1 a fault of the program or of a report after training, 2 config error, 3 diverged, 4 data error, 5 no
-usable checkpoint or a full disk, 6 workdir in use, 42 stopped by a signal with the state saved, or left by another
+Exit codes: 0 done, 1 a fault of the program or of a report after training, 2 config error, 3 diverged, 4 data error,
+5 no usable checkpoint or a full disk, 6 workdir in use, 42 stopped by a signal with the state saved, or left by another
 process of the run: run the same command again. A sweep ends with the code of the first variant that failed.
 """
 
