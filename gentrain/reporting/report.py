@@ -117,7 +117,7 @@ def first_middle_last(folder: Path) -> dict[str, Path]:
 
 def is_written(workdir: Path) -> bool:
     """Whether what `write` writes is there, undamaged."""
-    return bool(files.read_json(workdir / "report.json")) and (workdir / "report.html").exists()
+    return "final" in files.read_json(workdir / "report.json") and (workdir / "report.html").exists()
 
 
 def write(workdir: Path) -> Path:

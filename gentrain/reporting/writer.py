@@ -44,14 +44,14 @@ class Writer:
         if self.before.get("state") in ("starting", "training"):
             self.say(f"the last start ended without a word at step {self.step or 0}: killed, or its machine went down")
         folder = self.workdir / "checkpoints"
-        if not self.step or any(folder.glob("[0-9]*")):
+        if not self.step or any(path.name.isdecimal() for path in folder.glob("*")):
             return
         if self.before.get("state") == "done" or not folder.is_dir():
             raise CheckpointError(
                 f"{folder} has no checkpoint, and status.json says that step {self.step} was reached; put it back, or"
                 " delete status.json to begin anew"
             )
-        self.say("it had saved no checkpoint; beginning anew")
+        self.say(f"{folder} has no checkpoint; beginning anew, though step {self.step} was reached")
 
     def _ends_in_newline(self) -> bool:
         self.file.seek(-1, os.SEEK_END)

@@ -136,9 +136,9 @@ def test_checkpoints_that_are_gone_are_no_reason_to_begin_anew_in_silence(tmp_pa
             out.check_before()
         out.close()
     assert capsys.readouterr().out == ""
-    out = started(tmp_path / "early", {"state": "training", "step": 5}, "quarantine-5")
+    out = started(tmp_path / "early", {"state": "training", "step": 5}, "5.orbax-checkpoint-tmp")
     out.check_before()  # killed before its first checkpoint
-    assert "had saved no checkpoint; beginning anew" in capsys.readouterr().out
+    assert "has no checkpoint; beginning anew, though step 5 was reached" in capsys.readouterr().out
     out.close()
     out = started(tmp_path / "fresh", {"state": "stopped", "step": None})
     out.check_before()

@@ -36,6 +36,19 @@ def test_every_second_is_counted_once_where_it_was_spent(tmp_path):
     assert np.isclose(ledger["goodput"], seconds["train"] / ledger["wall"], atol=1e-3)
 
 
+@pytest.mark.parametrize("damage", ["", "[]", '{"seconds": null}', '{"seconds": {"train": "long"}}'])
+def test_a_damaged_ledger_is_begun_anew(tmp_path, damage):
+    path = tmp_path / "goodput.json"
+    path.write_text(damage)
+    with pytest.warns(UserWarning, match="goodput.json is damaged"), Phases(path) as phases:
+        phases.saved(3)
+    again = Phases(path)
+    assert again.starts == 2 and again.seconds["lost"] == 0 and list(again.trained_at) == [3]
+    path.write_text(path.read_text().replace('"3"', '"three"'))
+    with pytest.warns(UserWarning, match="goodput.json is damaged"):
+        assert Phases(path).starts == 1
+
+
 def test_what_is_trained_again_was_lost(tmp_path):
     path = tmp_path / "goodput.json"
 
