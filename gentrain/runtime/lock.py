@@ -29,21 +29,13 @@ def lock(workdir: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            held = f"{workdir} is in use by {owner(file.read())}"
-            raise WorkdirInUse(f"{held}; wait, or choose another --workdir") from None
+            text = file.read()
+            pid, host, since = json.loads(text) if text else ("?", "?", time.time())
+            owner = f"process {pid} on {host} for {time.time() - since:.0f} s"
+            raise WorkdirInUse(f"{workdir} is in use by {owner}; wait, or choose another --workdir") from None
         except OSError as error:  # a file system that knows no locks
             raise ConfigError(f"cannot lock workdir {workdir}: {error.strerror}; choose another --workdir") from None
         file.truncate(0)
         file.write(json.dumps([os.getpid(), socket.gethostname(), time.time()]))
         file.flush()
         yield
-
-
-def owner(text: str) -> str:
-    """Who has the workdir, by what stands in the lock; an owner that has just begun has said nothing yet."""
-    try:
-        pid, host, since = json.loads(text)
-        seconds = time.time() - since
-    except (ValueError, TypeError):
-        pid, host, seconds = "?", "?", 0.0
-    return f"process {pid} on {host} for {seconds:.0f} s"

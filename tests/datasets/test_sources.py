@@ -1,6 +1,5 @@
 """Sources of text, the cache that they are read into, and pinned packages."""
 
-import errno
 import hashlib
 import subprocess
 import sys
@@ -124,37 +123,6 @@ def test_who_loses_the_race_reads_the_winners_files(cache):
 
     assert (store.cached("key", late) / "who").read_text() == "early"
     assert len(list(cache.iterdir())) == 1
-
-
-def test_a_cache_is_on_disk_before_it_has_its_name(cache, monkeypatch):
-    synced = []
-    monkeypatch.setattr(
-        store.files, "sync", lambda path: synced.append((path.name, any(cache.glob("[0-9a-f]*[0-9a-f]"))))
-    )
-    store.cached("key", lambda folder: (folder / "tokens").write_text("abc"))
-    *before, (last, named) = synced
-    assert {"tokens", "key.json"} < {name for name, _ in before} and len(before) == 3
-    assert (last, named) == (cache.name, True) and not any(named for _, named in before)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_cache_is_told_and_leaves_nothing(cache, number):
-    def make(folder):
-        (folder / "half").write_text("half")
-        raise OSError(number, "full")
-
-    with pytest.raises(DataError, match=f"cache {cache} is full: make room, or set GENTRAIN_CACHE"):
-        store.cached("key", make)
-    assert list(cache.iterdir()) == []
-
-
-@pytest.mark.parametrize("damage", ["", "null", "{", None])
-def test_a_cache_that_does_not_say_what_it_holds_is_refused_with_the_fix(text, cache, damage):
-    build(text, None)
-    for file in cache.glob("*/meta.json"):
-        file.unlink() if damage is None else file.write_text(damage)
-    with pytest.raises(DataError, match=r"meta.json is damaged .*: delete .*, it is made anew"):
-        build(text, None)
 
 
 def test_a_truncated_cache_is_noticed(text, cache):

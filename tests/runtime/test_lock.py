@@ -47,10 +47,9 @@ def test_a_lock_dies_with_its_owner_however_it_dies(tmp_path):
 
 def test_an_owner_that_has_not_yet_said_who_it_is_is_an_owner(tmp_path):
     with lock(tmp_path):
-        for said in ("", "[1, 2", "7", "[1]", '[1, "host", "noon"]'):
-            (tmp_path / "lock").write_text(said)
-            with pytest.raises(WorkdirInUse, match=r"process \? on \?"):
-                lock(tmp_path).__enter__()
+        (tmp_path / "lock").write_text("")
+        with pytest.raises(WorkdirInUse, match=r"process \? on \?"):
+            lock(tmp_path).__enter__()
 
 
 def test_a_workdir_that_cannot_be_written_to_is_a_config_error(tmp_path):
