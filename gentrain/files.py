@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from gentrain.errors import CheckpointError
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` at the end, or never: a reader never sees half a file, nor
     does a power cut leave one."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")  # other processes, of other hosts too, may write it
     with naming(path):
         try:
             yield temporary
@@ -44,15 +45,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes the whole file or nothing."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes the whole file or nothing."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def note_json(path: Path, value: Any) -> None:

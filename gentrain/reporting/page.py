@@ -82,7 +82,10 @@ def samples(paths: Mapping[str, Path]) -> str:
     """Files of samples, texts or PNGs, side by side, each below its title."""
     shown = []
     for title, path in paths.items():
-        body = picture(path) if path.suffix == ".png" else f"<pre>{html.escape(path.read_text(errors='replace'))}</pre>"
+        if path.suffix == ".png":
+            body = picture(path)
+        else:
+            body = f"<pre>{html.escape(path.read_text('utf-8', 'replace'))}</pre>"
         shown.append(f"<div><b>{html.escape(title)}</b>{body}</div>")
     return f'<div class="samples">{"".join(shown)}</div>'
 
@@ -91,7 +94,8 @@ def write(workdir: Path, summary: str, body: str) -> Path:
     """Writes WORKDIR/report.html, named after its folder, and returns it."""
     title, path = html.escape(workdir.name), workdir / "report.html"
     head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-    files.write_text(path, f"{head}<h1>{title}</h1><p>{html.escape(summary)}</p>{body}\n")
+    text = f"{head}<h1>{title}</h1><p>{html.escape(summary)}</p>{body}\n"
+    files.write_bytes(path, text.encode())
     return path
 
 

@@ -76,7 +76,7 @@ class Writer:
             return
         path = self.workdir / "samples" / f"{step:07d}"
         if isinstance(value, Texts):
-            files.write_text(path.with_suffix(".txt"), "\n".join(value.texts) + "\n")
+            files.write_bytes(path.with_suffix(".txt"), ("\n".join(value.texts) + "\n").encode())
         else:
             plots.image_grid(value.images, path.with_suffix(".png"))
 
