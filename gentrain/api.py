@@ -28,11 +28,12 @@ from gentrain.options.tree import default_config
 def load(workdir: str | Path) -> "LoadedRun":
     """The newest undamaged checkpoint of a run, with what is needed to use it.
 
-    Raises CheckpointError where there is none, ConfigError for the workdir of another version, and what reading the
-    run's data raises: the tokenizer is in the workdir, the rest of the description of the data is read anew.
+    Raises CheckpointError where there is none or config.json is damaged, ConfigError for the workdir of another
+    version, and what reading the run's data raises: the tokenizer is in the workdir, the rest of the description of the
+    data is read anew.
     """
     workdir = Path(workdir).expanduser().absolute()
-    saved = files.read_json(workdir / "config.json")
+    saved = files.require_json(workdir / "config.json")
     if not saved:
         raise CheckpointError(f"{workdir} is no run: it has no config.json")
     config = default_config()

@@ -1,6 +1,8 @@
 """What can end a run, each with its exit code. An error's text is one line: what was found, what was expected, the
 nearest fix."""
 
+import errno
+
 
 class GentrainError(Exception):
     """Base of the errors that the launcher prints as one line instead of a traceback."""
@@ -32,9 +34,13 @@ class DataError(GentrainError):
 
 
 class CheckpointError(GentrainError):
-    """Checkpoints exist but none of them can be used."""
+    """Checkpoints exist but none of them can be used, or none can be written."""
 
     exit_code = 5
+
+
+class ReportError(GentrainError):
+    """All is trained and saved, but its report cannot be written."""
 
 
 class WorkdirInUse(GentrainError):
@@ -53,3 +59,24 @@ class LostPeer(GentrainError):
     """Another process of the run died or hangs; the same command on all of them goes on from the last checkpoint."""
 
     exit_code = 42
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def explain(error: BaseException) -> GentrainError | None:
+    """The error as one of these, where it is one, or tells of a full disk or of a path without access."""
+    if isinstance(error, GentrainError):
+        return error
+    number = error.errno if isinstance(error, OSError) else None
+    if number in FULL:
+        return CheckpointError(
+            f"{error}; make room and run the same command again: it goes on from the last checkpoint"
+        )
+    return ConfigError(f"{error}; make it accessible, or choose another path") if number in NO_ACCESS else None
+
+
+def first_line(error: BaseException) -> str:
+    """An error's kind and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -23,10 +23,10 @@ from gentrain.evaluators.base import Evaluator
 from gentrain.models.base import SequenceModel
 from gentrain.options.identity import check_same_run, resolved
 from gentrain.program import Program
-from gentrain.reporting import plots, report
+from gentrain.reporting import report
 from gentrain.reporting.alarms import Alarms
 from gentrain.reporting.meter import Meter, Profile
-from gentrain.reporting.writer import Writer
+from gentrain.reporting.writer import Writer, show
 from gentrain.runtime import peers, provenance
 from gentrain.runtime.checkpoint import Checkpoints
 from gentrain.runtime.goodput import Phases
@@ -155,9 +155,11 @@ def train(config: ConfigDict, workdir: Path, stop: Stop, rewind: int | None = No
         out = stack.enter_context(closing(Writer(workdir, tensorboard=config.log.tensorboard, primary=primary)))
         for change in changes:
             out.say(f"changed since the last start: {change}")
-        status = files.read_json(workdir / "status.json")
-        if status.get("state") == "done" and status.get("step") == config.steps and rewind is None:
+        if out.before.get("state") == "done" and out.before.get("step") == config.steps and rewind is None:
+            if primary and not report.is_written(workdir):
+                report.write(workdir)
             return out.say(f"already done at step {config.steps}: {workdir / 'report.html'}")
+        out.check_before()
         stuck_seconds = config.training.stuck_seconds * (jax.process_count() > 1)
         phases = stack.enter_context(Phases(workdir / "goodput.json" if primary else None, stuck_seconds))
         try:
@@ -186,7 +188,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop, rewind: int | None = No
                 out.say(f"done: {report.write(workdir)}")
             out.status("done", step)
         except BaseException as error:
-            out.status("stopped" if isinstance(error, Stopped) else "failed")
+            out.ended((jax.process_count() > 1 and peers.lost_peer(error)) or error)
             raise
 
 
@@ -216,16 +218,7 @@ def look(config: ConfigDict, workdir: Path, mode: str) -> None:
         config.evaluate.evaluators = ("samples",)
     run = build(config, workdir)
     state, step = restored(run)
-    numbers, samples = measure(run, state, step)
-    for value in samples:
-        if isinstance(value, Texts):
-            print("\n".join(value.texts))
-        else:
-            plots.image_grid(value.images, workdir / f"{mode}.png")
-            print(workdir / f"{mode}.png")
-    if mode == "evaluate":
-        print("\n".join(f"{name} {value:.6g}" for name, value in numbers.items()))
-        files.write_json(workdir / "evaluation.json", {"step": step, **numbers})
+    show(workdir, mode, step, *measure(run, state, step))
 
 
 def loop(run: Run, state: TrainState, session: Session) -> int:
@@ -247,7 +240,7 @@ def loop(run: Run, state: TrainState, session: Session) -> int:
             if not stopping and (last or step % config.evaluate.every_steps == 0):
                 try:
                     with stop.deferred(False), phases.during("evaluate"):
-                        evaluate(run, state, step, out)
+                        evaluate(run._replace(evaluators=[*map(stop.before, run.evaluators)]), state, step, out)
                 except Stopped:  # the evaluation is dropped, the state is not; the next start evaluates this step
                     due = not save(run, state, step, session)
                     stopping = True

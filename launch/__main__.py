@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from gentrain import console
 from gentrain.datasets import store
-from gentrain.errors import ConfigError, GentrainError
-from gentrain.options import identity
+from gentrain.errors import GentrainError, explain
+from gentrain.options import check, identity
 from gentrain.runtime import peers, signals, supervise
 from launch import cli, cluster
 
@@ -54,7 +55,8 @@ def run(command: cli.Command, stop: signals.Stop) -> None:
     from gentrain import sharding  # imports JAX
 
     # A mesh that does not fit the devices or the batch is refused before the rest is imported and the workdir touched.
-    sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
+    for one in check.variants(config).values() if config.sweep else [config]:
+        sharding.make_mesh(one.mesh, one.data.batch_size, one.training.microbatches)
     if config.sweep:
         from launch.sweep import sweep
 
@@ -87,27 +89,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             cli.say(note)
         with signals.Stop(alone) as stop:
             run(command, stop)
-            sys.stdout.flush()
         return 0
-    except (GentrainError, PermissionError) as error:
-        return ended((not alone and peers.lost_peer(error)) or error, alone)
     except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.silence(sys.stdout)
         return 0
     except BaseException as error:
+        known = (not alone and peers.lost_peer(error)) or explain(error)
+        if known:
+            return ended(known, alone)
         if alone:
             raise
-        if lost := peers.lost_peer(error):
-            return ended(lost, alone)
-        traceback.print_exc()
+        with console.unless_gone(sys.stderr):
+            traceback.print_exc()
         return signals.leave(1)
+    finally:
+        console.flush()
 
 
-def ended(error: GentrainError | PermissionError, alone: bool) -> int:
+def ended(error: GentrainError, alone: bool) -> int:
     """Says in one line what ended the run; leaves with its exit code where others may wait in a collective."""
     cli.say(f"{type(error).__name__}: {error}")
-    code = error.exit_code if isinstance(error, GentrainError) else ConfigError.exit_code
-    return code if alone else signals.leave(code)
+    return error.exit_code if alone else signals.leave(error.exit_code)
 
 
 def command() -> int:

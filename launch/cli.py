@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import base
+from gentrain import console
 from gentrain.errors import ConfigError
 from gentrain.options import check
 
@@ -25,7 +26,8 @@ Trains what a config file says, or resumes it: the same command again goes on fr
 
   --config          configs/NAME.py, or configs/NAME.py:VARIANT; `python -m launch.list configs` lists them
   --config.KEY      another value of an option; `python -m launch.list keys [SECTION]` lists them
-  --workdir         where the run lives; by default runs/NAME[-VARIANT]
+  --workdir         where the run lives; by default runs/NAME[-VARIANT]. The folder of a sweep's variant is that variant
+                    alone: to resume, sample or evaluate it
   --mode            train; evaluate or sample from the newest checkpoint
   --rewind          goes on from the checkpoint of this step, and puts later ones aside; once, however often it is run
   --skip_batches    A:B leaves the batches A to B - 1 out, now and whenever the run goes on
@@ -37,8 +39,9 @@ Trains what a config file says, or resumes it: the same command again goes on fr
 
 `python -m launch.list [configs|objectives|models|data|evaluators|figures|keys [SECTION]]` says what there is.
 
-Exit codes: 0 done, 2 config error, 3 diverged, 4 data error, 5 no usable checkpoint, 6 workdir in use, 42 stopped by a
-signal with the state saved, or left by another process of the run: run the same command again.
+Exit codes: 0 done, 1 a fault of the program or of a report after training, 2 config error, 3 diverged, 4 data error,
+5 no usable checkpoint or a full disk, 6 workdir in use, 42 stopped by a signal with the state saved, or left by another
+process of the run: run the same command again. A sweep ends with the code of the first variant that failed.
 """
 
 
@@ -104,8 +107,9 @@ def parse(argv: Sequence[str]) -> Command:
     notes = [note] if (note := check.shorten_warmup(config)) else []
     check.validate(config, keys_set(config, plain.config, [found[1] for found in overrides]))
     file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
-    workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant))))
-    return Command(values, config, workdir.absolute(), notes)
+    workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant)))).absolute()
+    one_of_sweep = check.variants(config).get(workdir.name)  # the folder of a variant is that variant
+    return Command(values, config if one_of_sweep is None else one_of_sweep, workdir, notes)
 
 
 def batch_range(text: str) -> tuple[int, int]:
@@ -214,4 +218,4 @@ def one_line(error: BaseException) -> str:
 
 def say(text: str) -> None:
     """A line for the person who started the command."""
-    print(text, file=sys.stderr, flush=True)
+    console.say(text, sys.stderr)

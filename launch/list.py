@@ -7,12 +7,11 @@ All of it is read from the declarations themselves: the files of a room, the opt
 
 import ast
 import dataclasses
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gentrain import plugins
+from gentrain import console, plugins
 from gentrain.errors import ConfigError, GentrainError
 from gentrain.options import tree
 from gentrain.options.check import flatten, unknown_key
@@ -44,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.say(f"{type(error).__name__}: {error}")
         return error.exit_code
     except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.silence(sys.stdout)
     return 0
 
 

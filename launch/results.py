@@ -70,7 +70,7 @@ def table(runs: dict[str, Path], published: dict[str, str]) -> Iterator[str]:
     metrics: dict[str, Metric] = {}
     seconds = {}
     for name, path in runs.items():
-        metrics |= report.evaluator_metrics(files.read_json(path / "config.json"))
+        metrics |= report.evaluator_metrics(files.require_json(path / "config.json"))
         spent = files.read_json(path / "goodput.json")
         seconds[name] = spent.get("wall", float("nan"))
     measured = list(dict.fromkeys(metric for values in final.values() for metric in values))

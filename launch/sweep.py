@@ -4,24 +4,50 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from gentrain import console
+from gentrain.errors import GentrainError, LostPeer, ReportError, Stopped, first_line
 from gentrain.options import check
 from gentrain.runtime import signals
 
 
 def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> None:
-    """Trains (or evaluates, or samples) every variant; what was done before is not done again."""
+    """Trains (or evaluates, or samples) every variant; what was done before is not done again.
+
+    A variant that fails is named and the others run; the first failure is raised at the end. A signal and a fault of
+    the program end the sweep at once, and so does any failure in several processes: it may be one process's alone,
+    which the others, in a collective, would wait for.
+    """
     import jax
 
     from gentrain import train
     from gentrain.reporting import comparison
 
     variants = check.variants(config)
+    primary = jax.process_index() == 0
+    failed: dict[str, GentrainError] = {}
     for number, (name, variant) in enumerate(variants.items(), 1):
-        if jax.process_index() == 0:
-            print(f"[{number}/{len(variants)}] {name}", flush=True)
-        if mode == "train":
-            train.train(variant, workdir / name, stop)
-        else:
-            train.look(variant, workdir / name, mode)
-    if mode == "train" and jax.process_index() == 0:
-        print(f"all done: {comparison.compare(config, workdir, list(variants))}")
+        if primary:
+            console.say(f"[{number}/{len(variants)}] {name}")
+        try:
+            if mode == "train":
+                train.train(variant, workdir / name, stop)
+            else:
+                train.look(variant, workdir / name, mode)
+        except (Stopped, LostPeer):
+            raise
+        except GentrainError as error:
+            if jax.process_count() > 1:
+                raise
+            failed[name] = type(error)(*error.args)  # without the frames, which hold the variant's arrays
+            console.say(f"{name} failed, exit code {error.exit_code}: {first_line(error)}")
+    if mode == "train" and primary:
+        done = [name for name in variants if name not in failed]
+        reasons = {name: f"{first_line(error)} (exit code {error.exit_code})" for name, error in failed.items()}
+        try:
+            page = comparison.compare(config, workdir, done, reasons)
+            console.say(f"{'all' if not failed else f'{len(done)} of {len(variants)} variants'} done: {page}")
+        except ReportError as error:
+            failed["the report"] = error
+    if failed:
+        first = next(iter(failed.values()))
+        raise type(first)(f"{first} ({'; '.join(failed)} failed; the same command tries again)")

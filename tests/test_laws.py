@@ -15,7 +15,7 @@ MODULES = sorted([*ROOT.glob("gentrain/**/*.py"), *ROOT.glob("launch/**/*.py"), 
 
 # A room may import those of a lower level.
 LEVELS = {
-    **dict.fromkeys(["errors", "devices", "files"], 0),
+    **dict.fromkeys(["errors", "devices", "console", "files"], 0),
     **dict.fromkeys(["plugins"], 1),
     **dict.fromkeys(["options"], 2),
     **dict.fromkeys(["sums"], 3),

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from gentrain import files, health, sharding, train
-from gentrain.errors import CheckpointError, ConfigError, Diverged, Stopped
+from gentrain.errors import CheckpointError, ConfigError, Diverged, ReportError, Stopped
+from gentrain.reporting import plots, report
 from gentrain.runtime import signals
 from gentrain.runtime.checkpoint import Checkpoints
 from gentrain.runtime.goodput import Phases
@@ -107,6 +108,32 @@ def test_a_damaged_newest_checkpoint_falls_back_and_never_to_step_0(run_config, 
     run_config.steps = 8
     with pytest.raises(CheckpointError, match="damaged"):
         train.train(run_config, tmp_path, StopAt())
+
+
+def test_a_run_that_is_done_loses_nothing_and_forgets_nothing(run_config, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("no such colour")
+
+    def status():
+        found = files.read_json(tmp_path / "status.json")
+        return found["state"], found["step"], found.get("exit_code")
+
+    with monkeypatch.context() as patch, pytest.raises(ReportError, match="all is trained and saved"):
+        patch.setattr(plots, "curves", broken)
+        train.train(run_config, tmp_path, StopAt())
+    assert status() == ("failed", 6, 1) and not report.is_written(tmp_path)
+    train.train(run_config, tmp_path, StopAt())
+    assert status() == ("done", 6, None) and report.is_written(tmp_path)
+    (tmp_path / "report.json").write_text("")
+    with pytest.warns(UserWarning, match="report.json is damaged"):
+        train.train(run_config, tmp_path, StopAt())
+    assert report.is_written(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    train.train(run_config, tmp_path, StopAt())  # nothing is left to be done
+    run_config.steps = 8
+    with pytest.raises(CheckpointError, match=r"status.json says that step 6"):
+        train.train(run_config, tmp_path, StopAt())
+    assert status() == ("done", 6, None)
 
 
 def test_a_checkpoint_goes_on_on_another_mesh(run_config, tmp_path, monkeypatch):

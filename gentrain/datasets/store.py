@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gentrain.errors import DataError
+from gentrain.errors import FULL, DataError
+from gentrain.files import sync
 
 SPLITS = ("train", "valid", "test")
 FORMAT = 1  # part of every key: raise it when the files below, or how a source is read, change
@@ -59,7 +60,7 @@ def cached(key: Any, make: Callable[[Path], None]) -> Path:
     """The folder that make(folder) filled for this key (JSON), made only if it is not there yet.
 
     It appears whole or not at all, so processes may race for it: the first one wins and all read the same files.
-    Raises DataError where the cache cannot be written.
+    Raises DataError where the cache cannot be written, or is full.
     """
     text = json.dumps([FORMAT, key], sort_keys=True, default=str)
     folder = cache() / hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -76,11 +77,18 @@ def cached(key: Any, make: Callable[[Path], None]) -> Path:
         make(unfinished)
         unfinished.chmod(0o755)  # a cache may be shared by users
         (unfinished / "key.json").write_text(text)
+        for path in (*unfinished.rglob("*"), unfinished):  # a power cut must not leave the name without the contents
+            sync(path)
         try:
             unfinished.rename(folder)
         except OSError:
             if not folder.exists():
                 raise
+        sync(cache())
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DataError(f"the cache {cache()} is full: make room, or set GENTRAIN_CACHE to another folder") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

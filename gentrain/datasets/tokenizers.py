@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from gentrain.datasets import store
 from gentrain.datasets.store import Corpus
 from gentrain.errors import ConfigError, DataError
+from gentrain.files import write_bytes
 
 UNKNOWN_CHARACTER = "\ufffd"
 UNKNOWN_WORD = "<unk>"
@@ -212,7 +211,7 @@ def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | No
             workdir.mkdir(parents=True, exist_ok=True)
             for name in (MODEL, JSON):  # the JSON last: it tells that the tokenizer is whole
                 if (folder / name).exists():
-                    write_atomically(workdir / name, (folder / name).read_bytes())
+                    write_bytes(workdir / name, (folder / name).read_bytes())
     else:
         folder = workdir
     tokenizer = load(folder, kind, vocab_size)
@@ -232,10 +231,10 @@ def learn(sources: list[Corpus], kind: str, vocab_size: int) -> Tokenizer:
 def save(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
     """Writes a tokenizer into the folder, with the vocab_size that it was learned for."""
     if isinstance(tokenizer, SentencePiece):
-        write_atomically(folder / MODEL, tokenizer.model)
+        write_bytes(folder / MODEL, tokenizer.model)
     alphabet = tokenizer.alphabet if isinstance(tokenizer, Chars | Words) else []
     content = {"kind": tokenizer.kind, "vocab_size": vocab_size, "alphabet": alphabet}
-    write_atomically(folder / JSON, json.dumps(content, indent=0).encode())
+    write_bytes(folder / JSON, json.dumps(content, indent=0).encode())
 
 
 def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
@@ -261,15 +260,6 @@ def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
     if kind == "bytes":
         return Bytes()
     return Chars(alphabet) if kind == "chars" else Words(alphabet)
-
-
-def write_atomically(file: Path, content: bytes) -> None:
-    """Writes a file whole: readers, and other writers, never see half of it."""
-    handle, unfinished = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-    with os.fdopen(handle, "wb") as out:
-        out.write(content)
-    os.chmod(unfinished, 0o644)
-    os.replace(unfinished, file)
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> np.ndarray:

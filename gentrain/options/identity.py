@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gentrain import files
 from gentrain.errors import ConfigError
 from gentrain.options.check import flatten
 from gentrain.options.tree import Run, declared_fields
@@ -32,11 +33,12 @@ def identity(config: ConfigDict) -> dict[str, Any]:
 def check_same_run(config: ConfigDict, path: Path) -> list[str]:
     """Compares with the config.json of an earlier start in this workdir; returns the harmless changes, a line each.
 
-    Raises ConfigError where the workdir holds another experiment, or one of another version of this program.
+    Raises ConfigError where the workdir holds another experiment, or one of another version of this program, and
+    CheckpointError where config.json is damaged.
     """
     if not path.exists():
         return []
-    old, new = json.loads(path.read_text()), resolved(config)
+    old, new = files.require_json(path), resolved(config)
     if old.keys() != new.keys():
         other = sorted(old.keys() ^ new.keys())[0]
         raise ConfigError(

@@ -9,57 +9,83 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gentrain import files, plugins
+from gentrain.errors import ReportError, Stopped, first_line
 from gentrain.reporting import page, plots, report
 from gentrain.sums import Metric, declared
 
 Values = dict[str, dict[str, float]]  # variant -> metric -> its last value
 
 
-def compare(config: ConfigDict, workdir: Path, names: Sequence[str]) -> Path:
+def compare(config: ConfigDict, workdir: Path, names: Sequence[str], failed: Mapping[str, str] | None = None) -> Path:
     """One page across the variants of a sweep: the figures of config.report, what each variant reached, which was best
     at what; the same over seeds, where there are several.
 
-    Best is said of variants of the same data only. Reads WORKDIR/<name>/report.json, config.json and metrics.jsonl;
-    writes report.html, report.json and plots/ beside them.
+    names: the variants that have a report; failed: those that have none, and why. Best is said of variants of the same
+    data only. Reads WORKDIR/<name>/report.json, config.json and metrics.jsonl; writes report.html, report.json and
+    plots/ beside them. Raises ReportError where that goes wrong; all but the figures that went wrong is written.
     """
-    reports = {name: files.read_json(workdir / name / "report.json") for name in names}
-    configs = {name: files.read_json(workdir / name / "config.json") for name in names}
-    metrics: dict[str, Metric] = {}
-    for flat in configs.values():
-        metrics |= report.evaluator_metrics(flat)
-    measured = sorted({metric for variant in reports.values() for metric in variant["final"]})
-    columns = [metric for metric in measured if shown_in_tables(metric, metrics)]
-    compared = columns if same_data(configs.values()) else []
-    final = {
-        name: {column: variant["final"][column] for column in columns if column in variant["final"]}
-        for name, variant in reports.items()
-    }
-    best = best_variants(final, compared, metrics)
-    spread = over_seeds(final, configs)
-    means = {group: {column: mean for column, (mean, _, _) in row.items()} for group, row in spread.items()}
-    best_groups = best_variants(means, compared, metrics)
+    failed = failed or {}
+    with page.after_training(workdir):
+        reports = {name: files.read_json(workdir / name / "report.json") for name in names}
+        configs = {name: files.require_json(workdir / name / "config.json") for name in names}
+        figures, broken = draw_figures(
+            config, workdir, {name: {"config": configs[name], **reports[name]} for name in names}
+        )
+        metrics: dict[str, Metric] = {}
+        for flat in configs.values():
+            metrics |= report.evaluator_metrics(flat)
+        measured = sorted({metric for variant in reports.values() for metric in variant["final"]})
+        columns = [metric for metric in measured if shown_in_tables(metric, metrics)]
+        compared = columns if same_data(configs.values()) else []
+        final = {
+            name: {column: variant["final"][column] for column in columns if column in variant["final"]}
+            for name, variant in reports.items()
+        }
+        best = best_variants(final, compared, metrics)
+        spread = over_seeds(final, configs)
+        means = {group: {column: mean for column, (mean, _, _) in row.items()} for group, row in spread.items()}
+        best_groups = best_variants(means, compared, metrics)
+        curve_files = draw_curves(workdir, names, [column for column in best if not restates(column, metrics)])
+        summary = {"variants": reports, "best": best, "over_seeds": spread, "figures": figures, "failed": failed}
+        files.write_json(workdir / "report.json", summary)
 
-    plot_folder = workdir / "plots"
-    plot_folder.mkdir(exist_ok=True)
-    results = {name: {"config": configs[name], **reports[name]} for name in names}
-    figure_files = {figure: plot_folder / f"{figure}.png" for figure in config.report.figures}
-    figures = {
-        figure: plugins.load("reporting.figures", figure).draw(results, path) for figure, path in figure_files.items()
-    }
-    curve_files = draw_curves(workdir, names, [column for column in best if not restates(column, metrics)])
-    summary = {"variants": reports, "best": best, "over_seeds": spread, "figures": figures}
-    files.write_json(workdir / "report.json", summary)
+        tables = last_values_table(final, columns, best)
+        if spread:
+            tables = over_seeds_table(spread, columns, best_groups) + tables
+        winners = [f"{column}: {name}" for column, name in (best_groups or best).items()]
+        missing = [f"{name}: {why}" for name, why in {**failed, **broken}.items()]
+        body = (
+            f"{page.pictures([picture_file(workdir, name) for name in figures])}"
+            f"{f'<h2>Failed</h2>{page.bullets(missing)}' if missing else ''}"
+            f"<h2>Best at</h2>{page.bullets(winners)}{tables}"
+            f"<h2>Samples</h2>{page.samples(last_samples(workdir, names))}"
+            f"<h2>Curves</h2>{page.pictures(curve_files)}"
+        )
+        written = page.write(workdir, f"{len(names)} variants{f', {len(failed)} failed' if failed else ''}", body)
+    if broken:
+        raise ReportError(f"{written} is without {'; '.join(f'{name} ({why})' for name, why in broken.items())}")
+    return written
 
-    tables = last_values_table(final, columns, best)
-    if spread:
-        tables = over_seeds_table(spread, columns, best_groups) + tables
-    winners = [f"{column}: {name}" for column, name in (best_groups or best).items()]
-    body = (
-        f"{page.pictures(list(figure_files.values()))}<h2>Best at</h2>{page.bullets(winners)}{tables}"
-        f"<h2>Samples</h2>{page.samples(last_samples(workdir, names))}"
-        f"<h2>Curves</h2>{page.pictures(curve_files)}"
-    )
-    return page.write(workdir, f"{len(names)} variants", body)
+
+def picture_file(workdir: Path, figure: str) -> Path:
+    return workdir / "plots" / f"{figure}.png"
+
+
+def draw_figures(
+    config: ConfigDict, workdir: Path, results: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """(figure -> its numbers, figure -> why it could not be drawn) of the figures of config.report."""
+    (workdir / "plots").mkdir(exist_ok=True)
+    numbers: dict[str, Any] = {}
+    broken: dict[str, str] = {}
+    for figure in config.report.figures:
+        try:
+            numbers[figure] = plugins.load("reporting.figures", figure).draw(results, picture_file(workdir, figure))
+        except Stopped:
+            raise
+        except Exception as error:  # a figure may need a variant that failed
+            broken[figure] = first_line(error)
+    return numbers, broken
 
 
 def shown_in_tables(name: str, metrics: Mapping[str, Metric]) -> bool:
@@ -131,7 +157,7 @@ def draw_curves(workdir: Path, names: Sequence[str], columns: Sequence[str]) -> 
 
 def last_samples(workdir: Path, names: Sequence[str]) -> dict[str, Path]:
     """The newest file of samples of each variant that has any."""
-    paths = {name: sorted((workdir / name / "samples").glob("*.*")) for name in names}
+    paths = {name: report.sample_files(workdir / name / "samples") for name in names}
     return {name: samples[-1] for name, samples in paths.items() if samples}
 
 

@@ -1,11 +1,15 @@
 """The HTML of reports: one page that needs no other file, pictures included."""
 
 import base64
+import contextlib
 import html
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from gentrain import files
+from gentrain.errors import GentrainError, ReportError, first_line
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -74,11 +78,14 @@ def variants_table(
     return f'<div class="wide"><table><tr><th>variant</th>{heads}</tr>{"".join(lines)}</table></div>'
 
 
-def samples(files: Mapping[str, Path]) -> str:
+def samples(paths: Mapping[str, Path]) -> str:
     """Files of samples, texts or PNGs, side by side, each below its title."""
     shown = []
-    for title, file in files.items():
-        body = picture(file) if file.suffix == ".png" else f"<pre>{html.escape(file.read_text())}</pre>"
+    for title, path in paths.items():
+        if path.suffix == ".png":
+            body = picture(path)
+        else:
+            body = f"<pre>{html.escape(path.read_text('utf-8', 'replace'))}</pre>"
         shown.append(f"<div><b>{html.escape(title)}</b>{body}</div>")
     return f'<div class="samples">{"".join(shown)}</div>'
 
@@ -87,5 +94,20 @@ def write(workdir: Path, summary: str, body: str) -> Path:
     """Writes WORKDIR/report.html, named after its folder, and returns it."""
     title, path = html.escape(workdir.name), workdir / "report.html"
     head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-    path.write_text(f"{head}<h1>{title}</h1><p>{html.escape(summary)}</p>{body}\n")
+    text = f"{head}<h1>{title}</h1><p>{html.escape(summary)}</p>{body}\n"
+    files.write_bytes(path, text.encode())
     return path
+
+
+@contextlib.contextmanager
+def after_training(workdir: Path) -> Iterator[None]:
+    """What is done inside cannot lose what was trained: whatever goes wrong is a ReportError that says so."""
+    try:
+        yield
+    except GentrainError:
+        raise
+    except Exception as error:
+        raise ReportError(
+            f"{workdir}: all is trained and saved, but its report is not written ({first_line(error)}); run the same"
+            " command again to write it"
+        ) from error

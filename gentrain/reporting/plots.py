@@ -15,6 +15,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from gentrain import files
+
 Curve = tuple[Sequence[float], Sequence[float]]  # steps, values
 
 
@@ -54,7 +56,8 @@ def curves(
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure whose parts do not overlap, and closes it."""
     figure.tight_layout()
-    figure.savefig(path)
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary)
     plt.close(figure)
 
 
@@ -71,4 +74,5 @@ def image_grid(images: np.ndarray, path: Path, side: int = 64) -> None:
         row, column = divmod(number, columns)
         top, left = row * cell_height + gap, column * cell_width + gap
         sheet[top : top + height * zoom, left : left + width * zoom] = image
-    Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(path)
+    with files.replacing(path) as temporary:
+        Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(temporary)

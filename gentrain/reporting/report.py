@@ -114,28 +114,41 @@ def file_stem(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", title.lower())
 
 
+def sample_files(folder: Path) -> list[Path]:
+    """What a run wrote into its folder of samples, in order of step; files of others are left out."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in paths if path.suffix in (".txt", ".png") and path.stem.isdecimal())
+
+
 def first_middle_last(folder: Path) -> dict[str, Path]:
     """Three of the files of samples, by their step."""
-    paths = sorted(folder.iterdir()) if folder.exists() else []
+    paths = sample_files(folder)
     chosen = sorted({0, len(paths) // 2, len(paths) - 1}) if paths else []
     return {f"step {int(paths[index].stem):,}": paths[index] for index in chosen}
 
 
+def is_written(workdir: Path) -> bool:
+    """Whether what `write` writes is there, undamaged."""
+    return "final" in files.read_json(workdir / "report.json") and (workdir / "report.html").exists()
+
+
 def write(workdir: Path) -> Path:
-    """Reads a workdir; writes plots/*.png, report.json and report.html there, and returns the last."""
-    records = files.read_jsonl(workdir / "metrics.jsonl")
-    config = files.read_json(workdir / "config.json")
-    goodput = files.read_json(workdir / "goodput.json")
-    summary = summarise(records, evaluator_metrics(config))
-    files.write_json(workdir / "report.json", summary)
-    last_values = {name: value for name, value in sorted(summary["final"].items()) if name != "time"}
-    plot_files = draw(records, workdir / "plots", all_metrics(config))
-    seconds = {f"seconds of {kind}": value for kind, value in goodput.get("seconds", {}).items() if value}
-    body = (
-        f"<h2>Samples</h2>{page.samples(first_middle_last(workdir / 'samples'))}"
-        f"<h2>Curves</h2>{page.pictures(plot_files)}"
-        f"<h2>Last values</h2>{page.table(last_values)}"
-        f"<h2>Time</h2>{page.table(seconds)}"
-        f"<h2>Config</h2><details><summary>every key</summary>{page.table(config)}</details>"
-    )
-    return page.write(workdir, verdict(summary["final"], config["evaluate.evaluators"]), body)
+    """Reads a workdir; writes plots/*.png, report.json and report.html there, and returns the last. Raises ReportError
+    where that goes wrong."""
+    with page.after_training(workdir):
+        records = files.read_jsonl(workdir / "metrics.jsonl")
+        config = files.require_json(workdir / "config.json")
+        goodput = files.read_json(workdir / "goodput.json")
+        summary = summarise(records, evaluator_metrics(config))
+        files.write_json(workdir / "report.json", summary)
+        last_values = {name: value for name, value in sorted(summary["final"].items()) if name != "time"}
+        plot_files = draw(records, workdir / "plots", all_metrics(config))
+        seconds = {f"seconds of {kind}": value for kind, value in goodput.get("seconds", {}).items() if value}
+        body = (
+            f"<h2>Samples</h2>{page.samples(first_middle_last(workdir / 'samples'))}"
+            f"<h2>Curves</h2>{page.pictures(plot_files)}"
+            f"<h2>Last values</h2>{page.table(last_values)}"
+            f"<h2>Time</h2>{page.table(seconds)}"
+            f"<h2>Config</h2><details><summary>every key</summary>{page.table(config)}</details>"
+        )
+        return page.write(workdir, verdict(summary["final"], config["evaluate.evaluators"]), body)

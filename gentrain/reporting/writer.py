@@ -1,18 +1,21 @@
 """What a run leaves in its workdir while it goes on: metrics.jsonl, TensorBoard events, status.json and samples."""
 
+import contextlib
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from gentrain import files
+from gentrain import console, files
 from gentrain.datasets.spec import Images, Texts
+from gentrain.errors import CheckpointError, explain, first_line
 from gentrain.reporting import plots
 
 
@@ -22,9 +25,10 @@ class Writer:
     def __init__(self, workdir: Path, *, tensorboard: bool, primary: bool = True):
         self.workdir = workdir
         self.primary = primary
-        self.events: Any = None  # TensorBoard's writer
+        self.events: Events | None = None
         self.bar: tqdm | None = None
-        self.step: int | None = None  # the newest known one
+        self.before = files.read_json(workdir / "status.json")  # what the start before this one left
+        self.step: int | None = self.before.get("step")  # the newest known one
         if not primary:
             return
         (workdir / "samples").mkdir(parents=True, exist_ok=True)
@@ -32,9 +36,22 @@ class Writer:
         if self.file.tell() and not self._ends_in_newline():
             self.file.write(b"\n")  # a kill cut the last line short
         if tensorboard:
-            from tensorboardX import SummaryWriter
+            self.events = Events(workdir / "tensorboard")
 
-            self.events = SummaryWriter(str(workdir / "tensorboard"))
+    def check_before(self) -> None:
+        """Says how the start before this one ended, where it could not say so itself. Raises CheckpointError where it
+        came further than any checkpoint that there is."""
+        if self.before.get("state") in ("starting", "training"):
+            self.say(f"the last start ended without a word at step {self.step or 0}: killed, or its machine went down")
+        folder = self.workdir / "checkpoints"
+        if not self.step or any(path.name.isdecimal() for path in folder.glob("*")):
+            return
+        if self.before.get("state") == "done" or not folder.is_dir():
+            raise CheckpointError(
+                f"{folder} has no checkpoint, and status.json says that step {self.step} was reached; put it back, or"
+                " delete status.json to begin anew"
+            )
+        self.say(f"{folder} has no checkpoint; beginning anew, though step {self.step} was reached")
 
     def _ends_in_newline(self) -> bool:
         self.file.seek(-1, os.SEEK_END)
@@ -46,11 +63,12 @@ class Writer:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         line = json.dumps({"step": step, "time": round(time.time(), 3), **finite})
-        self.file.write(line.encode() + b"\n")
-        self.file.flush()
+        with files.naming(self.workdir / "metrics.jsonl"):
+            self.file.write(line.encode() + b"\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())  # a checkpoint must not outlast what was measured before it
         if self.events:
-            for name, value in values.items():
-                self.events.add_scalar(name, value, step)
+            self.events.scalars(step, values)
 
     def samples(self, step: int, value: Texts | Images) -> None:
         """samples/<step>.txt or .png."""
@@ -58,16 +76,22 @@ class Writer:
             return
         path = self.workdir / "samples" / f"{step:07d}"
         if isinstance(value, Texts):
-            path.with_suffix(".txt").write_text("\n".join(value.texts) + "\n")
+            files.write_bytes(path.with_suffix(".txt"), ("\n".join(value.texts) + "\n").encode())
         else:
             plots.image_grid(value.images, path.with_suffix(".png"))
 
-    def status(self, state: str, step: int | None = None) -> None:
+    def status(self, state: str, step: int | None = None, **why: str | int) -> None:
         """status.json, for whoever watches from outside: the state, the newest known step and when that was so."""
         if self.primary:
             self.step = step if step is not None else self.step
-            status = {"state": state, "step": self.step, "time": round(time.time(), 3)}
-            files.write_json(self.workdir / "status.json", status)
+            status = {"state": state, "step": self.step, "time": round(time.time(), 3), **why}
+            files.note_json(self.workdir / "status.json", status)
+
+    def ended(self, error: BaseException) -> None:
+        """status.json of a run that an error ends: why, and with which exit code."""
+        known = explain(error)
+        code = known.exit_code if known else 1
+        self.status("stopped" if code == 42 else "failed", reason=first_line(error), exit_code=code)
 
     def progress(self, start: int, steps: int) -> None:
         """Begins to count steps, in a bar where a terminal watches."""
@@ -99,8 +123,8 @@ class Writer:
     def say(self, text: str) -> None:
         """A line for the person in front of the run."""
         if self.primary:
-            tqdm.write(text, file=sys.stdout)
-            sys.stdout.flush()
+            with console.unless_gone(sys.stdout):
+                tqdm.write(text, file=sys.stdout)
 
     def close(self) -> None:
         self.finish()
@@ -108,3 +132,59 @@ class Writer:
             self.events.close()
         if self.primary:
             self.file.close()
+
+
+def show(workdir: Path, mode: str, step: int, numbers: Mapping[str, float], samples: Sequence[Texts | Images]) -> None:
+    """Prints what was sampled and, with mode 'evaluate', measured at a step, and keeps it in the workdir, as <mode>.png
+    and evaluation.json. What is printed can do without being kept."""
+    for value in samples:
+        if isinstance(value, Texts):
+            console.say("\n".join(value.texts))
+    if mode == "evaluate":
+        console.say("\n".join(f"{name} {value:.6g}" for name, value in numbers.items()))
+    try:
+        for value in samples:
+            if isinstance(value, Images):
+                plots.image_grid(value.images, workdir / f"{mode}.png")
+                console.say(f"{workdir / mode}.png")
+        if mode == "evaluate":
+            files.write_json(workdir / "evaluation.json", {"step": step, **numbers})
+    except OSError as error:
+        if mode == "sample":
+            raise
+        warnings.warn(f"the numbers are not kept: {error}", stacklevel=2)
+
+
+class Events:
+    """TensorBoard's copy of the numbers. Where it cannot be written, a run goes on without it.
+
+    tensorboardX's own SummaryWriter writes in a thread of its own: when that dies of a full disk, the run hangs.
+    """
+
+    def __init__(self, folder: Path):
+        from tensorboardX.event_file_writer import EventsWriter
+
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.file: Any = EventsWriter(str(folder / "events"))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """The numbers of a step."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        try:
+            if self.file:
+                self.file.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+                self.file.flush()
+        except OSError as error:
+            self.close()
+            warnings.warn(f"{self.folder} is not written any more: {error.strerror}", stacklevel=3)
+
+    def close(self) -> None:
+        """What was written has reached the file before."""
+        file, self.file = self.file, None
+        if file:
+            with contextlib.suppress(OSError):
+                file.close()

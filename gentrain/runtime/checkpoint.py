@@ -29,6 +29,9 @@ _MANIFEST = "manifest.json"
 _UNCOMMITTED = ".orbax-checkpoint-tmp"  # ends the name of a step directory until the rename that commits it
 # Orbax stamps these at the commit itself, after the manifest, and no restore reads them.
 _NOT_IN_MANIFEST = {_MANIFEST, "_CHECKPOINT_METADATA", "commit_success.txt"}
+_FOREIGN = re.compile(
+    r"\.DS_Store|\._.*|\.nfs.*|Thumbs\.db|desktop\.ini"
+)  # left by file managers and NFS, read by none
 
 # Orbax logs dozens of lines a save, and whole tracebacks of what is raised here as one line, to the logger that it
 # shares with all users of absl.
@@ -344,7 +347,7 @@ def _fingerprints(root: Path) -> dict[str, str]:
     fingerprints = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if not path.is_dir() and name not in _NOT_IN_MANIFEST:
+        if not path.is_dir() and name not in _NOT_IN_MANIFEST and not _FOREIGN.fullmatch(path.name):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             fingerprints[name] = f"{path.stat().st_size} bytes, sha256 {digest}"

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,10 +37,8 @@ class Phases:
     def __init__(self, path: Path | None, stuck_seconds: float = 0.0):
         self.path = path
         self.stuck_seconds = stuck_seconds
-        ledger = files.read_json(path) if path else {}
-        self.seconds = {kind: 0.0 for kind in KINDS} | ledger.get("seconds", {})
-        self.trained_at: dict[str, float] = ledger.get("trained_at", {})  # step -> seconds of training up to its save
-        self.starts = ledger.get("starts", 0) + 1
+        self.seconds, self.trained_at, starts = read(path)
+        self.starts = starts + 1
         self.kinds = ["start"]  # of the phases that are under way, the innermost last
         self.longest: dict[str, float] = {}  # seconds of the longest phase of each kind, the first left out
         self.since = time.monotonic()  # when seconds were last counted
@@ -76,16 +75,16 @@ class Phases:
     def saved(self, step: int) -> None:
         """Notes how long was trained up to a step that is being saved."""
         self._count()
-        trained_at = [*self.trained_at.items(), (str(step), self.seconds["train"])]
+        trained_at = [*self.trained_at.items(), (step, self.seconds["train"])]
         self.trained_at = dict(trained_at[-KEPT:])
         self.write()
 
     def restored(self, step: int) -> None:
         """What was trained after this step, by an earlier start, is lost."""
-        kept = self.trained_at.get(str(step), self.seconds["train"])
+        kept = self.trained_at.get(step, self.seconds["train"])
         self.seconds["lost"] += self.seconds["train"] - kept
         self.seconds["train"] = kept
-        self.trained_at = {saved: seconds for saved, seconds in self.trained_at.items() if int(saved) <= step}
+        self.trained_at = {saved: seconds for saved, seconds in self.trained_at.items() if saved <= step}
 
     def write(self) -> None:
         """Writes the ledger, where there is a file for it."""
@@ -101,7 +100,7 @@ class Phases:
             "starts": self.starts,
             "trained_at": self.trained_at,
         }
-        files.write_json(self.path, ledger)
+        files.note_json(self.path, ledger)
 
     def _count(self) -> None:
         """Adds the time since the last count to the innermost phase."""
@@ -126,3 +125,17 @@ class Phases:
                 message = f"LostPeer: {kind} took over {limit:.0f} s, so another process hangs; stacks above"
                 print(message, file=sys.stderr, flush=True)
                 os._exit(LostPeer.exit_code)
+
+
+def read(path: Path | None) -> tuple[dict[str, float], dict[int, float], int]:
+    """What an earlier start left: seconds by kind; step -> seconds of training up to its save; starts. All of it is
+    zero where there is nothing or, with a warning, where it is damaged."""
+    ledger = files.read_json(path) if path else {}
+    try:
+        seconds = {kind: float(ledger["seconds"][kind]) for kind in KINDS}
+        trained_at = {int(step): float(value) for step, value in ledger["trained_at"].items()}
+        return seconds, trained_at, int(ledger["starts"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        if ledger:
+            warnings.warn(f"{path} is damaged, and is taken for empty", stacklevel=3)
+        return dict.fromkeys(KINDS, 0.0), {}, 0

@@ -33,6 +33,8 @@ def lock(workdir: Path) -> Iterator[None]:
             pid, host, since = json.loads(text) if text else ("?", "?", time.time())
             owner = f"process {pid} on {host} for {time.time() - since:.0f} s"
             raise WorkdirInUse(f"{workdir} is in use by {owner}; wait, or choose another --workdir") from None
+        except OSError as error:  # a file system that knows no locks
+            raise ConfigError(f"cannot lock workdir {workdir}: {error.strerror}; choose another --workdir") from None
         file.truncate(0)
         file.write(json.dumps([os.getpid(), socket.gethostname(), time.time()]))
         file.flush()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gentrain.errors import LostPeer
+from gentrain.runtime.signals import take_over
 
 PATIENCE = 20  # seconds that processes are given to end by themselves after one of them failed
 PARENT_DIED = 1  # prctl's PR_SET_PDEATHSIG
@@ -18,9 +19,9 @@ def supervise(commands: Sequence[Sequence[str]], **environment: str) -> int:
     """Runs the processes of one run on this machine and returns its exit code: 0, the first code that says what is
     wrong, or 42 where they were stopped or lost one another.
 
-    SIGTERM and SIGINT are passed on as SIGTERM; a second one ends all at once. After one process has failed the others,
-    whose collectives it leaves, are given PATIENCE seconds. JAX aborts a process that lost its peers, which no handler
-    of its own can turn into an exit code.
+    SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM; a second one ends all at once. After one process has failed the
+    others, whose collectives it leaves, are given PATIENCE seconds. JAX aborts a process that lost its peers, which no
+    handler of its own can turn into an exit code.
     """
     children: list[subprocess.Popen] = []
     signals: list[int] = []  # that have come so far
@@ -30,7 +31,7 @@ def supervise(commands: Sequence[Sequence[str]], **environment: str) -> int:
             child.send_signal(signal.SIGKILL if signals else signal.SIGTERM)
         signals.append(number)
 
-    handlers_before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers_before = take_over(pass_on)
     try:
         for command in commands:
             # A session of its own: Ctrl-C reaches the child through this process, once, and not as KeyboardInterrupt.
@@ -41,7 +42,8 @@ def supervise(commands: Sequence[Sequence[str]], **environment: str) -> int:
         while None in (codes := [child.poll() for child in children]) and time.monotonic() < deadline:
             time.sleep(0.05)
             if deadline == float("inf") and any(codes):
-                deadline = time.monotonic() + PATIENCE
+                # One that SIGTERM could kill had not met the others yet, so there is nothing that they could save.
+                deadline = time.monotonic() + (0 if -signal.SIGTERM in codes else PATIENCE)
     finally:
         for child in children:
             child.kill()

@@ -1,5 +1,6 @@
 """The program as its users run it: start, resume, stop, fail, look, on one process and on two."""
 
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from gentrain import files, sharding
+from gentrain import files, sharding, train
 from gentrain.errors import WorkdirInUse
 from gentrain.runtime import peers
 from gentrain.runtime.lock import lock
@@ -121,6 +122,25 @@ def test_sigterm_before_the_first_step_is_no_traceback(tmp_path):
     child.send_signal(signal.SIGTERM)
     _, errors = child.communicate(timeout=20)
     assert child.returncode == 42 and "Traceback" not in errors
+
+
+def test_a_reader_that_goes_away_ends_no_run(tmp_path):
+    with start(*SMALL, f"--workdir={tmp_path}/run") as child:
+        child.stdout.readline()
+        child.stdout.close()
+        errors = child.stderr.read()
+    assert child.wait(timeout=60) == 0 and "Traceback" not in errors, errors
+    assert files.read_json(tmp_path / "run" / "status.json")["state"] == "done"
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 5), (errno.EROFS, 2)])
+def test_what_the_disk_refuses_is_one_line(tmp_path, main, monkeypatch, number, code):
+    def refused(*_):
+        raise OSError(number, "refused", "metrics.jsonl")
+
+    monkeypatch.setattr(train, "train", refused)
+    run = main(*SMALL, f"--workdir={tmp_path}")
+    assert run.returncode == code and "metrics.jsonl" in run.stderr and run.stderr.count("\n") == 1
 
 
 def test_one_job_a_workdir(tmp_path, main):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs import base
-from gentrain.errors import ConfigError
+from gentrain.errors import CheckpointError, ConfigError
 from gentrain.options import check, identity
 from gentrain.options.tree import Run, declared_fields
 
@@ -88,5 +88,13 @@ def test_a_workdir_of_another_version_is_refused_in_one_line(saved):
     del flat["adversarial.critic_rate"]
     saved.write_text(json.dumps(flat | {"optimizer.critic_scale": 1.0}))
     with pytest.raises(ConfigError, match="another version") as error:
+        identity.check_same_run(game(), saved)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["", "null", '{"steps": 1'])
+def test_a_damaged_config_is_refused_in_one_line_with_the_fix(saved, damage):
+    saved.write_text(damage)
+    with pytest.raises(CheckpointError, match=r"config.json is damaged .* delete it") as error:
         identity.check_same_run(game(), saved)
     assert "\n" not in str(error.value)

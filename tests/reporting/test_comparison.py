@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from gentrain.errors import ReportError, Stopped
 from gentrain.reporting import comparison, plots, report
+from gentrain.reporting.figures import js_dial
 
 
 @pytest.fixture
@@ -134,5 +136,33 @@ def test_variants_show_their_newest_samples(tmp_path, config, write_run):
     (tmp_path / "b" / "samples").mkdir()
     for step in (1, 20):
         (tmp_path / "b" / "samples" / f"{step:07d}.txt").write_text(f"<sample of {step}>")
+    (tmp_path / "b" / "samples" / "Thumbs.db").write_bytes(b"\xff")
     page = comparison.compare(config, tmp_path, ["a", "b"]).read_text()
     assert "&lt;sample of 20&gt;" in page and "sample of 1&gt;" not in page and page.count("<pre>") == 1
+
+
+def test_what_there_is_is_shown_and_what_failed_is_named(tmp_path, config, write_run):
+    write_run(tmp_path / "a", [{"step": 1, "valid/nll": 1.0}])
+    report.write(tmp_path / "a")
+    for names in (["a"], []):
+        page = comparison.compare(config, tmp_path, names, {"b": "Diverged: <nan> (exit code 3)"}).read_text()
+        summary = json.loads((tmp_path / "report.json").read_text())
+        assert list(summary["variants"]) == names and summary["failed"] == {"b": "Diverged: <nan> (exit code 3)"}
+        assert f"{len(names)} variants, 1 failed" in page and "<li>b: Diverged: &lt;nan&gt; (exit code 3)</li>" in page
+
+
+def test_a_figure_that_cannot_be_drawn_is_named_and_all_else_is_written(compare, config, tmp_path, monkeypatch):
+    config.report.figures = ("rewards", "js_dial")
+    monkeypatch.setattr(js_dial, "draw", lambda results, path: results["gone"])
+    with pytest.raises(ReportError, match=r"report.html is without js_dial \(KeyError: 'gone'\)"):
+        compare({"a": ({}, {"valid/nll": 1.0})})
+    summary = json.loads((tmp_path / "report.json").read_text())
+    assert list(summary["figures"]) == ["rewards"] and summary["variants"]["a"]["final"]["valid/nll"] == 1.0
+    assert "js_dial: KeyError" in (tmp_path / "report.html").read_text()
+
+    def stopped(results, path):
+        raise Stopped("SIGTERM")
+
+    monkeypatch.setattr(js_dial, "draw", stopped)
+    with pytest.raises(Stopped):
+        compare({"a": ({}, {"valid/nll": 1.0})})

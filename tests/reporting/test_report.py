@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gentrain.errors import ReportError, Stopped
 from gentrain.evaluators.exact import METRICS as EXACT
 from gentrain.evaluators.fidelity import METRICS as FIDELITY
 from gentrain.evaluators.modes import METRICS as MODES
@@ -102,5 +103,39 @@ def test_an_empty_run_still_has_a_page(tmp_path, write_run):
 def test_the_first_a_middle_and_the_last_of_the_samples_are_shown(tmp_path, steps, chosen):
     for step in range(steps):
         (tmp_path / f"{step:07d}.txt").write_text("x")
+    for foreign in (".DS_Store", "._0000001.txt", "Thumbs.db", "notes.txt"):
+        (tmp_path / foreign).write_text("x")
+    (tmp_path / "old").mkdir()
     assert report.first_middle_last(tmp_path) == {f"step {step}": tmp_path / f"{step:07d}.txt" for step in chosen}
     assert report.first_middle_last(tmp_path / "none") == {}
+
+
+def test_a_report_that_cannot_be_written_says_that_all_is_trained(tmp_path, write_run, monkeypatch):
+    write_run(tmp_path, [{"step": step, "valid/nll": 1.0} for step in (1, 2)])
+    (tmp_path / "report.json").write_text("")
+
+    def broken(*_, **__):
+        raise ValueError("no such colour\nand more")
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ReportError, match=r"trained and saved.*ValueError: no such col"),
+    ):
+        patch.setattr(plots, "curves", broken)
+        report.write(tmp_path)
+    with pytest.raises(Stopped), monkeypatch.context() as patch:  # a signal is no fault of the report
+        patch.setattr(plots, "curves", lambda *_, **__: (_ for _ in ()).throw(Stopped("SIGTERM")))
+        report.write(tmp_path)
+    assert not report.is_written(tmp_path)
+    report.write(tmp_path)
+    assert report.is_written(tmp_path)
+    (tmp_path / "report.json").write_text("{")
+    with pytest.warns(UserWarning, match="report.json is damaged"):
+        assert not report.is_written(tmp_path)
+
+
+def test_samples_that_are_no_text_are_shown_as_far_as_they_are(tmp_path, write_run):
+    write_run(tmp_path, [{"step": 1, "valid/nll": 1.0}])
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "0000001.txt").write_bytes(b"smi\xffth")
+    assert "smi\ufffdth" in report.write(tmp_path).read_text()

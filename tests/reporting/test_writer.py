@@ -1,13 +1,16 @@
 """What a run writes down survives kills and resumes."""
 
+import errno
 import io
 import json
 import math
 
 import numpy as np
+import pytest
 
 from gentrain import files
 from gentrain.datasets.spec import Images, Texts
+from gentrain.errors import CheckpointError, Diverged, LostPeer, Stopped
 from gentrain.reporting import writer
 from gentrain.reporting.writer import Writer
 
@@ -23,7 +26,8 @@ def test_a_line_cut_by_a_kill_is_skipped_and_a_step_done_again_counts_once(tmp_p
     out = Writer(tmp_path, tensorboard=False)
     out.scalars(2, {"nll": 0.125, "odd": math.inf})
     out.close()
-    records = files.read_jsonl(tmp_path / "metrics.jsonl")
+    with pytest.warns(UserWarning, match="line 7 cannot be read"):
+        records = files.read_jsonl(tmp_path / "metrics.jsonl")
     assert [(record["step"], record["nll"]) for record in records] == [(1, 0.5), (2, 0.125), (4, 0.75)]
     assert [record["valid/nll"] for record in records] == [1, 2, 4]  # two lines of a step are one record
     assert records[1]["odd"] is None
@@ -87,3 +91,86 @@ def test_only_the_first_process_writes(tmp_path, capsys):
     out.say("done")
     out.close()
     assert not (tmp_path / "none").exists() and capsys.readouterr().out == ""
+
+
+def started(workdir, status, *checkpoints):
+    """A writer in a workdir whose last start left a status and checkpoints."""
+    workdir.mkdir(exist_ok=True)
+    files.write_json(workdir / "status.json", status)
+    for name in checkpoints:
+        (workdir / "checkpoints" / name).mkdir(parents=True)
+    return Writer(workdir, tensorboard=False)
+
+
+def test_a_status_says_why_a_run_ended_and_with_which_exit_code(tmp_path):
+    out = Writer(tmp_path, tensorboard=False)
+    out.status("training", 7)
+    for error, state, code in (
+        (Diverged("steep\nand long"), "failed", 3),
+        (Stopped("SIGTERM"), "stopped", 42),
+        (LostPeer("gone"), "stopped", 42),
+        (OSError(errno.ENOSPC, "No space left"), "failed", 5),
+        (ZeroDivisionError("a fault"), "failed", 1),
+    ):
+        out.ended(error)
+        status = files.read_json(tmp_path / "status.json")
+        assert (status["state"], status["step"], status["exit_code"]) == (state, 7, code)
+        assert status["reason"].startswith(type(error).__name__) and "\n" not in status["reason"]
+    out.close()
+
+
+@pytest.mark.parametrize("state", ["starting", "training"])
+def test_a_start_that_was_killed_is_told_by_the_next(tmp_path, capsys, state):
+    out = started(tmp_path, {"state": state, "step": 5}, "4")
+    out.check_before()
+    assert "the last start ended without a word at step 5: killed" in capsys.readouterr().out
+    out.status("starting")
+    assert files.read_json(tmp_path / "status.json")["step"] == 5  # a start that ends early forgets no step
+    out.close()
+
+
+def test_checkpoints_that_are_gone_are_no_reason_to_begin_anew_in_silence(tmp_path, capsys):
+    for number, (state, checkpoints) in enumerate((("stopped", ()), ("done", ()), ("done", ("quarantine-5",)))):
+        out = started(tmp_path / str(number), {"state": state, "step": 5}, *checkpoints)
+        with pytest.raises(CheckpointError, match=r"checkpoints has no checkpoint.*step 5.*delete status.json"):
+            out.check_before()
+        out.close()
+    assert capsys.readouterr().out == ""
+    out = started(tmp_path / "early", {"state": "training", "step": 5}, "5.orbax-checkpoint-tmp")
+    out.check_before()  # killed before its first checkpoint
+    assert "has no checkpoint; beginning anew, though step 5 was reached" in capsys.readouterr().out
+    out.close()
+    out = started(tmp_path / "fresh", {"state": "stopped", "step": None})
+    out.check_before()
+    assert capsys.readouterr().out == ""
+    out.close()
+
+
+def test_a_run_goes_on_without_tensorboard_where_it_cannot_be_written(tmp_path, monkeypatch):
+    out = Writer(tmp_path, tensorboard=True)
+
+    def full(event):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(out.events.file, "write_event", full)
+    with pytest.warns(UserWarning, match="tensorboard is not written any more: No space left"):
+        out.scalars(1, {"nll": 1.0})
+    out.scalars(2, {"nll": 1.0})
+    out.close()
+    assert [record["step"] for record in files.read_jsonl(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+def test_numbers_that_cannot_be_kept_are_printed(tmp_path, capsys, monkeypatch):
+    def read_only(path):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    shown = [Texts(["one", "two"]), Images(np.zeros((1, 2, 2, 1), np.uint8))]
+    writer.show(tmp_path, "evaluate", 3, {"valid/nll": 1.5}, shown)
+    assert capsys.readouterr().out == f"one\ntwo\nvalid/nll 1.5\n{tmp_path}/evaluate.png\n"
+    assert files.read_json(tmp_path / "evaluation.json") == {"step": 3, "valid/nll": 1.5}
+    monkeypatch.setattr(files, "replacing", read_only)
+    with pytest.warns(UserWarning, match="not kept: .*Read-only file system"):
+        writer.show(tmp_path, "evaluate", 3, {"valid/nll": 1.5}, shown)
+    assert capsys.readouterr().out == "one\ntwo\nvalid/nll 1.5\n"
+    with pytest.raises(OSError, match="Read-only"):  # there is nothing else to be had from it
+        writer.show(tmp_path, "sample", 3, {}, shown)

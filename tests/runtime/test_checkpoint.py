@@ -185,6 +185,17 @@ def test_an_extra_file_is_damage(two: Path) -> None:
     assert step == 10 and "state/d/extra: expected nothing" in caught[0]
 
 
+def test_what_file_managers_leave_is_no_damage(two: Path) -> None:
+    for folder in (two, two / "20", two / "20" / "state", two / "20" / "meta"):
+        for name in (".DS_Store", "._state", "Thumbs.db", "desktop.ini"):
+            (folder / name).write_bytes(b"x")
+    (two / "backup" / "state").mkdir(parents=True)
+    step, _, _, caught = restore(two)
+    assert step == 20 and not caught
+    (two / "20" / "state" / ".hidden").write_bytes(b"x")  # any other file is
+    assert restore(two)[0] == 10
+
+
 def test_all_damaged_is_an_error_and_changes_nothing(two: Path) -> None:
     for step in ("10", "20"):
         (two / step / "manifest.json").unlink()

@@ -31,8 +31,22 @@ def test_every_second_is_counted_once_where_it_was_spent(tmp_path):
     seconds = ledger["seconds"]
     assert seconds["start"] >= 0.2 and seconds["train"] >= 0.3 and seconds["save"] >= 0.1
     assert seconds["compile"] > 0  # and neither is in what is around it too:
-    assert abs(sum(seconds.values()) - wall) < 0.01 * wall and abs(ledger["wall"] - wall) < 0.01 * wall
+    writing = 0.05  # of the ledger itself, which reaches the disk before the block ends
+    assert abs(sum(seconds.values()) - wall) < writing and abs(ledger["wall"] - wall) < writing
     assert np.isclose(ledger["goodput"], seconds["train"] / ledger["wall"], atol=1e-3)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"seconds": null}', '{"seconds": {"train": "long"}}'])
+def test_a_damaged_ledger_is_begun_anew(tmp_path, damage):
+    path = tmp_path / "goodput.json"
+    path.write_text(damage)
+    with pytest.warns(UserWarning, match="goodput.json is damaged"), Phases(path) as phases:
+        phases.saved(3)
+    again = Phases(path)
+    assert again.starts == 2 and again.seconds["lost"] == 0 and list(again.trained_at) == [3]
+    path.write_text(path.read_text().replace('"3"', '"three"'))
+    with pytest.warns(UserWarning, match="goodput.json is damaged"):
+        assert Phases(path).starts == 1
 
 
 def test_what_is_trained_again_was_lost(tmp_path):

@@ -1,5 +1,7 @@
 """One job a workdir, and what a second one is told."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -54,3 +56,12 @@ def test_a_workdir_that_cannot_be_written_to_is_a_config_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write to workdir .*file.*; choose another --workdir"):
         lock(tmp_path / "file").__enter__()
+
+
+def test_a_file_system_without_locks_is_a_config_error(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with pytest.raises(ConfigError, match=r"cannot lock workdir .*No locks available; choose another"):
+        lock(tmp_path).__enter__()

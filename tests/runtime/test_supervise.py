@@ -38,6 +38,14 @@ def start(*children: str) -> subprocess.Popen:
     )
 
 
+@pytest.fixture(autouse=True)
+def terminal():
+    """SIGHUP as a terminal leaves it: whoever started the tests may ignore it, and children would too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("children", "code"),
     [
@@ -54,7 +62,7 @@ def test_a_supervisor_says_what_ended_the_run(children, code):
         assert supervisor.wait(timeout=30) == code
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_reaches_all_as_sigterm_and_a_second_one_ends_them(number):
     with start(TELL_STOP, TELL_STOP) as supervisor:
         assert [supervisor.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
@@ -67,6 +75,16 @@ def test_a_signal_reaches_all_as_sigterm_and_a_second_one_ends_them(number):
         assert supervisor.poll() is None
         supervisor.send_signal(number)
         assert supervisor.wait(timeout=30) == 42
+
+
+def test_a_signal_before_all_have_met_ends_them_at_once():
+    ready = "print('ready', flush=True); "
+    children = f"supervise.supervise([[sys.executable, '-c', child] for child in {[ready + SLEEP, IGNORE_STOP]}])"
+    program = f"import sys; from gentrain.runtime import supervise; sys.exit({children})"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as supervisor:
+        assert [supervisor.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(timeout=10) == 42
 
 
 def test_children_do_not_outlive_a_supervisor_that_is_killed():
