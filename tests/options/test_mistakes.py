@@ -118,10 +118,6 @@ MISTAKES = [
     ((SURNAMES, "--config.sweep=({},)"), ["sweep", "apart"]),
     ((SURNAMES, "--config.sweep=({'seed':1},{})"), ["sweep", "apart"]),
     ((SURNAMES, "--config.sweep=({'seed':1},{'model.name':'lstn'})"), ["model.name='lstn'", "lstm"]),
-    (
-        (QUICKSTART, "--config.report.figures=('forward_revers',)"),
-        ["report.figures='forward_revers'", "forward_reverse"],
-    ),
     ((SURNAMES, "--config.sweep=({'sed':1},)"), ["sed", "seed"]),
     ((SURNAMES, "--config.sweep=({'seed':1},{'seed':1})"), ["two variants", "seed=1"]),
     # combinations
