@@ -81,6 +81,11 @@ def test_in_several_processes_a_failure_that_may_be_of_one_of_them_ends_it_at_on
     assert run({1: error}) == ([0, 1], [], error)
 
 
+def test_a_variant_that_does_not_fit_the_devices_is_refused_before_any_is_trained(tmp_path, main):
+    run = main(*SMALL, "--config.sweep=({'seed':1},{'mesh.data':2})", f"--workdir={tmp_path}/run")
+    assert run.returncode == 2 and "asks for 2 devices" in run.stderr and not (tmp_path / "run").exists()
+
+
 def test_the_next_start_tries_those_that_failed_and_a_variants_folder_is_a_run_of_its_own(tmp_path, main):
     text, workdir = tmp_path / "names.txt", tmp_path / "run"
     late = f"{{'data.name':'text:{text}','data.text.unit':'line'}}"

@@ -116,6 +116,8 @@ MISTAKES = [
     ((SURNAMES, '--config.sweep=({"seed":1})'), ["sweep", "dict"]),
     ((SURNAMES, "--config.sweep=(1,2)"), ["sweep", "dict"]),
     ((SURNAMES, "--config.sweep=({},)"), ["sweep", "apart"]),
+    ((SURNAMES, "--config.sweep=({'seed':1},{})"), ["sweep", "apart"]),
+    ((SURNAMES, "--config.sweep=({'seed':1},{'model.name':'lstn'})"), ["model.name='lstn'", "lstm"]),
     ((SURNAMES, "--config.sweep=({'sed':1},)"), ["sed", "seed"]),
     ((SURNAMES, "--config.sweep=({'seed':1},{'seed':1})"), ["two variants", "seed=1"]),
     # combinations
