@@ -1,7 +1,8 @@
 """The run: build, restore, loop, evaluate, log, save. Read this first."""
 
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,6 +54,7 @@ class Session:
     checkpoints: Checkpoints
     phases: Phases
     stop: Stop
+    allow: Collection[str] = ()  # changes since the last start that are gone on with: see launch/cli.py
     frozen: dict[str, Any] = field(default_factory=dict)  # where the parameters of frozen players are from
 
 
@@ -72,7 +74,8 @@ def start(run: Run, session: Session) -> TrainState:
     """The state to go on from. The ways to start, in order; the first that applies is taken."""
     wanted, say = run.program.state, session.out.say
     # 1. This workdir's own newest good checkpoint: running the command again resumes, whatever else the config says.
-    if found := session.checkpoints.restore(replace(wanted, frozen={})):
+    same_data = building.unchanged(run.data, session.allow, say)
+    if found := session.checkpoints.restore(replace(wanted, frozen={}), same_data):
         step, state, meta = found
         say(f"resuming at step {step}")
         frozen, session.frozen = players.restore_frozen(meta.get("frozen", {}), wanted.frozen)
@@ -146,7 +149,7 @@ def headline(run: Run, values: dict[str, float]) -> str:
     return ", ".join([*shown, f"{values['tokens_per_second']:,.0f} {counted}/s"])
 
 
-def train(config: ConfigDict, workdir: Path, stop: Stop) -> None:
+def train(config: ConfigDict, workdir: Path, stop: Stop, allow: Collection[str] = ()) -> None:
     """Trains to config.steps, from wherever the workdir stands. Asked to stop, it saves and raises Stopped."""
     primary = jax.process_index() == 0
     with ExitStack() as stack:
@@ -164,7 +167,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop) -> None:
         try:
             out.status("starting")
             run = build(config, workdir)
-            peers.same_everywhere({"data": run.data.summary["digest"]})
+            peers.same_everywhere(run.data.summary["digests"])
             if primary:
                 files.write_json(workdir / "config.json", resolved(config))
                 provenance.write(workdir)
@@ -172,7 +175,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop) -> None:
             checkpoints = stack.enter_context(
                 Checkpoints(workdir / "checkpoints", keep_last=options.keep_last, keep_every=options.keep_every)
             )
-            session = Session(out, checkpoints, phases, stop)
+            session = Session(out, checkpoints, phases, stop, allow)
             out.say(describe(run))
             with phases.during("restore"):
                 state = start(run, session)
@@ -200,12 +203,13 @@ def describe(run: Run) -> str:
         f"{parameters} on {jax.device_count()} x {jax.devices()[0].device_kind} {axes}".rstrip(),
         f"{summary['documents']:,} documents, {summary['tokens']:,} tokens of {summary['vocab']:,} symbols",
     ]
+    parts += building.remarks(summary)
     for name, source in summary["sources"].items():
         parts.append(f"{name} {source['share']:.2%} of the examples, {source['epochs']:.2f} epochs")
     return "; ".join(parts)
 
 
-def look(config: ConfigDict, workdir: Path, mode: str) -> None:
+def look(config: ConfigDict, workdir: Path, mode: str, allow: Collection[str] = ()) -> None:
     """Evaluates, or only samples from, the newest good checkpoint of a run; works beside the run while it trains."""
     check_same_run(config, workdir / "config.json")
     if not (workdir / "checkpoints").is_dir():
@@ -213,7 +217,7 @@ def look(config: ConfigDict, workdir: Path, mode: str) -> None:
     if mode == "sample":
         config.evaluate.evaluators = ("samples",)
     run = build(config, workdir)
-    state, step = restored(run)
+    state, step = restored(run, allow)
     numbers, samples = measure(run, state, step)
     for value in samples:
         if isinstance(value, Texts):
@@ -292,16 +296,17 @@ def save(run: Run, state: TrainState, step: int, session: Session) -> None:
     with session.phases.during("train"):
         update.check_finite(state, run.config.training.max_skipped)  # waits for the last steps
     meta = {"steps": run.config.steps, "time": time.time(), "frozen": session.frozen}
+    meta["data"] = run.data.summary["digests"]
     with session.phases.during("save"):
         session.checkpoints.save(step, replace(state, frozen={}), meta)
     session.phases.saved(step)
 
 
-def restored(run: Run) -> tuple[TrainState, int]:
+def restored(run: Run, allow: Collection[str] = ()) -> tuple[TrainState, int]:
     """The newest good state of the workdir, changing nothing there. Raises CheckpointError where there is none."""
-    wanted = run.program.state
+    wanted, same_data = run.program.state, building.unchanged(run.data, allow, warnings.warn)
     with Checkpoints(run.workdir / "checkpoints", read_only=True) as checkpoints:
-        if found := checkpoints.restore(replace(wanted, frozen={})):
+        if found := checkpoints.restore(replace(wanted, frozen={}), same_data):
             step, state, meta = found
             frozen, _ = players.restore_frozen(meta.get("frozen", {}), wanted.frozen)
             return replace(state, frozen=frozen), step

@@ -19,7 +19,7 @@ from gentrain.options import check
 
 OVERRIDE = re.compile(r"--?(?:no)?config[.]([^=]*)(?:=(.*))?", re.DOTALL)
 USAGE = """python -m launch --config configs/NAME.py[:VARIANT] [--workdir DIR] [--config.KEY=VALUE …]
-    [--mode=train|evaluate|sample] [--dry_run] [--local_processes=N]
+    [--mode=train|evaluate|sample] [--allow=data] [--dry_run] [--local_processes=N]
 
 Trains what a config file says, or resumes it: the same command again goes on from the last checkpoint.
 
@@ -27,6 +27,8 @@ Trains what a config file says, or resumes it: the same command again goes on fr
   --config.KEY      another value of an option; `python -m launch.list keys [SECTION]` lists them
   --workdir         where the run lives; by default runs/NAME[-VARIANT]
   --mode            train; evaluate or sample from the newest checkpoint
+  --allow           changes to go on with that would end the command with exit code 2, by name, separated by commas;
+                    data: the data or the tokenizer changed since the checkpoint
   --dry_run         checks the config and prints sizes; computes nothing
   --local_processes starts so many processes on this machine, as one run
   --coordinator, --processes, --process
@@ -40,6 +42,9 @@ signal with the state saved, or left by another process of the run: run the same
 """
 
 
+ALLOWED = ("data",)  # what --allow may name
+
+
 class Command(NamedTuple):
     """What a command line asks for."""
 
@@ -47,6 +52,7 @@ class Command(NamedTuple):
     config: ConfigDict
     workdir: Path
     notes: list[str]  # what was changed to make the config fit, to be said
+    allow: tuple[str, ...]  # names of ALLOWED
 
 
 def make_flags(argv: Sequence[str]) -> flags.FlagValues:
@@ -55,6 +61,7 @@ def make_flags(argv: Sequence[str]) -> flags.FlagValues:
     config_flags.DEFINE_config_file("config", None, "a config file", flag_values=values, sys_argv=list(argv))
     flags.DEFINE_string("workdir", None, "where the run lives", flag_values=values)
     flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample"], "what to do", flag_values=values)
+    flags.DEFINE_list("allow", [], "changes to go on with", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "check the config, print sizes", flag_values=values)
     flags.DEFINE_string("coordinator", "", "host:port where the processes of one run meet", flag_values=values)
     flags.DEFINE_integer("processes", 1, "how many, with --coordinator", flag_values=values)
@@ -92,12 +99,14 @@ def parse(argv: Sequence[str]) -> Command:
         raise ConfigError(one_line(error) + several_values(overrides)) from None
     if rest:
         raise ConfigError(f"do not know what to do with {' '.join(rest)!r}; options start with --")
+    if unknown := [name for name in values.allow if name not in ALLOWED]:
+        raise ConfigError(f"--allow={unknown[0]}: expected names of {', '.join(ALLOWED)}, separated by commas")
     config = values.config
     notes = [note] if (note := check.shorten_warmup(config)) else []
     check.validate(config, keys_set(config, plain.config, [found[1] for found in overrides]))
     file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
     workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant))))
-    return Command(values, config, workdir.absolute(), notes)
+    return Command(values, config, workdir.absolute(), notes, tuple(values.allow))
 
 
 def keys_set(config: ConfigDict, file_config: ConfigDict, keys: Sequence[str]) -> list[str]:
@@ -164,7 +173,18 @@ def unknown_flag(name: str, argv: Sequence[str]) -> str:
     exact = [key for key in known if key == name or key.rsplit(".")[-1] == name]
     if exact:
         return f"there is no flag --{name}; did you mean --config.{exact[0]}=…?"
-    own = ["config", "workdir", "mode", "dry_run", "coordinator", "processes", "process", "local_processes", "help"]
+    own = [
+        "config",
+        "workdir",
+        "mode",
+        "allow",
+        "dry_run",
+        "coordinator",
+        "processes",
+        "process",
+        "local_processes",
+        "help",
+    ]
     near = difflib.get_close_matches(name, own, 1, 0.5)
     near_keys = difflib.get_close_matches(name, known, 1, 0.6)
     if near:

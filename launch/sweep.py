@@ -1,5 +1,6 @@
 """Runs the variants of a config one after another, each in a folder of its own, and reports across them."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -8,7 +9,7 @@ from gentrain.options import check
 from gentrain.runtime import signals
 
 
-def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> None:
+def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allow: Collection[str] = ()) -> None:
     """Trains (or evaluates, or samples) every variant; what was done before is not done again."""
     import jax
 
@@ -20,8 +21,8 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> N
         if jax.process_index() == 0:
             print(f"[{number}/{len(variants)}] {name}", flush=True)
         if mode == "train":
-            train.train(variant, workdir / name, stop)
+            train.train(variant, workdir / name, stop, allow)
         else:
-            train.look(variant, workdir / name, mode)
+            train.look(variant, workdir / name, mode, allow)
     if mode == "train" and jax.process_index() == 0:
         print(f"all done: {comparison.compare(config, workdir, list(variants))}")

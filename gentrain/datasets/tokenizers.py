@@ -23,7 +23,7 @@ JSON, MODEL = "tokenizer.json", "tokenizer.model"
 
 
 class Tokenizer(Protocol):
-    """Tokens are 0..symbols-1; the end of a document is token number `symbols`.
+    """Tokens are 0..symbols-1, alphabet says what each stands for; the end of a document is token number `symbols`.
 
     encode(text, lengths) -> (tokens, lengths): documents side by side in one array of UTF-8, with the bytes of each, to
     their tokens side by side, with the tokens of each. decode(tokens (n,)) -> str takes any numbers.
@@ -31,6 +31,7 @@ class Tokenizer(Protocol):
 
     kind: str
     symbols: int
+    alphabet: list[str]
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
@@ -65,6 +66,9 @@ class Bytes:
     """The bytes of UTF-8."""
 
     kind, symbols = "bytes", 256
+
+    def __init__(self) -> None:
+        self.alphabet = [f"<0x{byte:02X}>" for byte in range(self.symbols)]
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return text, lengths
@@ -155,6 +159,7 @@ class SentencePiece:
 
         self.model, self.processor = model, sentencepiece.SentencePieceProcessor(model_proto=model)
         self.symbols = self.processor.vocab_size()
+        self.alphabet = self.processor.id_to_piece(list(range(self.symbols)))
 
     @classmethod
     def learn(cls, sources: list[Corpus], vocab_size: int) -> "SentencePiece":
@@ -199,8 +204,8 @@ class SentencePiece:
         return self.processor.decode(tokens[tokens < self.symbols].tolist())
 
 
-def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | None) -> tuple[Tokenizer, str]:
-    """The workdir's tokenizer if it has one, else one learned on the sources' train and kept there; and its content.
+def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | None) -> Tokenizer:
+    """The workdir's tokenizer if it has one, else one learned on the sources' train and kept there.
 
     Raises DataError where the workdir's is damaged, or of another kind or size than the config asks for.
     """
@@ -215,9 +220,13 @@ def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | No
                     write_atomically(workdir / name, (folder / name).read_bytes())
     else:
         folder = workdir
-    tokenizer = load(folder, kind, vocab_size)
+    return load(folder, kind, vocab_size)
+
+
+def digest(tokenizer: Tokenizer) -> str:
+    """Of all that says which text has which tokens."""
     model = tokenizer.model.hex() if isinstance(tokenizer, SentencePiece) else ""
-    return tokenizer, (folder / JSON).read_text() + model
+    return store.digest_of([tokenizer.kind, tokenizer.alphabet, model])
 
 
 def learn(sources: list[Corpus], kind: str, vocab_size: int) -> Tokenizer:
@@ -278,7 +287,7 @@ def encode_text(tokenizer: Tokenizer, text: str) -> np.ndarray:
     return np.asarray(tokenizer.encode(raw, np.array([len(raw)]))[0])
 
 
-def encode(raw: Corpus, tokenizer: Tokenizer, key: str) -> Corpus:
+def encode(raw: Corpus, tokenizer: Tokenizer) -> Corpus:
     """The corpus in tokens, the end token after each document; contexts are the raw corpus's own."""
 
     def make(folder: Path) -> None:
@@ -292,9 +301,9 @@ def encode(raw: Corpus, tokenizer: Tokenizer, key: str) -> Corpus:
                     writer.extend(split, closed, counts + 1, int(characters(text).sum()) + len(counts))
             writer.finish(kind="text")
 
-    encoded = store.read(store.cached(["encoded", raw.digest, key], make))
+    encoded = store.read(store.cached(["encoded", raw.digest, digest(tokenizer)], make))
     splits = {
         split: arrays._replace(labels=raw.splits[split].labels, contexts=raw.splits[split].contexts)
         for split, arrays in encoded.splits.items()
     }
-    return encoded._replace(splits=splits)
+    return encoded._replace(splits=splits, digest=store.digest_of([raw.digest, encoded.digest]))

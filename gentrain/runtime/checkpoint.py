@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,13 @@ class Checkpoints:
             reason = "it was opened read-only" if self.read_only else f"it holds step {self._manager.latest_step()}"
             raise CheckpointError(f"{self.directory}: cannot save step {step}, because {reason}")
 
-    def restore(self, abstract: Any) -> tuple[int, Any, dict[str, Any]] | None:
+    def restore(
+        self, abstract: Any, check: Callable[[int, dict[str, Any]], None] | None = None
+    ) -> tuple[int, Any, dict[str, Any]] | None:
         """The newest undamaged checkpoint as (step, state, meta); None if there are no checkpoints at all.
 
-        `abstract` is the state as a pytree of jax.ShapeDtypeStruct with shardings, of any mesh.
+        `abstract` is the state as a pytree of jax.ShapeDtypeStruct with shardings, of any mesh. check(step, meta) comes
+        before any array is read; what it raises is raised.
         Newer damaged ones are warned about and renamed to quarantine-STEP: Orbax refuses to save up to the newest step.
         Raises CheckpointError if all are damaged, or if the newest good one has other leaves than `abstract`.
         """
@@ -105,6 +108,8 @@ class Checkpoints:
             return None
         expected = _leaves(abstract)
         description = self._description(step)
+        if check is not None:
+            check(step, description["meta"])
         _check_leaves(self.directory / str(step), _kinds(expected), description["leaves"])
         arrays = self._arrays(step, expected)
         self._quarantine_after(step)

@@ -1,4 +1,4 @@
-"""Sources of text, the cache that they are read into, and pinned packages."""
+"""Sources of text, and pinned packages."""
 
 import hashlib
 import subprocess
@@ -95,44 +95,6 @@ def test_an_empty_split_is_named_when_it_is_asked_for(text):
         data.split("dev")
 
 
-def test_changed_files_are_read_again_and_unchanged_ones_are_not(text, tmp_path, cache):
-    text.data.valid_fraction = text.data.test_fraction = 0.0
-    first = build(text, None).summary
-    folders = set(cache.iterdir())
-    assert build(text, None).summary == first
-    assert set(cache.iterdir()) == folders
-    assert not [folder for folder in folders if folder.name.startswith("unfinished")]
-    (tmp_path / "lines.txt").write_text("a\nb\nc\n")
-    assert build(text, None).summary["documents"] == 3
-
-
-def test_a_failed_reading_leaves_nothing_in_the_cache(text, tmp_path, cache):
-    (tmp_path / "lines.txt").write_bytes(b"\xff")
-    with pytest.raises(DataError):
-        build(text, None)
-    assert list(cache.iterdir()) == []
-
-
-def test_who_loses_the_race_reads_the_winners_files(cache):
-    def early(folder):
-        (folder / "who").write_text("early")
-
-    def late(folder):
-        (folder / "who").write_text("late")
-        store.cached("key", early)  # another process finishes first
-
-    assert (store.cached("key", late) / "who").read_text() == "early"
-    assert len(list(cache.iterdir())) == 1
-
-
-def test_a_truncated_cache_is_noticed(text, cache):
-    build(text, None)
-    for file in cache.glob("*/train.tokens"):
-        file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"delete .*, it is made anew"):
-        build(text, None)
-
-
 def test_blocks_are_whole_documents_of_about_a_size():
     lengths = np.random.default_rng(0).integers(0, 30, 200)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -142,13 +104,6 @@ def test_blocks_are_whole_documents_of_about_a_size():
     np.testing.assert_array_equal(np.concatenate([lengths for _, lengths in blocks]), lengths)
     assert all(len(tokens) == lengths.sum() for tokens, lengths in blocks)
     assert all(len(tokens) <= 25 or len(lengths) == 1 for tokens, lengths in blocks)
-
-
-def test_an_unwritable_cache_is_named(text, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path / "file" / "x"))
-    with pytest.raises(DataError, match="set GENTRAIN_CACHE"):
-        build(text, None)
 
 
 KNOWN = ".*".join(["expected one of", "captions", "digits", "images", "mixture", "shakespeare", "surnames", "text"])
