@@ -8,10 +8,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from gentrain import files
 from gentrain.datasets import store
 from gentrain.datasets.store import Corpus
 from gentrain.errors import ConfigError, DataError
@@ -19,6 +20,7 @@ from gentrain.errors import ConfigError, DataError
 UNKNOWN_CHARACTER = "\ufffd"
 UNKNOWN_WORD = "<unk>"
 PIECES = 8192  # of a sentencepiece vocabulary, unless the config says
+KINDS = ("bytes", "chars", "words", "sentencepiece")
 JSON, MODEL = "tokenizer.json", "tokenizer.model"
 
 
@@ -229,6 +231,14 @@ def digest(tokenizer: Tokenizer) -> str:
     return store.digest_of([tokenizer.kind, tokenizer.alphabet, model])
 
 
+def find(workdir: Path) -> Tokenizer | None:
+    """The tokenizer that a workdir keeps; None where it has none. Raises DataError where it is damaged."""
+    if not (workdir / JSON).is_file():
+        return None
+    content = read_content(workdir)
+    return load(workdir, content["kind"], content["vocab_size"])
+
+
 def learn(sources: list[Corpus], kind: str, vocab_size: int) -> Tokenizer:
     """A tokenizer of this kind, learned on the sources' train."""
     if kind == "bytes":
@@ -247,16 +257,26 @@ def save(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
     write_atomically(folder / JSON, json.dumps(content, indent=0).encode())
 
 
-def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
-    """The tokenizer that a folder has. Raises DataError where it is damaged, or of another kind or size."""
+def read_content(folder: Path) -> dict[str, Any]:
+    """kind, vocab_size and alphabet of the tokenizer in a folder. Raises DataError where they cannot be read."""
     try:
-        content = json.loads((folder / JSON).read_text())
-        saved = content["kind"], content["vocab_size"]
-        alphabet = content["alphabet"]
-    except (ValueError, KeyError, TypeError) as error:
+        with files.open_regular(folder / JSON) as file:
+            content = json.loads(file.read())
+        kind, size, alphabet = content["kind"], content["vocab_size"], content["alphabet"]
+        words = all(isinstance(symbol, str) and (kind != "chars" or len(symbol) == 1) for symbol in alphabet)
+        if kind not in KINDS or not isinstance(size, int) or not words:
+            raise ValueError("its content is no tokenizer's")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder / JSON} is damaged ({error}); put it back from a copy, or use a new workdir"
         ) from error
+    return content
+
+
+def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
+    """The tokenizer that a folder has. Raises DataError where it is damaged, or of another kind or size."""
+    content = read_content(folder)
+    saved, alphabet = (content["kind"], content["vocab_size"]), content["alphabet"]
     if saved != (kind, vocab_size):
         raise DataError(
             f"{folder / JSON} is a {saved[0]!r} tokenizer with vocab_size {saved[1]}, but the config asks for "
@@ -264,7 +284,8 @@ def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
         )
     if kind == "sentencepiece":
         try:
-            return SentencePiece((folder / MODEL).read_bytes())
+            with files.open_regular(folder / MODEL) as file:
+                return SentencePiece(file.read())
         except (OSError, RuntimeError) as error:
             raise DataError(f"{folder / MODEL} is missing or damaged; put it back, or use a new workdir") from error
     if kind == "bytes":

@@ -226,6 +226,13 @@ class Checkpoints:
         return [arrays[path] for path in expected]
 
 
+def read_meta(directory: str | os.PathLike) -> tuple[int, dict[str, Any]]:
+    """Step and meta of the newest undamaged checkpoint of another run. Raises CheckpointError where there is none."""
+    with Checkpoints(directory, read_only=True) as checkpoints:
+        step = checkpoints.require(None)
+        return step, checkpoints._description(step)["meta"]
+
+
 def restore_params(
     directory: str | os.PathLike,
     abstract_params: dict[str, Any],
