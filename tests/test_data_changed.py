@@ -96,9 +96,7 @@ def parent(run_config, tmp_path):
 def test_ids_of_another_tokenizer_are_never_taken_for_ones_own(run_config, tmp_path, parent):
     for letters in ("stuvwxyz", "abcdefghij"):  # as many symbols, and more of them
         write(tmp_path / "a.txt", letters)
-        with pytest.raises(
-            ConfigError, match=r"tokens of .*parent stand for something else.*; copy its tok"
-        ):
+        with pytest.raises(ConfigError, match=r"tokens of .*parent stand for something else.*; copy its tok"):
             train.train(run_config, tmp_path / f"child-{letters}", StopAt(0))
     run_config.data.tokenizer = "bytes"
     with pytest.raises(ConfigError, match=r"tokens of .*parent stand for something else"):

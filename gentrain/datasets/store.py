@@ -151,9 +151,13 @@ def is_running(process: int) -> bool:
 def files_identity(files: list[Path]) -> list[tuple[str, int, int, int]]:
     """(path, bytes, nanoseconds of the last change and of the last change of anything about it) of each.
 
-    It tells that files have not changed without reading them; the last is not for a user to set.
+    It tells that files have not changed without reading them; the last is not for a user to set. Raises DataError for a
+    link to nothing.
     """
-    stats = [(str(file.absolute()), file.stat()) for file in files]
+    try:
+        stats = [(str(file.absolute()), file.stat()) for file in files]
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}; repair or remove it") from error
     return [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats]
 
 
