@@ -1,6 +1,7 @@
 """Where the parameters of players come from, if not from the seed: other runs, by config.init_from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,24 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from gentrain import program as programs
 from gentrain.datasets import tokenizers
+from gentrain.datasets.build import TOKENIZER, Data
 from gentrain.errors import CheckpointError, ConfigError
+from gentrain.program import Program
 from gentrain.runtime.checkpoint import read_meta, restore_params
 from gentrain.update import TrainState
 
 Origin = dict[str, Any]  # workdir, player, step and digest of the checkpoint that gave a frozen player
-
-
-class Vocabulary(NamedTuple):
-    """What the tokens of a run stand for.
-
-    digest: of its tokenizer; None without one. workdir: where that is kept. state_with: number of tokens -> the shapes
-    and shardings of the state, were there that many.
-    """
-
-    digest: str | None
-    workdir: Path
-    state_with: Callable[[int], TrainState]
 
 
 def parse_init_from(init_from: Any, players: Sequence[str]) -> tuple[list[tuple[str, str, str]], bool]:
@@ -46,42 +38,42 @@ def parse_init_from(init_from: Any, players: Sequence[str]) -> tuple[list[tuple[
 
 
 def init_from(
-    config: ConfigDict, fresh: TrainState, wanted: TrainState, vocabulary: Vocabulary
+    config: ConfigDict, program: Program, data: Data, fresh: TrainState, workdir: Path
 ) -> tuple[dict[str, Any], dict[str, Origin], list[str]]:
     """Parameters by player, the origins of frozen ones, and lines to be said.
 
-    config: reads init_from and init_from_vocab; fresh: the state of the seed; wanted: its shapes and shardings. Raises
-    ConfigError for a frozen player that nothing gives and for a run with another tokenizer, CheckpointError where the
-    other run has no such player or one of another shape.
+    config: reads init_from and init_from_vocab; fresh: the state of the seed; workdir: this run's, with its tokenizer.
+    Raises ConfigError for a frozen player that nothing gives and for a run with another tokenizer, CheckpointError
+    where the other run has no such player or one of another shape.
     """
+    wanted = program.state
     shapes = wanted.params | wanted.frozen
     triples, required = parse_init_from(config.init_from, list(shapes))
     sources_by_workdir: dict[str, dict[str, str]] = {}
-    for player, workdir, source in triples:
-        sources_by_workdir.setdefault(workdir, {})[player] = source
+    for player, other, source in triples:
+        sources_by_workdir.setdefault(other, {})[player] = source
     params: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     lines = []
-    for workdir, sources in sources_by_workdir.items():
-        step, meta = read_meta(_checkpoints(workdir))
-        other = meta.get("data", {}).get("tokenizer")
-        shared = None if other == vocabulary.digest else share(config, workdir, other, vocabulary)
-        there = shapes if shared is None else vocabulary.state_with(shared.before).params
-        if unshared := sources.keys() - there.keys():
-            raise ConfigError(f"init_from: frozen player {min(unshared)!r} needs the tokenizer of {workdir}")
-        player_shapes = {player: there[player] for player in sources}
-        _, restored, digest = restore_params(
-            _checkpoints(workdir), player_shapes, sources, required=required, step=step
-        )
+    for other, sources in sources_by_workdir.items():
+        step, meta = read_meta(_checkpoints(other))
+        digest = meta.get("data", {}).get(TOKENIZER)
+        shared, there, note = None, shapes, ""
+        if digest != data.summary["digests"].get(TOKENIZER):
+            shared = share(config, Path(other), digest, workdir)
+            there = with_vocab(config, program, data, shared.before)
+            note = f"; of {shared.now - 1} symbols {len(shared.pairs) - 1} are in its vocabulary, the rest is new"
+        if frozen := sorted(sources.keys() - there.keys()):
+            raise ConfigError(f"init_from: player {frozen[0]!r} is frozen, which needs the tokenizer of {other}")
+        expected = {player: there[player] for player in sources}
+        _, restored, digest = restore_params(_checkpoints(other), expected, sources, required=required, step=step)
         if shared is not None:
-            own = {player: fresh.params[player] for player in restored}
-            restored = copy_shared(own, restored, shared, vocabulary)
+            larger = with_vocab(config, program, data, shared.now + 1)
+            restored = copy_shared(shared, restored, fresh.params, larger)
         params |= restored
-        lines.append(f"starting from the parameters of {workdir} at step {step}: {', '.join(restored)}")
-        if shared is not None:
-            lines[-1] += f"; {len(shared.pairs) - 1} of {shared.now - 1} symbols are in its vocabulary, the rest is new"
+        lines.append(f"starting from the parameters of {other} at step {step}: {', '.join(restored)}{note}")
         for player in restored.keys() & wanted.frozen.keys():
-            origins[player] = {"workdir": workdir, "player": sources[player], "step": step, "digest": digest}
+            origins[player] = {"workdir": other, "player": sources[player], "step": step, "digest": digest}
     for player in wanted.frozen:
         if player not in params:
             example = f"(({player!r}, 'runs/x', 'generator'),)"
@@ -98,38 +90,44 @@ class Shared(NamedTuple):
     pairs: list[tuple[int, int]]
 
 
-def share(config: ConfigDict, workdir: str, digest: str | None, vocabulary: Vocabulary) -> Shared:
-    """What this run's vocabulary has in common with that of the run in workdir, whose tokenizer has this digest.
+def share(config: ConfigDict, other: Path, digest: str | None, workdir: Path) -> Shared:
+    """What this run's vocabulary has in common with the one in the workdir `other`, whose tokenizer has this digest.
 
     Raises ConfigError unless config.init_from_vocab is 'shared' and both have a tokenizer of one kind.
     """
     if config.init_from_vocab != "shared":
         raise ConfigError(
-            f"init_from: the tokens of {workdir} stand for something else, its tokenizer is another one; copy its"
-            f" {tokenizers.JSON} (and .model) into {vocabulary.workdir}, or set init_from_vocab='shared'"
+            f"init_from: the tokens of {other} stand for something else, its tokenizer is another one; copy its"
+            f" {tokenizers.JSON} (and .model) into {workdir}, or set init_from_vocab='shared'"
         )
-    there, here = (tokenizers.find(folder) for folder in (Path(workdir), vocabulary.workdir))
+    there, here = tokenizers.find(other), tokenizers.find(workdir)
     if there is None or here is None or there.kind != here.kind or tokenizers.digest(there) != digest:
-        raise ConfigError(f"init_from_vocab='shared': {workdir} has not the tokenizer of its checkpoint, of one kind")
+        raise ConfigError(
+            f"init_from_vocab='shared': {other} has not its checkpoint's tokenizer, of the same kind"
+        )
     numbers = {symbol: token for token, symbol in enumerate(there.alphabet)}
     pairs = [(numbers[symbol], token) for token, symbol in enumerate(here.alphabet) if symbol in numbers]
     return Shared(there.symbols + 1, here.symbols + 1, [*pairs, (there.symbols, here.symbols)])
 
 
-def copy_shared(fresh: Any, given: Any, shared: Shared, vocabulary: Vocabulary) -> Any:
-    """The fresh parameters, with what stands for a shared token taken from the given ones, and all else of them too.
+def with_vocab(config: ConfigDict, program: Program, data: Data, vocab: int) -> dict[str, Any]:
+    """The shapes and shardings of the parameters of players that learn, were there so many tokens."""
+    spec = replace(data.spec, vocab=vocab, end=vocab - 1)
+    return programs.build(config, spec, program.mesh).state.params
 
-    A dimension counts tokens if it grows with their number; what it has beyond them, as a row for the start, is shared.
+
+def copy_shared(shared: Shared, given: Any, fresh: Any, larger: Any) -> Any:
+    """The given parameters, in which the symbols that are not shared are as in the fresh ones.
+
+    A dimension counts tokens if it differs in `larger`, the shapes with one token more. What such a dimension has
+    beyond the tokens, as a row for the start, is shared too.
     """
-    shapes = {player: params for player, params in vocabulary.state_with(shared.now + 1).params.items()}
-    larger = {player: shapes[player] for player in fresh}
 
-    def copy(new: jax.Array, old: jax.Array, grown: jax.ShapeDtypeStruct) -> jax.Array:
+    def copy(old: jax.Array, new: jax.Array, grown: jax.ShapeDtypeStruct) -> jax.Array:
         axes = [axis for axis in range(new.ndim) if grown.shape[axis] != new.shape[axis]]
         if not axes:
             return old
-        front = range(len(axes))
-        there, here = [], []
+        front, there, here = range(len(axes)), [], []
         for axis in axes:
             beyond = np.arange(new.shape[axis] - shared.now)
             there.append(np.concatenate([[pair[0] for pair in shared.pairs], shared.before + beyond]))
@@ -137,8 +135,11 @@ def copy_shared(fresh: Any, given: Any, shared: Shared, vocabulary: Vocabulary) 
         taken = jnp.moveaxis(old, axes, front)[np.ix_(*there)]
         return jnp.moveaxis(jnp.moveaxis(new, axes, front).at[np.ix_(*here)].set(taken), front, axes)
 
-    placed = jax.tree.map(lambda leaf: leaf.sharding, fresh)
-    return jax.jit(lambda new, old: jax.tree.map(copy, new, old, larger), out_shardings=placed)(fresh, given)
+    def copy_all(given, fresh):
+        return jax.tree.map(copy, given, fresh, {player: larger[player] for player in given})
+
+    fresh = {player: fresh[player] for player in given}
+    return jax.jit(copy_all, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, fresh))(given, fresh)
 
 
 def restore_frozen(origins: dict[str, Origin], wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Origin]]:

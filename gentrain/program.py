@@ -1,7 +1,6 @@
 """What a config compiles to: its objective's update on a mesh, and the shapes and places of what goes through it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -55,8 +54,3 @@ def build(config: ConfigDict, spec: Spec, mesh: Mesh | None = None) -> Program:
         state=state,
         batch=batch,
     )
-
-
-def with_vocab(config: ConfigDict, spec: Spec, mesh: Mesh, vocab: int) -> TrainState:
-    """The shapes and shardings of the state, had the data so many tokens."""
-    return build(config, replace(spec, vocab=vocab, end=vocab - 1), mesh).state

@@ -1,6 +1,5 @@
 """The run: build, restore, loop, evaluate, log, save. Read this first."""
 
-import functools
 import time
 import warnings
 from collections.abc import Callable, Collection
@@ -83,9 +82,7 @@ def start(run: Run, session: Session) -> TrainState:
         return replace(state, frozen=frozen)
     state = run.program.init()
     # 2. Parameters of other runs, by player; optimiser state, averages and step are new.
-    state_with = functools.partial(programs.with_vocab, run.config, run.data.spec, run.program.mesh)
-    tokens = players.Vocabulary(run.data.summary["digests"].get(building.TOKENIZER), run.workdir, state_with)
-    params, session.frozen, lines = players.init_from(run.config, state, wanted, tokens)
+    params, session.frozen, lines = players.init_from(run.config, run.program, run.data, state, run.workdir)
     for line in lines:
         say(line)
     learning = state.params | {player: own for player, own in params.items() if player in state.params}

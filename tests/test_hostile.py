@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import base
 from gentrain import worlds
 from gentrain.datasets.build import build
 from gentrain.errors import ConfigError, DataError

@@ -27,9 +27,10 @@ LEVELS = {
     **dict.fromkeys(["objectives"], 9),
     **dict.fromkeys(["update", "evaluators"], 10),
     **dict.fromkeys(["reporting", "runtime"], 11),
-    **dict.fromkeys(["program", "players"], 12),
-    **dict.fromkeys(["train"], 13),
-    **dict.fromkeys(["api"], 14),
+    **dict.fromkeys(["program"], 12),
+    **dict.fromkeys(["players"], 13),
+    **dict.fromkeys(["train"], 14),
+    **dict.fromkeys(["api"], 15),
 }
 OWNERS = {
     "flax": ["gentrain/models/"],
