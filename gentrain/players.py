@@ -102,9 +102,7 @@ def share(config: ConfigDict, other: Path, digest: str | None, workdir: Path) ->
         )
     there, here = tokenizers.find(other), tokenizers.find(workdir)
     if there is None or here is None or there.kind != here.kind or tokenizers.digest(there) != digest:
-        raise ConfigError(
-            f"init_from_vocab='shared': {other} has not its checkpoint's tokenizer, of the same kind"
-        )
+        raise ConfigError(f"init_from_vocab='shared': {other} has not its checkpoint's tokenizer, of the same kind")
     numbers = {symbol: token for token, symbol in enumerate(there.alphabet)}
     pairs = [(numbers[symbol], token) for token, symbol in enumerate(here.alphabet) if symbol in numbers]
     return Shared(there.symbols + 1, here.symbols + 1, [*pairs, (there.symbols, here.symbols)])

@@ -158,5 +158,5 @@ def test_a_vocabulary_is_shared_only_by_tokenizers_of_one_kind_that_are_there(ru
     run_config.init_from_vocab = "shared"
     write(tmp_path / "a.txt", "abcdefgx")
     (parent / "tokenizer.json").rename(parent / "elsewhere")
-    with pytest.raises(ConfigError, match="has not its checkpoint.s tokenizer"):
+    with pytest.raises(ConfigError, match="has not its checkpoint's tokenizer"):
         train.train(run_config, tmp_path / "child", StopAt(0))
