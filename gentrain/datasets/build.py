@@ -42,7 +42,8 @@ class Split(Protocol):
     tokens: targets in the split; characters: what a reader counts instead (characters of the text plus one for each
     document's end; values of an image), so that nats/character = nats/token * tokens / characters.
     documents: (tokens, offsets): all tokens in one array, document i, its end token included, being
-    tokens[offsets[i]:offsets[i+1]].
+    tokens[offsets[i]:offsets[i+1]]. pieces: the same tokens, document by document as the rows hold them: one that is
+    longer than a row is cut.
     """
 
     batches: int
@@ -51,6 +52,9 @@ class Split(Protocol):
 
     @property
     def documents(self) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @property
+    def pieces(self) -> tuple[np.ndarray, np.ndarray]: ...
 
     def batch(self, step: int) -> Batch: ...
 

@@ -1,10 +1,12 @@
 """Text to tokens and back: learned on train, then kept in the workdir so that a vocabulary cannot drift."""
 
+import functools
 import io
 import json
 import os
 import re
 import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from gentrain.errors import ConfigError, DataError
 
 UNKNOWN_CHARACTER = "\ufffd"
 UNKNOWN_WORD = "<unk>"
+ESCAPE, SPACE = "\ue000", "\u2581"
 PIECES = 8192  # of a sentencepiece vocabulary, unless the config says
 KINDS = ("bytes", "chars", "words", "sentencepiece")
 JSON, MODEL = "tokenizer.json", "tokenizer.model"
@@ -119,11 +122,37 @@ class Chars:
         return self.points[np.minimum(tokens, self.symbols)].tobytes().decode("utf-32-le")
 
 
+ASCII_WORDS = re.compile(r"<unk>|\w+(?:['-]\w+)*|[^\w\s]")
+
+
+@functools.cache
+def word_pattern() -> re.Pattern[str]:
+    """Words, with what is between their parts, or one mark of punctuation or symbol, with what modifies it.
+
+    What Unicode calls marks (vowel signs, points, accents of their own), which \\w leaves out, go with what is before
+    them, and so do the joiners of a word's letters or a symbol's parts.
+    """
+    points = [point for point in range(0x300, 0xE01F0) if unicodedata.category(chr(point)).startswith("M")]
+    starts = [point for point in points if unicodedata.category(chr(point - 1))[0] != "M"]
+    ends = [point for point in points if unicodedata.category(chr(point + 1))[0] != "M"]
+    marks = "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends, strict=True))
+    letters = rf"\w[\w{marks}\u200c\u200d]*"
+    symbol = rf"[^\w\s][{marks}]*"
+    return re.compile(rf"<unk>|{letters}(?:['-]{letters})*|{symbol}(?:\u200d{symbol})*")
+
+
+def split_words(text: str) -> list[str]:
+    """Words and punctuation marks of a text: in ASCII there are no marks."""
+    return (ASCII_WORDS if text.isascii() else word_pattern()).findall(text)
+
+
 class Words:
-    """Words and punctuation marks; white space is lost: decode puts single spaces, none before closing punctuation."""
+    """Words and punctuation marks; white space is lost: decode puts single spaces, none before closing punctuation.
+
+    Text is not normalised: an accent that is a character of its own stays one, and makes another word.
+    """
 
     kind = "words"
-    pattern = re.compile(r"<unk>|\w+(?:['-]\w+)*|[^\w\s]")
 
     def __init__(self, alphabet: list[str]):
         self.alphabet, self.symbols = alphabet, len(alphabet)
@@ -136,14 +165,14 @@ class Words:
         for source in sources:
             for block in store.blocks(source.splits["train"]):
                 for document in documents(*block):
-                    counts.update(cls.pattern.findall(document))
+                    counts.update(split_words(document))
         counts.pop(UNKNOWN_WORD, None)
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
         return cls([UNKNOWN_WORD, *(ranked[: vocab_size - 1] if vocab_size else ranked)])
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         unknown = self.table[UNKNOWN_WORD]
-        words = [self.pattern.findall(document) for document in documents(text, lengths)]
+        words = [split_words(document) for document in documents(text, lengths)]
         return side_by_side([[self.table.get(word, unknown) for word in document] for document in words])
 
     def decode(self, tokens: np.ndarray) -> str:
@@ -151,8 +180,17 @@ class Words:
         return re.sub(r" ([,.;:!?)\]])", r"\1", " ".join(words))
 
 
+def escape(text: str) -> str:
+    """The text without U+2581; see SentencePiece."""
+    return text.replace(ESCAPE, f"{ESCAPE}0").replace(SPACE, f"{ESCAPE}1")
+
+
 class SentencePiece:
-    """Unigram pieces without normalisation; characters it lacks are spelt in bytes, so any text comes back the same."""
+    """Unigram pieces without normalisation; characters it lacks are spelt in bytes, so any text comes back the same.
+
+    SentencePiece writes U+2581 for a space. That character itself goes through it as ESCAPE and '1', and ESCAPE as
+    ESCAPE and '0'.
+    """
 
     kind = "sentencepiece"
 
@@ -173,7 +211,7 @@ class SentencePiece:
             for source in sources:
                 for block in store.blocks(source.splits["train"]):
                     for document in documents(*block):
-                        yield from document.split("\n")
+                        yield from escape(document).split("\n")
 
         model = io.BytesIO()
         try:
@@ -199,11 +237,12 @@ class SentencePiece:
         return cls(model.getvalue())
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return side_by_side(self.processor.encode(list(documents(text, lengths))))
+        return side_by_side(self.processor.encode([escape(document) for document in documents(text, lengths)]))
 
     def decode(self, tokens: np.ndarray) -> str:
         tokens = np.asarray(tokens)
-        return self.processor.decode(tokens[tokens < self.symbols].tolist())
+        text = self.processor.decode(tokens[tokens < self.symbols].tolist())
+        return text.replace(f"{ESCAPE}1", SPACE).replace(f"{ESCAPE}0", ESCAPE)
 
 
 def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | None) -> Tokenizer:

@@ -11,7 +11,7 @@ import pytest
 
 from configs import base
 from gentrain.datasets import fetch, store
-from gentrain.datasets.build import build
+from gentrain.datasets.build import build, remarks
 from gentrain.datasets.sources.shakespeare import play
 from gentrain.errors import ConfigError, DataError
 from gentrain.options.check import validate
@@ -71,6 +71,60 @@ def test_invalid_utf8_names_file_and_byte(text, tmp_path):
     text.data.tokenizer, text.data.valid_fraction, text.data.test_fraction = "bytes", 0.0, 0.0
     tokens, _ = build(text, None).split("train").documents
     assert tokens.tolist() == [*b"good", 256, *b"b\xffd", 256]
+
+
+@pytest.mark.parametrize("tokenizer", ["chars", "bytes"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_of_every_kind_are_line_ends_and_a_byte_order_mark_is_none_of_the_text(
+    text, tmp_path, mark, end, tokenizer
+):
+    text.data.valid_fraction = text.data.test_fraction = 0.0
+    text.data.tokenizer, file = tokenizer, tmp_path / "lines.txt"
+    file.write_bytes((mark + end.join(["one", "", "two \ufeff\u2028 three", ""])).encode())
+    assert texts(build(text, None), "train") == ["one", "two \ufeff\u2028 three"]
+    text.data.text.unit = "document"
+    assert texts(build(text, None), "train") == ["one\n\ntwo \ufeff\u2028 three\n"]
+
+
+def test_a_mark_alone_is_no_document_and_bytes_are_counted_from_the_start_of_the_file(text, tmp_path):
+    file = tmp_path / "lines.txt"
+    file.write_bytes(b"\xef\xbb\xbf\r\nok\r\nb\xffd")
+    with pytest.raises(DataError, match=r"at byte 10 \(0xff\)"):
+        build(text, None)
+    file.write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(DataError, match="no train examples"):
+        build(text, None)
+
+
+def test_documents_that_are_cut_and_held_out_ones_that_stand_in_train_are_counted_and_told(config, tmp_path):
+    for split, lines in (("train", "abcdef ab abc abcd"), ("valid", "ab x abc ab"), ("test", "y abcd ef")):
+        (tmp_path / f"{split}.txt").write_text(lines.replace(" ", "\n"))
+    config.data.name, config.data.text.unit, config.data.length = f"text:{tmp_path}", "line", 4
+    config.data.tokenizer = "bytes"
+    summary = build(config, None).summary
+    assert (summary["cut"], summary["repeated"], summary["held_out"]) == (2, 4, 7)  # abcdef and abcd, with their ends
+    assert remarks(summary) == [
+        "2 of them (50.0%) are longer than data.length=4 and are cut",
+        "4 of 7 held-out documents (57.1%) also stand in train",
+    ]
+    (tmp_path / "valid.txt").write_text("new")
+    (tmp_path / "test.txt").write_text("newer")
+    config.data.length = 9
+    assert remarks(build(config, None).summary) == []
+
+
+def test_pieces_are_the_documents_as_rows_hold_them(config, tmp_path):
+    (tmp_path / "train.txt").write_text("abcdefg\nab\nabcd")
+    (tmp_path / "valid.txt").write_text("a")
+    config.data.name, config.data.text.unit, config.data.length = f"text:{tmp_path}", "line", 4
+    config.data.test_fraction = 0.0
+    for layout in ("pad", "pack"):
+        config.data.layout = layout
+        part = build(config, None).split("train")
+        tokens, offsets = part.pieces
+        assert np.diff(offsets).tolist() == [4, 4, 3, 4, 1]
+        np.testing.assert_array_equal(tokens, part.documents[0])
 
 
 def test_missing_and_empty_text(config, tmp_path):

@@ -117,6 +117,10 @@ class WorldSplit:
     def documents(self) -> tuple[np.ndarray, np.ndarray]:
         return self.fixed.reshape(-1), np.arange(self.examples + 1) * self.width
 
+    @property
+    def pieces(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.documents
+
     def batch(self, step: int) -> Batch:
         rows = self.source.rows
         numbers = step * self.source.batch_size + rows
