@@ -46,7 +46,7 @@ def init_from(
     Raises ConfigError for a frozen player that nothing gives and for a run with another tokenizer, CheckpointError
     where the other run has no such player or one of another shape.
     """
-    wanted = program.state
+    wanted, if_other = program.state, config.init_from_vocab
     shapes = wanted.params | wanted.frozen
     triples, required = parse_init_from(config.init_from, list(shapes))
     sources_by_workdir: dict[str, dict[str, str]] = {}
@@ -60,7 +60,7 @@ def init_from(
         digest = meta.get("data", {}).get(TOKENIZER)
         shared, there, note = None, shapes, ""
         if digest != data.summary["digests"].get(TOKENIZER):
-            shared = share(config, Path(other), digest, workdir)
+            shared = share(if_other, Path(other), digest, workdir)
             there = with_vocab(config, program, data, shared.before)
             note = f"; of {shared.now - 1} symbols {len(shared.pairs) - 1} are in its vocabulary, the rest is new"
         if frozen := sorted(sources.keys() - there.keys()):
@@ -90,12 +90,12 @@ class Shared(NamedTuple):
     pairs: list[tuple[int, int]]
 
 
-def share(config: ConfigDict, other: Path, digest: str | None, workdir: Path) -> Shared:
+def share(if_other: str, other: Path, digest: str | None, workdir: Path) -> Shared:
     """What this run's vocabulary has in common with the one in the workdir `other`, whose tokenizer has this digest.
 
-    Raises ConfigError unless config.init_from_vocab is 'shared' and both have a tokenizer of one kind.
+    if_other: config.init_from_vocab. Raises ConfigError unless it is 'shared' and both have a tokenizer of one kind.
     """
-    if config.init_from_vocab != "shared":
+    if if_other != "shared":
         raise ConfigError(
             f"init_from: the tokens of {other} stand for something else, its tokenizer is another one; copy its"
             f" {tokenizers.JSON} (and .model) into {workdir}, or set init_from_vocab='shared'"
