@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from configs import base
 from gentrain import worlds
@@ -48,6 +48,7 @@ def canary(tmp_path, monkeypatch):
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/canary\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow has not looked for it yet
     return tmp_path / "canary"
 
 

@@ -169,7 +169,7 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
     said = []
     if cut := summary["cut"]:
         share = cut / summary["documents"]
-        said.append(f"{cut:,} of them ({share:.1%}) are longer than data.length={summary['length']} and are cut")
+        said.append(f"{cut:,} documents ({share:.1%}) are longer than data.length={summary['length']} and are cut")
     if repeated := summary["repeated"]:
         share = repeated / summary["held_out"]
         said.append(f"{repeated:,} of {summary['held_out']:,} held-out documents ({share:.1%}) also stand in train")

@@ -105,7 +105,7 @@ def test_documents_that_are_cut_and_held_out_ones_that_stand_in_train_are_counte
     summary = build(config, None).summary
     assert (summary["cut"], summary["repeated"], summary["held_out"]) == (2, 4, 7)  # abcdef and abcd, with their ends
     assert remarks(summary) == [
-        "2 of them (50.0%) are longer than data.length=4 and are cut",
+        "2 documents (50.0%) are longer than data.length=4 and are cut",
         "4 of 7 held-out documents (57.1%) also stand in train",
     ]
     (tmp_path / "valid.txt").write_text("new")
