@@ -7,7 +7,7 @@ run.params
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from gentrain.options import check
 from gentrain.options.tree import default_config
 
 
-def load(workdir: str | Path) -> "LoadedRun":
+def load(workdir: str | Path, allow: Collection[str] = ()) -> "LoadedRun":
     """The newest undamaged checkpoint of a run, with what is needed to use it.
 
-    Raises CheckpointError where there is none or config.json is damaged, ConfigError for the workdir of another
-    version, and what reading the run's data raises: the tokenizer is in the workdir, the rest of the description of the
-    data is read anew.
+    allow: ('data',) where the data may have changed since, as the flag --allow. Raises CheckpointError where there is
+    none or config.json is damaged, ConfigError for the workdir of another version and for changed data, and what
+    reading the run's data raises: the tokenizer is in the workdir, the rest of the description of the data is read
+    anew.
     """
     workdir = Path(workdir).expanduser().absolute()
     saved = files.require_json(workdir / "config.json")
@@ -40,7 +41,7 @@ def load(workdir: str | Path) -> "LoadedRun":
     if saved.keys() != check.flatten(config).keys():
         raise ConfigError(f"{workdir} holds a run of another version of gentrain: its options differ")
     config.update_from_flattened_dict({key: as_tuple(value) for key, value in saved.items()})
-    return LoadedRun(config, workdir)
+    return LoadedRun(config, workdir, allow)
 
 
 def as_tuple(value: Any) -> Any:
@@ -52,13 +53,13 @@ class LoadedRun:
     """params: the generator's parameters, averaged ones where the run has them; step: the checkpoint's; config, spec,
     model: the run's."""
 
-    def __init__(self, config: ConfigDict, workdir: Path):
+    def __init__(self, config: ConfigDict, workdir: Path, allow: Collection[str] = ()):
         unmeasured = config.copy_and_resolve_references()
         unmeasured.evaluate.evaluators = ()
         unmeasured.mesh.update(replica=1, data=1, fsdp=1, tensor=1, rules=())
         mesh = sharding.one_device()
         run = train.build(unmeasured, workdir, mesh)
-        state, self.step = train.restored(run)
+        state, self.step = train.restored(run, allow)
         self.config, self.workdir, self.spec = config, workdir, run.data.spec
         self.model, self.mesh = run.program.objective.model, mesh
         self.params = train.evaluated_params(state)["generator"]

@@ -1,13 +1,15 @@
-"""Files of a workdir: they are written whole, and what is damaged is named when it is read."""
+"""Files of a workdir: they are written whole, and what is damaged is named when it is read; and how a file of unknown
+origin is opened."""
 
 import contextlib
 import json
 import os
+import stat
 import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gentrain.errors import CheckpointError
 
@@ -115,3 +117,21 @@ def parse(text: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("no object")
     return value
+
+
+def open_regular(path: Path, root: Path | None = None) -> BinaryIO:
+    """A file of unknown origin, opened to be read. Links are followed, but never out of the folder `root`.
+
+    Raises OSError for what is no regular file (a pipe would be waited for, a device may have no end) and for a link
+    that leads out of root.
+    """
+    real = Path(os.path.realpath(path, strict=True))
+    if root is not None and not real.is_relative_to(os.path.realpath(root)):
+        raise OSError(f"{path} leads out of {root}, to {real}")
+    if not real.is_file():
+        raise OSError(f"{path} is no regular file")
+    descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was exchanged just now
+        os.close(descriptor)
+        raise OSError(f"{path} is no regular file")
+    return os.fdopen(descriptor, "rb")

@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -98,25 +99,25 @@ def check_rows(config: ConfigDict) -> None:
         )
 
 
-def check(config: ConfigDict, program: Program, allow: Collection[str] = ()) -> str | None:
-    """Raises ConfigError where a step takes more memory than a device has; with 'memory' allowed it returns the text.
+def check(config: ConfigDict, program: Program, allow: Collection[str] = ()) -> None:
+    """Raises ConfigError where a step takes more memory than a device has; with 'memory' allowed it warns.
 
     A rough estimate is enough where it is far below: a more careful one takes as long as tracing the loss.
     """
     available = device_bytes()
     sizes = state_bytes(config, program)
     if sum(sizes.values()) + rough_activations(config, program) < SAFE * available:
-        return None
+        return
     if sum(sizes.values()) <= available:
         sizes = estimate(config, program)
     if (needed := sum(sizes.values())) <= available:
-        return None
+        return
     largest = ", ".join(
         f"{name} {gigabytes(size)}" for name, size in sorted(sizes.items(), key=lambda item: -item[1])[:3]
     )
     text = f"a step takes {gigabytes(needed)} of each device, which has {gigabytes(available)}: {largest}"
     if "memory" in allow:
-        return f"{text}; gone on with, as --allow=memory says"
+        return warnings.warn(f"{text}; going on, as --allow=memory says", stacklevel=2)
     raise ConfigError(f"{text}; make it smaller, split it over more devices, or try it with --allow=memory")
 
 

@@ -1,11 +1,21 @@
 """Where the parameters of players come from, if not from the seed: other runs, by config.init_from."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gentrain import program as programs
+from gentrain.datasets import tokenizers
+from gentrain.datasets.build import TOKENIZER, Data
 from gentrain.errors import CheckpointError, ConfigError
-from gentrain.runtime.checkpoint import restore_params
+from gentrain.program import Program
+from gentrain.runtime.checkpoint import read_meta, restore_params
 from gentrain.update import TrainState
 
 Origin = dict[str, Any]  # workdir, player, step and digest of the checkpoint that gave a frozen player
@@ -27,32 +37,107 @@ def parse_init_from(init_from: Any, players: Sequence[str]) -> tuple[list[tuple[
     return [tuple(triple) for triple in init_from], True
 
 
-def init_from(option: Any, wanted: TrainState) -> tuple[dict[str, Any], dict[str, Origin], list[str]]:
+def init_from(
+    config: ConfigDict, program: Program, data: Data, fresh: TrainState, workdir: Path
+) -> tuple[dict[str, Any], dict[str, Origin], list[str]]:
     """Parameters by player, the origins of frozen ones, and lines to be said.
 
-    option: config.init_from; wanted: shapes and shardings. Raises ConfigError for a frozen player that nothing gives,
-    CheckpointError where the other run has no such player or one of another shape.
+    config: reads init_from and init_from_vocab; fresh: the state of the seed; workdir: this run's, with its tokenizer.
+    Raises ConfigError for a frozen player that nothing gives and for a run with another tokenizer, CheckpointError
+    where the other run has no such player or one of another shape.
     """
+    wanted, if_other = program.state, config.init_from_vocab
     shapes = wanted.params | wanted.frozen
-    triples, required = parse_init_from(option, list(shapes))
+    triples, required = parse_init_from(config.init_from, list(shapes))
     sources_by_workdir: dict[str, dict[str, str]] = {}
-    for player, workdir, source in triples:
-        sources_by_workdir.setdefault(workdir, {})[player] = source
+    for player, other, source in triples:
+        sources_by_workdir.setdefault(other, {})[player] = source
     params: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     lines = []
-    for workdir, sources in sources_by_workdir.items():
-        player_shapes = {player: shapes[player] for player in sources}
-        step, restored, digest = restore_params(_checkpoints(workdir), player_shapes, sources, required=required)
+    for other, sources in sources_by_workdir.items():
+        step, meta = read_meta(_checkpoints(other))
+        digest = meta.get("data", {}).get(TOKENIZER)
+        shared, there, note = None, shapes, ""
+        if digest != data.summary["digests"].get(TOKENIZER):
+            shared = share(if_other, Path(other), digest, workdir)
+            there = with_vocab(config, program, data, shared.before)
+            note = f"; of {shared.now - 1} symbols {len(shared.pairs) - 1} are in its vocabulary, the rest is new"
+        if frozen := sorted(sources.keys() - there.keys()):
+            raise ConfigError(f"init_from: player {frozen[0]!r} is frozen, which needs the tokenizer of {other}")
+        expected = {player: there[player] for player in sources}
+        _, restored, digest = restore_params(_checkpoints(other), expected, sources, required=required, step=step)
+        if shared is not None:
+            larger = with_vocab(config, program, data, shared.now + 1)
+            restored = copy_shared(shared, restored, fresh.params, larger)
         params |= restored
-        lines.append(f"starting from the parameters of {workdir} at step {step}: {', '.join(restored)}")
+        lines.append(f"starting from the parameters of {other} at step {step}: {', '.join(restored)}{note}")
         for player in restored.keys() & wanted.frozen.keys():
-            origins[player] = {"workdir": workdir, "player": sources[player], "step": step, "digest": digest}
+            origins[player] = {"workdir": other, "player": sources[player], "step": step, "digest": digest}
     for player in wanted.frozen:
         if player not in params:
             example = f"(({player!r}, 'runs/x', 'generator'),)"
             raise ConfigError(f"player {player!r} is frozen: expected init_from to say where it is from, as {example}")
     return params, origins, lines
+
+
+class Shared(NamedTuple):
+    """What two vocabularies have in common. before, now: how many tokens the other and this one have, their ends
+    counted; pairs: (token there, token here) of the same symbol, the end last."""
+
+    before: int
+    now: int
+    pairs: list[tuple[int, int]]
+
+
+def share(if_other: str, other: Path, digest: str | None, workdir: Path) -> Shared:
+    """What this run's vocabulary has in common with the one in the workdir `other`, whose tokenizer has this digest.
+
+    if_other: config.init_from_vocab. Raises ConfigError unless it is 'shared' and both have a tokenizer of one kind.
+    """
+    if if_other != "shared":
+        raise ConfigError(
+            f"init_from: the tokens of {other} stand for something else, its tokenizer is another one; copy its"
+            f" {tokenizers.JSON} (and .model) into {workdir}, or set init_from_vocab='shared'"
+        )
+    there, here = tokenizers.find(other), tokenizers.find(workdir)
+    if there is None or here is None or there.kind != here.kind or tokenizers.digest(there) != digest:
+        raise ConfigError(f"init_from_vocab='shared': {other} has not its checkpoint's tokenizer, of the same kind")
+    numbers = {symbol: token for token, symbol in enumerate(there.alphabet)}
+    pairs = [(numbers[symbol], token) for token, symbol in enumerate(here.alphabet) if symbol in numbers]
+    return Shared(there.symbols + 1, here.symbols + 1, [*pairs, (there.symbols, here.symbols)])
+
+
+def with_vocab(config: ConfigDict, program: Program, data: Data, vocab: int) -> dict[str, Any]:
+    """The shapes and shardings of the parameters of players that learn, were there so many tokens."""
+    spec = replace(data.spec, vocab=vocab, end=vocab - 1)
+    return programs.build(config, spec, program.mesh).state.params
+
+
+def copy_shared(shared: Shared, given: Any, fresh: Any, larger: Any) -> Any:
+    """The given parameters, in which the symbols that are not shared are as in the fresh ones.
+
+    A dimension counts tokens if it differs in `larger`, the shapes with one token more. What such a dimension has
+    beyond the tokens, as a row for the start, is shared too.
+    """
+
+    def copy(old: jax.Array, new: jax.Array, grown: jax.ShapeDtypeStruct) -> jax.Array:
+        axes = [axis for axis in range(new.ndim) if grown.shape[axis] != new.shape[axis]]
+        if not axes:
+            return old
+        front, there, here = range(len(axes)), [], []
+        for axis in axes:
+            beyond = np.arange(new.shape[axis] - shared.now)
+            there.append(np.concatenate([[pair[0] for pair in shared.pairs], shared.before + beyond]))
+            here.append(np.concatenate([[pair[1] for pair in shared.pairs], shared.now + beyond]))
+        taken = jnp.moveaxis(old, axes, front)[np.ix_(*there)]
+        return jnp.moveaxis(jnp.moveaxis(new, axes, front).at[np.ix_(*here)].set(taken), front, axes)
+
+    def copy_all(given, fresh):
+        return jax.tree.map(copy, given, fresh, {player: larger[player] for player in given})
+
+    fresh = {player: fresh[player] for player in given}
+    return jax.jit(copy_all, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, fresh))(given, fresh)
 
 
 def restore_frozen(origins: dict[str, Origin], wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Origin]]:

@@ -1,7 +1,8 @@
 """The run: build, restore, loop, evaluate, log, save. Read this first."""
 
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,10 +21,9 @@ from gentrain.datasets.prefetch import all_left_out, batch_number, prefetch
 from gentrain.datasets.spec import Images, Texts
 from gentrain.errors import CheckpointError, Diverged, Stopped
 from gentrain.evaluators.base import Evaluator
-from gentrain.models.base import SequenceModel
 from gentrain.options.identity import check_same_run, resolved
 from gentrain.program import Program
-from gentrain.reporting import report
+from gentrain.reporting import lines, report
 from gentrain.reporting.alarms import Alarms
 from gentrain.reporting.meter import Meter, Profile
 from gentrain.reporting.writer import Writer, show
@@ -53,17 +53,18 @@ class Session:
     checkpoints: Checkpoints
     phases: Phases
     stop: Stop
+    allow: Collection[str] = ()  # changes since the last start that are gone on with: see launch/cli.py
     frozen: dict[str, Any] = field(default_factory=dict)  # where the parameters of frozen players are from
     left_out: list[tuple[int, int]] = field(default_factory=list)  # ranges of batches that are not trained on
 
 
-def build(config: ConfigDict, workdir: Path, mesh: Mesh | None = None) -> Run:
+def build(config: ConfigDict, workdir: Path, mesh: Mesh | None = None, allow: Collection[str] = ()) -> Run:
     """Everything a run needs but its state; on the config's mesh of all devices, unless one is given."""
     mesh = mesh or sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
     memory.check_rows(config)
     data = building.build(config, workdir, sharding.local_rows(mesh, config.data.batch_size))
     program = programs.build(config, data.spec, mesh)
-    memory.check(config, program)
+    memory.check(config, program, allow)
     evaluators = [
         plugins.load("evaluators", name).build(config, program.objective, data, program.mesh)
         for name in config.evaluate.evaluators
@@ -76,7 +77,8 @@ def start(run: Run, session: Session) -> TrainState:
     wanted, say = run.program.state, session.out.say
     session.left_out = [tuple(pair) for pair in run.config.data.skip_batches]
     # 1. This workdir's own newest good checkpoint: running the command again resumes, whatever else the config says.
-    if found := session.checkpoints.restore(replace(wanted, frozen={})):
+    same_data = building.unchanged(run.data, session.allow, say)
+    if found := session.checkpoints.restore(replace(wanted, frozen={}), same_data):
         step, state, meta = found
         say(f"resuming at step {step}")
         session.left_out = all_left_out(session.left_out, [tuple(pair) for pair in meta["left_out"]], step)
@@ -84,8 +86,8 @@ def start(run: Run, session: Session) -> TrainState:
         return replace(state, frozen=frozen)
     state = run.program.init()
     # 2. Parameters of other runs, by player; optimiser state, averages and step are new.
-    params, session.frozen, lines = players.init_from(run.config.init_from, wanted)
-    for line in lines:
+    params, session.frozen, said = players.init_from(run.config, run.program, run.data, state, run.workdir)
+    for line in said:
         say(line)
     learning = state.params | {player: own for player, own in params.items() if player in state.params}
     frozen = {player: params[player] for player in state.frozen}
@@ -130,22 +132,12 @@ def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:
         out.say(f"step {step}: {report.summary_line(resolved(run.config), numbers)}")
 
 
-def headline(run: Run, values: dict[str, float]) -> str:
-    """The few numbers to watch: each player's likelihood or loss, and the speed."""
-    split = run.data.split(run.config.evaluate.split)
-    unit = run.data.spec.unit(split.tokens / split.characters)
-    shown = []
-    for player in dict.fromkeys(run.program.objective.players):
-        nll = values.get(f"{player}/nll")
-        shown.append(f"{nll:.3f} {unit}" if nll is not None else f"{player} loss {values[f'{player}/loss']:.3f}")
-    counted = "tokens" if isinstance(run.program.objective.model, SequenceModel) else "examples"
-    return ", ".join([*shown, f"{values['tokens_per_second']:,.0f} {counted}/s"])
-
-
-def train(config: ConfigDict, workdir: Path, stop: Stop, rewind: int | None = None) -> None:
+def train(
+    config: ConfigDict, workdir: Path, stop: Stop, rewind: int | None = None, allow: Collection[str] = ()
+) -> None:
     """Trains to config.steps, from wherever the workdir stands, or from its step `rewind`.
 
-    Asked to stop, it saves and raises Stopped.
+    Asked to stop, it saves and raises Stopped. allow: see launch/cli.py.
     """
     primary = jax.process_index() == 0
     with ExitStack() as stack:
@@ -164,8 +156,8 @@ def train(config: ConfigDict, workdir: Path, stop: Stop, rewind: int | None = No
         phases = stack.enter_context(Phases(workdir / "goodput.json" if primary else None, stuck_seconds))
         try:
             out.status("starting")
-            run = build(config, workdir)
-            peers.same_everywhere({"data": run.data.summary["digest"]})
+            run = build(config, workdir, allow=allow)
+            peers.same_everywhere(run.data.summary["digests"])
             if primary:
                 files.write_json(workdir / "config.json", resolved(config))
                 provenance.write(workdir)
@@ -176,8 +168,8 @@ def train(config: ConfigDict, workdir: Path, stop: Stop, rewind: int | None = No
             )
             if rewind is not None and checkpoints.rewind(rewind):
                 out.say(f"back to step {rewind}: later checkpoints are put aside as rewound-STEP")
-            session = Session(out, checkpoints, phases, stop)
-            out.say(describe(run))
+            session = Session(out, checkpoints, phases, stop, allow)
+            out.say(lines.describe(run.program.state, run.program.mesh, run.data.summary))
             with phases.during("restore"):
                 state = start(run, session)
                 phases.restored(int(state.step))
@@ -192,32 +184,15 @@ def train(config: ConfigDict, workdir: Path, stop: Stop, rewind: int | None = No
             raise
 
 
-def describe(run: Run) -> str:
-    """One line on what is about to be trained, on what."""
-    axes = ", ".join(f"{axis}={size}" for axis, size in run.program.mesh.shape.items() if size > 1)
-    summary = run.data.summary
-    state = run.program.state
-    parameters = f"{sharding.elements((state.params, state.frozen)):,} parameters"
-    if state.frozen:
-        parameters += f" ({sharding.elements(state.frozen):,} frozen)"
-    parts = [
-        f"{parameters} on {jax.device_count()} x {jax.devices()[0].device_kind} {axes}".rstrip(),
-        f"{summary['documents']:,} documents, {summary['tokens']:,} tokens of {summary['vocab']:,} symbols",
-    ]
-    for name, source in summary["sources"].items():
-        parts.append(f"{name} {source['share']:.2%} of the examples, {source['epochs']:.2f} epochs")
-    return "; ".join(parts)
-
-
-def look(config: ConfigDict, workdir: Path, mode: str) -> None:
+def look(config: ConfigDict, workdir: Path, mode: str, allow: Collection[str] = ()) -> None:
     """Evaluates, or only samples from, the newest good checkpoint of a run; works beside the run while it trains."""
     check_same_run(config, workdir / "config.json")
     if not (workdir / "checkpoints").is_dir():
         raise CheckpointError(f"no checkpoint in {workdir}; train first, or choose another --workdir")
     if mode == "sample":
         config.evaluate.evaluators = ("samples",)
-    run = build(config, workdir)
-    state, step = restored(run)
+    run = build(config, workdir, allow=allow)
+    state, step = restored(run, allow)
     show(workdir, mode, step, *measure(run, state, step))
 
 
@@ -279,10 +254,10 @@ def put_batch(run: Run, left_out: list[tuple[int, int]]) -> Callable[[int], dict
 def log(run: Run, step: int, meter: Meter, alarms: Alarms, out: Writer) -> None:
     """A line of metrics over the steps since the last, and whether all is well."""
     values = meter.read()
-    raised, lines = alarms.read(values)
+    raised, said = alarms.read(values)
     out.scalars(step, values | raised)
-    out.log(step, headline(run, values))
-    for line in lines:
+    out.log(step, lines.headline(run.config, run.program.objective, run.data, values))
+    for line in said:
         out.say(f"step {step:,}: {line}")
     out.status("training", step)
     meter.reset()
@@ -308,17 +283,18 @@ def save(run: Run, state: TrainState, step: int, session: Session) -> bool:
     if not may_save(run, state, step, session):
         return False
     meta = {"steps": run.config.steps, "time": time.time(), "frozen": session.frozen, "left_out": session.left_out}
+    meta["data"] = run.data.summary["digests"]
     with session.phases.during("save"):
         session.checkpoints.save(step, replace(state, frozen={}), meta)
     session.phases.saved(step)
     return True
 
 
-def restored(run: Run) -> tuple[TrainState, int]:
+def restored(run: Run, allow: Collection[str] = ()) -> tuple[TrainState, int]:
     """The newest good state of the workdir, changing nothing there. Raises CheckpointError where there is none."""
-    wanted = run.program.state
+    wanted, same_data = run.program.state, building.unchanged(run.data, allow, warnings.warn)
     with Checkpoints(run.workdir / "checkpoints", read_only=True) as checkpoints:
-        if found := checkpoints.restore(replace(wanted, frozen={})):
+        if found := checkpoints.restore(replace(wanted, frozen={}), same_data):
             step, state, meta = found
             frozen, _ = players.restore_frozen(meta.get("frozen", {}), wanted.frozen)
             return replace(state, frozen=frozen), step

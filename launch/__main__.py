@@ -41,7 +41,7 @@ def supervised(values: flags.FlagValues, argv: Sequence[str]) -> int:
 
 def run(command: cli.Command, stop: signals.Stop) -> None:
     """Does what the command line says."""
-    values, config, workdir, _ = command
+    values, config, workdir, _, allow = command
     if values.dry_run:
         from launch.dry_run import dry_run
 
@@ -60,14 +60,14 @@ def run(command: cli.Command, stop: signals.Stop) -> None:
     if config.sweep:
         from launch.sweep import sweep
 
-        sweep(config, workdir, values.mode, stop)
+        sweep(config, workdir, values.mode, stop, allow)
     else:
         from gentrain import train
 
         if values.mode == "train":
-            train.train(config, workdir, stop, values.rewind)
+            train.train(config, workdir, stop, values.rewind, allow)
         else:
-            train.look(config, workdir, values.mode)
+            train.look(config, workdir, values.mode, allow)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -70,10 +70,11 @@ def compile_variant(config: ConfigDict) -> Timing:
 
     # The tokenizer, too, is that of the run that gives the parameters, where one run gives them all.
     one_run = isinstance(config.init_from, str) and config.init_from
-    data = build.build(config, Path(config.init_from) if one_run else None)
+    workdir = Path(config.init_from) if one_run else None
+    data = build.build(config, workdir)
     built = program.build(config, data.spec)
     state = built.init()
-    state.params.update(players.init_from(config.init_from, built.state)[0])
+    state.params.update(players.init_from(config, built, data, state, workdir or Path())[0])
     batches = [sharding.put(data.train.batch(step), built.mesh, config.data.batch_size) for step in range(STEPS)]
     state, _ = jax.block_until_ready(built.update(state, batches[0]))
     return Timing(built.update, state, batches)

@@ -20,7 +20,8 @@ from gentrain.options import check
 
 OVERRIDE = re.compile(r"--?(?:no)?config[.]([^=]*)(?:=(.*))?", re.DOTALL)
 USAGE = """python -m launch --config configs/NAME.py[:VARIANT] [--workdir DIR] [--config.KEY=VALUE …]
-    [--mode=train|evaluate|sample] [--dry_run] [--local_processes=N] [--rewind=STEP] [--skip_batches=A:B]
+    [--mode=train|evaluate|sample] [--allow=NAMES] [--dry_run] [--local_processes=N] [--rewind=STEP]
+    [--skip_batches=A:B]
 
 Trains what a config file says, or resumes it: the same command again goes on from the last checkpoint.
 
@@ -31,6 +32,9 @@ Trains what a config file says, or resumes it: the same command again goes on fr
   --mode            train; evaluate or sample from the newest checkpoint
   --rewind          goes on from the checkpoint of this step, and puts later ones aside; once, however often it is run
   --skip_batches    A:B leaves the batches A to B - 1 out, now and whenever the run goes on
+  --allow           what to go on with that would end the command with exit code 2, by name, separated by commas;
+                    data: the data or the tokenizer changed since the checkpoint; memory: a step
+                    takes more than there is
   --dry_run         checks the config and prints sizes; computes nothing
   --local_processes starts so many processes on this machine, as one run
   --coordinator, --processes, --process
@@ -45,6 +49,9 @@ process of the run: run the same command again. A sweep ends with the code of th
 """
 
 
+ALLOWED = ("data", "memory")  # what --allow may name
+
+
 class Command(NamedTuple):
     """What a command line asks for."""
 
@@ -52,6 +59,7 @@ class Command(NamedTuple):
     config: ConfigDict
     workdir: Path
     notes: list[str]  # what was changed to make the config fit, to be said
+    allow: tuple[str, ...]  # names of ALLOWED
 
 
 def make_flags(argv: Sequence[str]) -> flags.FlagValues:
@@ -60,6 +68,7 @@ def make_flags(argv: Sequence[str]) -> flags.FlagValues:
     config_flags.DEFINE_config_file("config", None, "a config file", flag_values=values, sys_argv=list(argv))
     flags.DEFINE_string("workdir", None, "where the run lives", flag_values=values)
     flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample"], "what to do", flag_values=values)
+    flags.DEFINE_list("allow", [], "changes to go on with", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "check the config, print sizes", flag_values=values)
     flags.DEFINE_integer("rewind", None, "go on from this step", lower_bound=0, flag_values=values)
     flags.DEFINE_string("skip_batches", "", "A:B, batches to leave out", flag_values=values)
@@ -99,6 +108,8 @@ def parse(argv: Sequence[str]) -> Command:
         raise ConfigError(one_line(error) + several_values(overrides)) from None
     if rest:
         raise ConfigError(f"do not know what to do with {' '.join(rest)!r}; options start with --")
+    if unknown := [name for name in values.allow if name not in ALLOWED]:
+        raise ConfigError(f"--allow={unknown[0]}: expected names of {', '.join(ALLOWED)}, separated by commas")
     config = values.config
     if values.skip_batches:
         config.data.skip_batches += (batch_range(values.skip_batches),)
@@ -109,7 +120,7 @@ def parse(argv: Sequence[str]) -> Command:
     file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
     workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant)))).absolute()
     one_of_sweep = check.variants(config).get(workdir.name)  # the folder of a variant is that variant
-    return Command(values, config if one_of_sweep is None else one_of_sweep, workdir, notes)
+    return Command(values, config if one_of_sweep is None else one_of_sweep, workdir, notes, tuple(values.allow))
 
 
 def batch_range(text: str) -> tuple[int, int]:

@@ -51,6 +51,8 @@ def prepare(config: ConfigDict, workdir: Path | None) -> None:
     if data.spec.context_vocab:
         print(f"context: {data.spec.context_vocab} symbols, shape {data.spec.context_shape}")
     print(f"vocabulary: {data.spec.vocab}; rows of {data.spec.length}; {data.summary['examples']:,} train examples")
+    for remark in build.remarks(data.summary):
+        print(remark)
     for name, source in data.summary["sources"].items():
         print(f"{name}: share {source['share']:.4f}, {source['epochs']:.2f} epochs in {config.steps} steps")
     tokenizer = f"; tokenizer: {workdir}" if workdir and isinstance(data.spec, TextSpec) else ""

@@ -1,5 +1,6 @@
 """Runs the variants of a config one after another, each in a folder of its own, and reports across them."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -10,7 +11,7 @@ from gentrain.options import check
 from gentrain.runtime import signals
 
 
-def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> None:
+def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allow: Collection[str] = ()) -> None:
     """Trains (or evaluates, or samples) every variant; what was done before is not done again.
 
     A variant that fails is named and the others run; the first failure is raised at the end. A signal and a fault of
@@ -30,9 +31,9 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop) -> N
             console.say(f"[{number}/{len(variants)}] {name}")
         try:
             if mode == "train":
-                train.train(variant, workdir / name, stop)
+                train.train(variant, workdir / name, stop, allow=allow)
             else:
-                train.look(variant, workdir / name, mode)
+                train.look(variant, workdir / name, mode, allow)
         except (Stopped, LostPeer):
             raise
         except GentrainError as error:

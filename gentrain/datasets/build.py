@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from gentrain.datasets.store import Arrays, Corpus
 from gentrain.errors import ConfigError, DataError
 
 Batch = dict[str, np.ndarray]
+TOKENIZER = "tokenizer"  # its name among the digests of what was read
 
 
 class Source(Protocol):
@@ -41,7 +42,8 @@ class Split(Protocol):
     tokens: targets in the split; characters: what a reader counts instead (characters of the text plus one for each
     document's end; values of an image), so that nats/character = nats/token * tokens / characters.
     documents: (tokens, offsets): all tokens in one array, document i, its end token included, being
-    tokens[offsets[i]:offsets[i+1]].
+    tokens[offsets[i]:offsets[i+1]]. pieces: the same tokens, document by document as the rows hold them: one that is
+    longer than a row is cut.
     """
 
     batches: int
@@ -51,14 +53,18 @@ class Split(Protocol):
     @property
     def documents(self) -> tuple[np.ndarray, np.ndarray]: ...
 
+    @property
+    def pieces(self) -> tuple[np.ndarray, np.ndarray]: ...
+
     def batch(self, step: int) -> Batch: ...
 
 
 class Data(NamedTuple):
     """All that a run reads.
 
-    split: 'train', 'valid' or 'test' -> one pass over it. summary: how many examples and tokens train has, a digest of
-    everything, and each source's share and epochs over the run.
+    split: 'train', 'valid' or 'test' -> one pass over it. summary: how many examples and tokens train has, how many of
+    its documents are cut, how many held-out documents also stand in train, each source's share and epochs over the run,
+    and digests of what was read: of each source by its name, and of the tokenizer where there is one.
     """
 
     spec: Spec
@@ -82,6 +88,7 @@ def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray | None = No
     global batch that this process reads, None for all. Raises ConfigError and DataError.
     """
     rows = np.arange(config.data.batch_size) if rows is None else np.asarray(rows)
+    store.clean_up()
     source = plugins.load("datasets.sources", config.data.name.partition(":")[0])
     if hasattr(source, "build"):
         return source.build(config, workdir, rows)
@@ -94,7 +101,11 @@ def from_sources(config: ConfigDict, sources: list[WeightedSource], workdir: Pat
     names = [source.name for source in sources]
     raw = read_sources(names, data)
     contexts = context_fields(names, raw) if data.conditional else {}
-    corpora, spec = encode_texts(names, raw, data, workdir) if is_text(raw[0]) else quantise_images(names, raw, data)
+    if is_text(raw[0]):
+        corpora, spec, digests = encode_texts(names, raw, data, workdir)
+    else:
+        corpora, spec = quantise_images(names, raw, data)
+        digests = {}
     spec = dataclasses.replace(spec, **contexts)
     if not data.conditional:
         corpora = [without_contexts(corpus) for corpus in corpora]
@@ -118,7 +129,14 @@ def from_sources(config: ConfigDict, sources: list[WeightedSource], workdir: Pat
     train = parts("train")
     shares = proportions([source.weight for source in sources])
     summary = summarise(config, sources, train, shares)
-    summary |= {"vocab": spec.vocab, "length": spec.length, "digest": " ".join(corpus.digest for corpus in corpora)}
+    summary |= {
+        "vocab": spec.vocab,
+        "length": spec.length,
+        "cut": sum(int((np.diff(part.offsets) > spec.length).sum()) for part in train),
+        "repeated": sum(source.meta["repeated"] for source in raw),
+        "held_out": sum(source.meta["documents"][split] for source in raw for split in ("valid", "test")),
+        "digests": digests | {name: corpus.digest for name, corpus in zip(names, corpora, strict=True)},
+    }
     return Data(spec, Shuffled(train, shares, config.seed, data.batch_size, rows, spec.length), split, summary)
 
 
@@ -144,6 +162,37 @@ def summarise(
         "tokens": sum(len(part.tokens) for part in train),
         "sources": by_source,
     }
+
+
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader of a run's numbers wants to know of its documents, where there is anything to say."""
+    said = []
+    if cut := summary["cut"]:
+        share = cut / summary["documents"]
+        said.append(f"{cut:,} documents ({share:.1%}) are longer than data.length={summary['length']} and are cut")
+    if repeated := summary["repeated"]:
+        share = repeated / summary["held_out"]
+        said.append(f"{repeated:,} of {summary['held_out']:,} held-out documents ({share:.1%}) also stand in train")
+    return said
+
+
+def unchanged(
+    data: Data, allow: Collection[str], say: Callable[[str], object]
+) -> Callable[[int, Mapping[str, Any]], None]:
+    """The check of a checkpoint's step and meta: was it trained on these data, with this tokenizer?
+
+    It raises ConfigError naming what changed; where allow has 'data' it says so instead.
+    """
+
+    def check(step: int, meta: Mapping[str, Any]) -> None:
+        before, now = meta.get("data", {}), data.summary["digests"]
+        changed = ", ".join(name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name))
+        if changed and "data" not in allow:
+            raise ConfigError(f"data changed since step {step}: {changed}; put it back, or go on with --allow=data")
+        if changed:
+            say(f"data changed since step {step}: {changed}; going on, as --allow=data says")
+
+    return check
 
 
 def expected_spec(config: ConfigDict) -> Spec | None:
@@ -221,15 +270,15 @@ def without_contexts(corpus: Corpus) -> Corpus:
 
 def encode_texts(
     names: list[str], raw: list[Corpus], data: ConfigDict, workdir: Path | None
-) -> tuple[list[Corpus], Spec]:
-    """Text in tokens of one vocabulary, and its spec; a text with a context is one whole row.
+) -> tuple[list[Corpus], Spec, dict[str, str]]:
+    """Text in tokens of one vocabulary, its spec, and the tokenizer's digest; a text with a context is one whole row.
 
     Raises ConfigError for a layout that mixes contexts, DataError for a text with a context that is longer than a row.
     """
     if data.conditional and data.layout == "pack":
         raise ConfigError("data.layout='pack' puts texts with different contexts into one row: set it to 'pad'")
-    tokenizer, key = tokenizers.obtain(raw, data.tokenizer, data.vocab_size, workdir)
-    corpora = [tokenizers.encode(source, tokenizer, key) for source in raw]
+    tokenizer = tokenizers.obtain(raw, data.tokenizer, data.vocab_size, workdir)
+    corpora = [tokenizers.encode(source, tokenizer) for source in raw]
     if data.conditional:
         sizes = [max(np.diff(arrays.offsets).max(initial=0) for arrays in corpus.splits.values()) for corpus in corpora]
         if max(sizes) > data.length:
@@ -239,7 +288,8 @@ def encode_texts(
             )
     end = tokenizer.symbols
     encode = functools.partial(tokenizers.encode_text, tokenizer)
-    return corpora, TextSpec(end + 1, data.length, end, tokenizer.decode, encode=encode)
+    spec = TextSpec(end + 1, data.length, end, tokenizer.decode, encode=encode)
+    return corpora, spec, {TOKENIZER: tokenizers.digest(tokenizer)}
 
 
 def quantise_images(names: list[str], raw: list[Corpus], data: ConfigDict) -> tuple[list[Corpus], Spec]:

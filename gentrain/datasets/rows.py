@@ -125,6 +125,11 @@ class Pass:
         offsets = [part.offsets[:-1] + start for part, start in zip(self.parts, starts, strict=False)]
         return np.concatenate([part.tokens for part in self.parts]), np.concatenate([*offsets, starts[-1:]])
 
+    @property
+    def pieces(self) -> tuple[np.ndarray, np.ndarray]:
+        tokens, offsets = self.documents
+        return tokens, cut(np.asarray(offsets), self.length)
+
     def batch(self, step: int) -> dict[str, np.ndarray]:
         if not 0 <= step < self.batches:
             raise IndexError(f"batch {step} of a split of {self.batches}")

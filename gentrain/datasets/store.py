@@ -1,15 +1,20 @@
 """A corpus on disk: memory-mapped tokens, document offsets and contexts, cached under what determines them.
 
 One folder a corpus: <split>.tokens, <split>.offsets (int64), <split>.labels (int32), contexts (uint8) and meta.json.
+Every folder of the cache has key.json: what it was made for, and a digest of each of its files.
 """
 
 import array
+import contextlib
 import hashlib
 import json
 import math
 import os
 import shutil
+import socket
 import tempfile
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +25,10 @@ from gentrain.errors import FULL, DataError
 from gentrain.files import sync
 
 SPLITS = ("train", "valid", "test")
-FORMAT = 1  # part of every key: raise it when the files below, or how a source is read, change
+KEY = "key.json"
+UNFINISHED = "unfinished-"  # begins the name of a folder that is being filled, before its host and process
+ABANDONED = 86_400  # seconds after which such a folder is nobody's, wherever its process was
+FORMAT = 2  # part of every key: raise it when the files below, or how a source is read, change
 
 
 class Arrays(NamedTuple):
@@ -41,9 +49,10 @@ class Arrays(NamedTuple):
 class Corpus(NamedTuple):
     """All splits of one source.
 
-    digest: names what it was made from. meta: what its maker noted: kind ('text' or 'image'); for images shape, top
-    (the largest value) and classes; where there are contexts context_shape and, where these are symbols 1, 2, … (0:
-    padding), the alphabet they number.
+    digest: of the contents of all its files. meta: what its maker noted: kind ('text' or 'image'); for images shape,
+    top (the largest value) and classes; where there are contexts context_shape and, where these are symbols 1, 2, …
+    (0: padding), the alphabet they number. And, noted by the writer, documents and tokens by split, and repeated: how
+    many documents of valid and test stand in train too, with the same label or context.
     """
 
     digest: str
@@ -57,18 +66,23 @@ def cache() -> Path:
 
 
 def cached(key: Any, make: Callable[[Path], None]) -> Path:
-    """The folder that make(folder) filled for this key (JSON), made only if it is not there yet.
+    """The folder that make(folder) filled for this key (JSON), made only if it is not there yet, or is damaged.
 
-    It appears whole or not at all, so processes may race for it: the first one wins and all read the same files.
-    Raises DataError where the cache cannot be written, or is full.
+    It appears whole or not at all, so processes may race for it: the first one wins and all read the same files. All of
+    them are read and compared with their digests, about 0.6 s a GB. Raises DataError where the cache cannot be written,
+    or is full.
     """
     text = json.dumps([FORMAT, key], sort_keys=True, default=str)
     folder = cache() / hashlib.sha256(text.encode()).hexdigest()[:32]
     if folder.exists():
-        return folder
+        if not (damaged := damage(folder)):
+            return folder
+        warnings.warn(f"{folder / damaged} in the cache is damaged; the entry is made anew", stacklevel=2)
+        discard(folder)
     try:
         cache().mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache()))
+        prefix = f"{UNFINISHED}{socket.gethostname()}-{os.getpid()}-"
+        unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=cache()))
     except OSError as error:
         raise DataError(
             f"cannot write the cache {cache()}: {error.strerror}; set GENTRAIN_CACHE to another folder"
@@ -76,7 +90,7 @@ def cached(key: Any, make: Callable[[Path], None]) -> Path:
     try:
         make(unfinished)
         unfinished.chmod(0o755)  # a cache may be shared by users
-        (unfinished / "key.json").write_text(text)
+        (unfinished / KEY).write_text(json.dumps({"key": text, "files": digests(unfinished)}))
         for path in (*unfinished.rglob("*"), unfinished):  # a power cut must not leave the name without the contents
             sync(path)
         try:
@@ -94,9 +108,66 @@ def cached(key: Any, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def files_identity(files: list[Path]) -> list[tuple[str, int, int]]:
-    """(path, bytes, nanoseconds of the last change) of each: tells that files have not changed without reading them."""
-    return [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of every file of an entry but key.json, by its path."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path != folder / KEY:
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def damage(folder: Path) -> str:
+    """The first file of an entry that is not as it was written; an empty string where all are."""
+    try:
+        noted = json.loads((folder / KEY).read_bytes())["files"]
+        found = digests(folder)
+        return next((name for name in sorted(noted.keys() | found.keys()) if noted.get(name) != found.get(name)), "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return KEY
+
+
+def discard(folder: Path) -> None:
+    """Takes an entry out of the cache; who has its files open can go on reading them."""
+    away = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{socket.gethostname()}-{os.getpid()}-", dir=cache()))
+    with contextlib.suppress(FileNotFoundError):  # another process was first
+        folder.rename(away / folder.name)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+def clean_up() -> None:
+    """Removes what killed processes left unfinished: of this host if they are gone, of others after a day."""
+    for folder in cache().glob(f"{UNFINISHED}*"):
+        host, _, process = folder.name.removeprefix(UNFINISHED).rpartition("-")[0].rpartition("-")
+        here = host == socket.gethostname() and process.isdigit()
+        with contextlib.suppress(FileNotFoundError):  # it was finished just now
+            if (here and not is_running(int(process))) or time.time() - folder.stat().st_mtime > ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of that number on this host."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
+
+
+def files_identity(files: list[Path]) -> list[tuple[str, int, int, int]]:
+    """(path, bytes, nanoseconds of the last change and of the last change of anything about it) of each.
+
+    It tells that files have not changed without reading them; the last is not for a user to set. Raises DataError for a
+    link to nothing.
+    """
+    try:
+        stats = [(str(file.absolute()), file.stat()) for file in files]
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}; repair or remove it") from error
+    return [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats]
 
 
 class Writer:
@@ -110,6 +181,7 @@ class Writer:
         self.files: dict[str, Any] = {split: (folder / f"{split}.tokens").open("wb") for split in SPLITS}
         self.lengths = {split: array.array("q") for split in SPLITS}
         self.labels = {split: array.array("i") for split in SPLITS}
+        self.hashes = {split: array.array("q") for split in SPLITS}  # of each document that `add` was given
         self.characters = dict.fromkeys(SPLITS, 0)
         self.contexts = 0
 
@@ -125,6 +197,7 @@ class Writer:
         """Adds one document; tokens are bytes or of the corpus's dtype."""
         self.files[split].write(tokens)
         self.lengths[split].append(len(tokens))
+        self.hashes[split].append(hash((bytes(tokens), label)))
         if label is not None:
             self.labels[split].append(label)
 
@@ -150,20 +223,18 @@ class Writer:
         meta |= {"dtype": self.dtype.name, "characters": self.characters, "contexts": self.contexts}
         meta["documents"] = {split: len(self.lengths[split]) for split in SPLITS}
         meta["tokens"] = {split: sum(self.lengths[split]) for split in SPLITS}
+        train = np.unique(self.hashes["train"])
+        meta["repeated"] = sum(int(np.isin(self.hashes[split], train).sum()) for split in ("valid", "test"))
         (self.folder / "meta.json").write_text(json.dumps(meta))
 
 
 def read(folder: Path) -> Corpus:
-    """Opens a corpus, without reading its tokens. Raises DataError where a file has not the size that it was given."""
+    """Opens a corpus that `cached` has made or compared."""
     meta = json.loads((folder / "meta.json").read_text())
+    noted = json.loads((folder / KEY).read_text())["files"]
 
     def map_file(name: str, dtype: str, *shape: int) -> np.ndarray:
-        file, size = folder / name, math.prod(shape)
-        if file.stat().st_size != size * np.dtype(dtype).itemsize:
-            raise DataError(
-                f"{file} has {file.stat().st_size} bytes, not {size} {dtype}s: delete {folder}, it is made anew"
-            )
-        return np.memmap(file, dtype, "r", shape=shape) if size else np.zeros(shape, dtype)
+        return np.memmap(folder / name, dtype, "r", shape=shape) if math.prod(shape) else np.zeros(shape, dtype)
 
     contexts = None
     if meta.get("contexts"):
@@ -179,7 +250,12 @@ def read(folder: Path) -> Corpus:
             meta["characters"][split] or tokens,
             contexts,
         )
-    return Corpus(folder.name, meta, splits)
+    return Corpus(digest_of(noted), meta, splits)
+
+
+def digest_of(content: Any) -> str:
+    """A digest of JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def blocks(arrays: Arrays, size: int = 1 << 23) -> Iterator[tuple[np.ndarray, np.ndarray]]:

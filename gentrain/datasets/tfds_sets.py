@@ -155,7 +155,9 @@ def convert(folder: Path, out: Path, data: ConfigDict) -> None:
     Raises DataError where the set has no split 'train', or neither the text nor the images that data asks for.
     """
     import tensorflow_datasets as tfds
+    from PIL import EpsImagePlugin
 
+    EpsImagePlugin.gs_binary = False  # TFDS decodes whatever is there as a picture, and PostScript would be run
     builder = tfds.builder_from_directory(folder)
     features, splits = dict(builder.info.features), builder.info.splits
     if "train" not in splits:

@@ -1,15 +1,18 @@
 """Text to tokens and back: learned on train, then kept in the workdir so that a vocabulary cannot drift."""
 
+import functools
 import io
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from gentrain import files
 from gentrain.datasets import store
 from gentrain.datasets.store import Corpus
 from gentrain.errors import ConfigError, DataError
@@ -17,12 +20,14 @@ from gentrain.files import write_bytes
 
 UNKNOWN_CHARACTER = "\ufffd"
 UNKNOWN_WORD = "<unk>"
+ESCAPE, SPACE = "\ue000", "\u2581"
 PIECES = 8192  # of a sentencepiece vocabulary, unless the config says
+KINDS = ("bytes", "chars", "words", "sentencepiece")
 JSON, MODEL = "tokenizer.json", "tokenizer.model"
 
 
 class Tokenizer(Protocol):
-    """Tokens are 0..symbols-1; the end of a document is token number `symbols`.
+    """Tokens are 0..symbols-1, alphabet says what each stands for; the end of a document is token number `symbols`.
 
     encode(text, lengths) -> (tokens, lengths): documents side by side in one array of UTF-8, with the bytes of each, to
     their tokens side by side, with the tokens of each. decode(tokens (n,)) -> str takes any numbers.
@@ -30,6 +35,7 @@ class Tokenizer(Protocol):
 
     kind: str
     symbols: int
+    alphabet: list[str]
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
@@ -64,6 +70,9 @@ class Bytes:
     """The bytes of UTF-8."""
 
     kind, symbols = "bytes", 256
+
+    def __init__(self) -> None:
+        self.alphabet = [f"<0x{byte:02X}>" for byte in range(self.symbols)]
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return text, lengths
@@ -112,11 +121,37 @@ class Chars:
         return self.points[np.minimum(tokens, self.symbols)].tobytes().decode("utf-32-le")
 
 
+ASCII_WORDS = re.compile(r"<unk>|\w+(?:['-]\w+)*|[^\w\s]")
+
+
+@functools.cache
+def word_pattern() -> re.Pattern[str]:
+    """Words, with what is between their parts, or one mark of punctuation or symbol, with what modifies it.
+
+    What Unicode calls marks (vowel signs, points, accents of their own), which \\w leaves out, go with what is before
+    them, and so do the joiners of a word's letters or a symbol's parts.
+    """
+    points = [point for point in range(0x300, 0xE01F0) if unicodedata.category(chr(point)).startswith("M")]
+    starts = [point for point in points if unicodedata.category(chr(point - 1))[0] != "M"]
+    ends = [point for point in points if unicodedata.category(chr(point + 1))[0] != "M"]
+    marks = "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends, strict=True))
+    letters = rf"\w[\w{marks}\u200c\u200d]*"
+    symbol = rf"[^\w\s][{marks}]*"
+    return re.compile(rf"<unk>|{letters}(?:['-]{letters})*|{symbol}(?:\u200d{symbol})*")
+
+
+def split_words(text: str) -> list[str]:
+    """Words and punctuation marks of a text: in ASCII there are no marks."""
+    return (ASCII_WORDS if text.isascii() else word_pattern()).findall(text)
+
+
 class Words:
-    """Words and punctuation marks; white space is lost: decode puts single spaces, none before closing punctuation."""
+    """Words and punctuation marks; white space is lost: decode puts single spaces, none before closing punctuation.
+
+    Text is not normalised: an accent that is a character of its own stays one, and makes another word.
+    """
 
     kind = "words"
-    pattern = re.compile(r"<unk>|\w+(?:['-]\w+)*|[^\w\s]")
 
     def __init__(self, alphabet: list[str]):
         self.alphabet, self.symbols = alphabet, len(alphabet)
@@ -129,14 +164,14 @@ class Words:
         for source in sources:
             for block in store.blocks(source.splits["train"]):
                 for document in documents(*block):
-                    counts.update(cls.pattern.findall(document))
+                    counts.update(split_words(document))
         counts.pop(UNKNOWN_WORD, None)
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
         return cls([UNKNOWN_WORD, *(ranked[: vocab_size - 1] if vocab_size else ranked)])
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         unknown = self.table[UNKNOWN_WORD]
-        words = [self.pattern.findall(document) for document in documents(text, lengths)]
+        words = [split_words(document) for document in documents(text, lengths)]
         return side_by_side([[self.table.get(word, unknown) for word in document] for document in words])
 
     def decode(self, tokens: np.ndarray) -> str:
@@ -144,8 +179,17 @@ class Words:
         return re.sub(r" ([,.;:!?)\]])", r"\1", " ".join(words))
 
 
+def escape(text: str) -> str:
+    """The text without U+2581; see SentencePiece."""
+    return text.replace(ESCAPE, f"{ESCAPE}0").replace(SPACE, f"{ESCAPE}1")
+
+
 class SentencePiece:
-    """Unigram pieces without normalisation; characters it lacks are spelt in bytes, so any text comes back the same."""
+    """Unigram pieces without normalisation; characters it lacks are spelt in bytes, so any text comes back the same.
+
+    SentencePiece writes U+2581 for a space. That character itself goes through it as ESCAPE and '1', and ESCAPE as
+    ESCAPE and '0'.
+    """
 
     kind = "sentencepiece"
 
@@ -154,6 +198,7 @@ class SentencePiece:
 
         self.model, self.processor = model, sentencepiece.SentencePieceProcessor(model_proto=model)
         self.symbols = self.processor.vocab_size()
+        self.alphabet = self.processor.id_to_piece(list(range(self.symbols)))
 
     @classmethod
     def learn(cls, sources: list[Corpus], vocab_size: int) -> "SentencePiece":
@@ -165,7 +210,7 @@ class SentencePiece:
             for source in sources:
                 for block in store.blocks(source.splits["train"]):
                     for document in documents(*block):
-                        yield from document.split("\n")
+                        yield from escape(document).split("\n")
 
         model = io.BytesIO()
         try:
@@ -191,15 +236,16 @@ class SentencePiece:
         return cls(model.getvalue())
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return side_by_side(self.processor.encode(list(documents(text, lengths))))
+        return side_by_side(self.processor.encode([escape(document) for document in documents(text, lengths)]))
 
     def decode(self, tokens: np.ndarray) -> str:
         tokens = np.asarray(tokens)
-        return self.processor.decode(tokens[tokens < self.symbols].tolist())
+        text = self.processor.decode(tokens[tokens < self.symbols].tolist())
+        return text.replace(f"{ESCAPE}1", SPACE).replace(f"{ESCAPE}0", ESCAPE)
 
 
-def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | None) -> tuple[Tokenizer, str]:
-    """The workdir's tokenizer if it has one, else one learned on the sources' train and kept there; and its content.
+def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | None) -> Tokenizer:
+    """The workdir's tokenizer if it has one, else one learned on the sources' train and kept there.
 
     Raises DataError where the workdir's is damaged, or of another kind or size than the config asks for.
     """
@@ -214,9 +260,21 @@ def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | No
                     write_bytes(workdir / name, (folder / name).read_bytes())
     else:
         folder = workdir
-    tokenizer = load(folder, kind, vocab_size)
+    return load(folder, kind, vocab_size)
+
+
+def digest(tokenizer: Tokenizer) -> str:
+    """Of all that says which text has which tokens."""
     model = tokenizer.model.hex() if isinstance(tokenizer, SentencePiece) else ""
-    return tokenizer, (folder / JSON).read_text() + model
+    return store.digest_of([tokenizer.kind, tokenizer.alphabet, model])
+
+
+def find(workdir: Path) -> Tokenizer | None:
+    """The tokenizer that a workdir keeps; None where it has none. Raises DataError where it is damaged."""
+    if not (workdir / JSON).is_file():
+        return None
+    content = read_content(workdir)
+    return load(workdir, content["kind"], content["vocab_size"])
 
 
 def learn(sources: list[Corpus], kind: str, vocab_size: int) -> Tokenizer:
@@ -237,16 +295,26 @@ def save(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
     write_bytes(folder / JSON, json.dumps(content, indent=0).encode())
 
 
-def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
-    """The tokenizer that a folder has. Raises DataError where it is damaged, or of another kind or size."""
+def read_content(folder: Path) -> dict[str, Any]:
+    """kind, vocab_size and alphabet of the tokenizer in a folder. Raises DataError where they cannot be read."""
     try:
-        content = json.loads((folder / JSON).read_text())
-        saved = content["kind"], content["vocab_size"]
-        alphabet = content["alphabet"]
-    except (ValueError, KeyError, TypeError) as error:
+        with files.open_regular(folder / JSON) as file:
+            content = json.loads(file.read())
+        kind, size, alphabet = content["kind"], content["vocab_size"], content["alphabet"]
+        words = all(isinstance(symbol, str) and (kind != "chars" or len(symbol) == 1) for symbol in alphabet)
+        if kind not in KINDS or not isinstance(size, int) or not words:
+            raise ValueError("its content is no tokenizer's")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder / JSON} is damaged ({error}); put it back from a copy, or use a new workdir"
         ) from error
+    return content
+
+
+def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
+    """The tokenizer that a folder has. Raises DataError where it is damaged, or of another kind or size."""
+    content = read_content(folder)
+    saved, alphabet = (content["kind"], content["vocab_size"]), content["alphabet"]
     if saved != (kind, vocab_size):
         raise DataError(
             f"{folder / JSON} is a {saved[0]!r} tokenizer with vocab_size {saved[1]}, but the config asks for "
@@ -254,7 +322,8 @@ def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
         )
     if kind == "sentencepiece":
         try:
-            return SentencePiece((folder / MODEL).read_bytes())
+            with files.open_regular(folder / MODEL) as file:
+                return SentencePiece(file.read())
         except (OSError, RuntimeError) as error:
             raise DataError(f"{folder / MODEL} is missing or damaged; put it back, or use a new workdir") from error
     if kind == "bytes":
@@ -268,7 +337,7 @@ def encode_text(tokenizer: Tokenizer, text: str) -> np.ndarray:
     return np.asarray(tokenizer.encode(raw, np.array([len(raw)]))[0])
 
 
-def encode(raw: Corpus, tokenizer: Tokenizer, key: str) -> Corpus:
+def encode(raw: Corpus, tokenizer: Tokenizer) -> Corpus:
     """The corpus in tokens, the end token after each document; contexts are the raw corpus's own."""
 
     def make(folder: Path) -> None:
@@ -282,9 +351,9 @@ def encode(raw: Corpus, tokenizer: Tokenizer, key: str) -> Corpus:
                     writer.extend(split, closed, counts + 1, int(characters(text).sum()) + len(counts))
             writer.finish(kind="text")
 
-    encoded = store.read(store.cached(["encoded", raw.digest, key], make))
+    encoded = store.read(store.cached(["encoded", raw.digest, digest(tokenizer)], make))
     splits = {
         split: arrays._replace(labels=raw.splits[split].labels, contexts=raw.splits[split].contexts)
         for split, arrays in encoded.splits.items()
     }
-    return encoded._replace(splits=splits)
+    return encoded._replace(splits=splits, digest=store.digest_of([raw.digest, encoded.digest]))

@@ -69,7 +69,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
             parts.append(on_model(generator, jax.random.fold_in(key, number)))
         tokens, masks, log_q = (np.concatenate(part) for part in zip(*jax.device_get(parts), strict=True))
         documents = tokens[masks], np.concatenate([[0], np.cumsum(masks.sum(-1))])
-        conditionals = ngrams.conditionals(data.split("train").documents, documents, spec.vocab, order)
+        conditionals = ngrams.conditionals(data.split("train").pieces, documents, spec.vocab, order)
         log_r, log_q = np.log(conditionals), log_q[masks].astype(np.float64)
         real = int(masks[: batches * size].sum())  # tokens of the data, which stand before those of the model
         return {f"exposure/{name}": float(value) for name, value in gaps(log_r, log_q, real).items()}

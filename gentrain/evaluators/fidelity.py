@@ -197,7 +197,7 @@ def obtain_params(network: Classifier, labelled: Data, weights: list[float]) -> 
     def make(folder: Path) -> None:
         np.savez(folder / "classifier.npz", *jax.device_get(jax.tree.leaves(fit(network, labelled))))
 
-    key = ["classifier", RECIPE, labelled.summary["digest"], *weights]
+    key = ["classifier", RECIPE, list(labelled.summary["digests"].items()), *weights]
     structure = jax.tree.structure(jax.eval_shape(network.init, jax.random.key(0)))
     with np.load(store.cached(key, make) / "classifier.npz") as arrays:
         return jax.tree.unflatten(structure, [arrays[name] for name in arrays.files])

@@ -41,6 +41,12 @@ class RunOptions(Options):
         "the workdir of another run, whose newest checkpoint gives the parameters of all players of the same name; or"
         " (player, workdir, its player) triples, as (('teacher', 'runs/x', 'generator'),)",
     )
+    init_from_vocab: str = setting(
+        "error",
+        "a run of init_from with another tokenizer: 'error', or 'shared': what stands for a symbol that both have is"
+        " copied by that symbol, and the rest stays new",
+        choices=("error", "shared"),
+    )
 
 
 @dataclass(frozen=True)

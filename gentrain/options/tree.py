@@ -1,6 +1,6 @@
 """The whole tree of options: the shared sections with the options of every plug-in in its place, and what a run reads.
 
-seed, steps, sweep, init_from
+seed, steps, sweep, init_from, init_from_vocab
 objective.name, objective.real_prior          <objective>.…              options of each objective
 model.name, model.width, …                    model.<family>.…           and the same for critic, mediator, …
 data.name, data.batch_size, …                 data.<source>.…

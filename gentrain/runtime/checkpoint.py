@@ -3,17 +3,21 @@
 Orbax alone restores flipped bits without a word. So each step directory carries `manifest.json`, the size and digest of
 its files, written before the atomic rename that commits the step. On disk a state is nested dicts of arrays by field
 name, key or index, whatever classes it had in memory. Directories are paths of a (mounted) file system, not URLs.
+
+Beside the state lies a checksum of each array, worked out on the devices before it was saved and again after it was
+restored. So damage, partial copies, and arrays that were exchanged together with their manifest are found; see
+manifest.py for what is not. What a step is made of is regular files inside its folder, or it is damaged; no code is in
+it, and none is run.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +28,9 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from gentrain.errors import CheckpointError, ConfigError
+from gentrain.runtime import manifest
 
-_MANIFEST = "manifest.json"
 _UNCOMMITTED = ".orbax-checkpoint-tmp"  # ends the name of a step directory until the rename that commits it
-# Orbax stamps these at the commit itself, after the manifest, and no restore reads them.
-_NOT_IN_MANIFEST = {_MANIFEST, "_CHECKPOINT_METADATA", "commit_success.txt"}
-_FOREIGN = re.compile(
-    r"\.DS_Store|\._.*|\.nfs.*|Thumbs\.db|desktop\.ini"
-)  # left by file managers and NFS, read by none
 
 # Orbax logs dozens of lines a save, and whole tracebacks of what is raised here as one line, to the logger that it
 # shares with all users of absl.
@@ -101,7 +100,8 @@ class Checkpoints:
         leaves = _leaves(state)
         # The copy through JSON finds now what is not JSON, and is safe from changes while the background writes.
         history = {"trusted": self.trusted, "rewound": self.rewound}
-        description = json.loads(json.dumps({"meta": dict(meta), "leaves": _kinds(leaves), **history}))
+        description = {"meta": dict(meta), "leaves": _kinds(leaves), "sums": manifest.checksums(leaves), **history}
+        description = json.loads(json.dumps(description))
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave(_nested(leaves)),
             meta=ocp.args.JsonSave(description),
@@ -112,10 +112,13 @@ class Checkpoints:
             reason = "it was opened read-only" if self.read_only else f"it holds step {self._manager.latest_step()}"
             raise CheckpointError(f"{self.directory}: cannot save step {step}, because {reason}")
 
-    def restore(self, abstract: Any) -> tuple[int, Any, dict[str, Any]] | None:
+    def restore(
+        self, abstract: Any, check: Callable[[int, dict[str, Any]], None] | None = None
+    ) -> tuple[int, Any, dict[str, Any]] | None:
         """The newest undamaged checkpoint as (step, state, meta); None if there are no checkpoints at all.
 
-        `abstract` is the state as a pytree of jax.ShapeDtypeStruct with shardings, of any mesh.
+        `abstract` is the state as a pytree of jax.ShapeDtypeStruct with shardings, of any mesh. check(step, meta) comes
+        before any array is read; what it raises is raised.
         Newer damaged ones are warned about and renamed to quarantine-STEP: Orbax refuses to save up to the newest step.
         Raises CheckpointError if all are damaged, or if the newest good one has other leaves than `abstract`.
         """
@@ -124,8 +127,10 @@ class Checkpoints:
             return None
         expected = _leaves(abstract)
         description = self._description(step)
+        if check is not None:
+            check(step, description["meta"])
         _check_leaves(self.directory / str(step), _kinds(expected), description["leaves"])
-        arrays = self._arrays(step, expected)
+        arrays = self._arrays(step, expected, description)
         self.trusted = description["trusted"] if description["trusted"] in self.steps() else step
         self.rewound += [known for known in description["rewound"] if known not in self.rewound]
         self.put_aside(step + 1)
@@ -173,13 +178,13 @@ class Checkpoints:
             return newest
         if step not in self.steps():
             raise CheckpointError(f"{self.directory} has no step {step}; there are: {self.steps()}")
-        if damage := _damage(self.directory / str(step)):
+        if damage := manifest.damage(self.directory / str(step)):
             raise CheckpointError(f"{self.directory / str(step)}: {damage}")
         return step
 
     def steps(self) -> list[int]:
         """The committed steps, oldest first, damaged ones included."""
-        if not self.directory.exists():
+        if not self.directory.is_dir():
             return []
         return sorted(int(path.name) for path in self.directory.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name))
 
@@ -212,27 +217,19 @@ class Checkpoints:
             yield
         except Exception as error:
             self._manager.reload()  # Orbax has already struck off the steps that this save was to replace
-            reason = (str(error).splitlines() or [""])[0]
             where = self.directory / str(self._saving)
-            raise CheckpointError(f"{where}: not saved, {type(error).__name__}: {reason}") from error
+            raise CheckpointError(f"{where}: not saved, {_first_line(error)}") from error
 
     def _write_manifest(self) -> None:
         (root,) = self.directory.glob(f"{self._saving}{_UNCOMMITTED}*")
-        files = _fingerprints(root)
-        for name in files:  # a power cut must not leave the rename without the contents
-            with (root / name).open("rb") as file:
-                os.fsync(file.fileno())
-        with (root / _MANIFEST).open("w") as file:
-            json.dump({"files": files, "sha256": _digest(files)}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+        manifest.write(root)
 
     def _newest_good(self) -> int | None:
         """The newest undamaged step, None where there are no steps; process 0 looks for it, and all agree."""
         self.wait()
         good, damages = -1, []
         for step in reversed(self.steps() if jax.process_index() == 0 else []):
-            if not (damage := _damage(self.directory / str(step))):
+            if not (damage := manifest.damage(self.directory / str(step))):
                 good = step
                 break
             damages.append(f"{self.directory / str(step)}: {damage}")
@@ -246,20 +243,50 @@ class Checkpoints:
         return None if good < 0 else good
 
     def _description(self, step: int) -> dict[str, Any]:
-        """The meta and the kinds of leaves that were saved with a step."""
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        """What was saved with a step: its meta, and the kinds and checksums of its leaves. Raises CheckpointError."""
+        path = self.directory / str(step)
+        try:
+            found = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+            well_formed = all(isinstance(found[name], dict) for name in ("meta", "leaves", "sums"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: what it holds cannot be read, {_first_line(error)}") from error
+        if not well_formed or found["leaves"].keys() != found["sums"].keys():
+            raise CheckpointError(f"{path}: what it holds is not described as by this version of gentrain")
+        return found
 
-    def _arrays(self, step: int, expected: dict[str, jax.ShapeDtypeStruct]) -> list[jax.Array]:
-        """The saved arrays at the paths of `expected` only, in its order and shardings."""
+    def _arrays(
+        self, step: int, expected: dict[str, jax.ShapeDtypeStruct], description: dict[str, Any]
+    ) -> list[jax.Array]:
+        """The saved arrays at the paths of `expected` only, in its order and shardings.
+
+        Raises CheckpointError where they are not those whose checksums were saved.
+        """
         if any(leaf.sharding is None for leaf in expected.values()):
             raise ValueError("every leaf of the abstract state needs a sharding, or Orbax would take the saved one")
-        target = _nested(expected)
+        path, target = self.directory / str(step), _nested(expected)
         args = ocp.args.PyTreeRestore(
             target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
         )
-        restored = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-        arrays = _leaves(restored)
-        return [arrays[path] for path in expected]
+        try:
+            stored = _kinds(_leaves(ocp.PyTreeCheckpointHandler().metadata(path / "state").tree))
+            wrong = manifest.differences(_kinds(expected), {name: stored[name] for name in stored if name in expected})
+            if not wrong:
+                restored = _leaves(self._manager.restore(step, args=ocp.args.Composite(state=args))["state"])
+                arrays = {name: restored[name] for name in expected}
+                sums = {name: description["sums"][name] for name in expected}
+                wrong = manifest.differences(sums, manifest.checksums(arrays))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: its arrays cannot be read, {_first_line(error)}") from error
+        if wrong:
+            raise CheckpointError(f"{path}: arrays are not as they were saved ({wrong}); remove it to go back a step")
+        return list(arrays.values())
+
+
+def read_meta(directory: str | os.PathLike) -> tuple[int, dict[str, Any]]:
+    """Step and meta of the newest undamaged checkpoint of another run. Raises CheckpointError where there is none."""
+    with Checkpoints(directory, read_only=True) as checkpoints:
+        step = checkpoints.require(None)
+        return step, checkpoints._description(step)["meta"]
 
 
 class _KeepTrusted(preservation_policy.PreservationPolicy):
@@ -292,7 +319,8 @@ def restore_params(
     with Checkpoints(directory, read_only=True) as checkpoints:
         step = checkpoints.require(step)
         path = checkpoints.directory / str(step)
-        saved = checkpoints._description(step)["leaves"]
+        description = checkpoints._description(step)
+        saved = description["leaves"]
         saved_players = {leaf.split("/")[1] for leaf in saved if leaf.startswith("params/")}
         wanted = {player: params for player, params in abstract_params.items() if sources[player] in saved_players}
         missing = sorted({sources[player] for player in abstract_params.keys() - wanted.keys()})
@@ -305,9 +333,15 @@ def restore_params(
             _check_leaves(
                 path, _kinds(expected), {leaf: kind for leaf, kind in saved.items() if leaf.startswith(prefix)}
             )
-            params[player] = jax.tree.unflatten(jax.tree.structure(shapes), checkpoints._arrays(step, expected))
-        digest = json.loads((path / _MANIFEST).read_text())["sha256"]
-    return step, params, digest
+            params[player] = jax.tree.unflatten(
+                jax.tree.structure(shapes), checkpoints._arrays(step, expected, description)
+            )
+    return step, params, manifest.read(path)["sha256"]
+
+
+def _first_line(error: Exception) -> str:
+    """The kind of an error, and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
@@ -338,44 +372,5 @@ def _kinds(leaves: Mapping[str, Any]) -> dict[str, str]:
 
 def _check_leaves(path: Path, expected: Mapping[str, str], saved: Mapping[str, str]) -> None:
     """Raises CheckpointError where the leaves that were saved are not those of this model."""
-    if wrong := _differences(expected, saved):
+    if wrong := manifest.differences(expected, saved):
         raise CheckpointError(f"{path} is of another model: {wrong}; use the config it is from, or another workdir")
-
-
-def _fingerprints(root: Path) -> dict[str, str]:
-    """File -> its size and digest, for all that the manifest covers."""
-    fingerprints = {}
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if not path.is_dir() and name not in _NOT_IN_MANIFEST and not _FOREIGN.fullmatch(path.name):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            fingerprints[name] = f"{path.stat().st_size} bytes, sha256 {digest}"
-    return fingerprints
-
-
-def _digest(files: Any) -> str:
-    """sha256 of what a manifest says of its files, which guards the manifest itself."""
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def _damage(root: Path) -> str:
-    """What is wrong with the files of a step; an empty string if nothing is."""
-    try:
-        manifest = json.loads((root / _MANIFEST).read_text())
-        if manifest["sha256"] != _digest(manifest["files"]):
-            return f"{_MANIFEST} has changed"
-        return _differences(manifest["files"], _fingerprints(root))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{_MANIFEST} cannot be checked ({type(error).__name__}: {error})"
-
-
-def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """The first three names at which the two differ, in words; an empty string where they are the same."""
-    names = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
-    lines = []
-    for name in names[:3]:
-        lines.append(f"{name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}")
-    if len(names) > 3:
-        lines.append(f"and {len(names) - 3} more")
-    return "; ".join(lines)

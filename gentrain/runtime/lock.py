@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,22 +17,29 @@ from gentrain.errors import ConfigError, WorkdirInUse
 def lock(workdir: Path) -> Iterator[None]:
     """Holds the workdir for this process, and makes it where it is not there.
 
-    Raises WorkdirInUse naming the owner where another process has it, ConfigError where it cannot be written to. The
-    kernel lets go of the lock when its owner dies, however it dies, so nothing stale can be left behind.
+    Raises WorkdirInUse naming the owner where another process has it, ConfigError where it cannot be written to, or
+    where the lock is a link or no regular file, whose target is left alone. The kernel lets go of the lock when its
+    owner dies, however it dies, so nothing stale can be left behind.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = open(workdir / "lock", "a+")  # noqa: SIM115, held for as long as the run goes on
+        descriptor = os.open(workdir / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:
+        if (workdir / "lock").is_symlink():
+            raise ConfigError(f"{workdir / 'lock'} is a link and no file of this workdir's: remove it") from None
         raise ConfigError(f"cannot write to workdir {workdir}: {error.strerror}; choose another --workdir") from None
-    with file:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"{workdir / 'lock'} is no regular file: remove it")
+    with os.fdopen(descriptor, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            text = file.read()
-            pid, host, since = json.loads(text) if text else ("?", "?", time.time())
-            owner = f"process {pid} on {host} for {time.time() - since:.0f} s"
+            try:
+                pid, host, since = json.loads(file.read(4096))
+                owner = f"process {pid} on {host} for {time.time() - since:.0f} s"
+            except (ValueError, TypeError):  # it has not said yet who it is
+                owner = "another process"
             raise WorkdirInUse(f"{workdir} is in use by {owner}; wait, or choose another --workdir") from None
         except OSError as error:  # a file system that knows no locks
             raise ConfigError(f"cannot lock workdir {workdir}: {error.strerror}; choose another --workdir") from None

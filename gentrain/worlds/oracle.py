@@ -1,12 +1,16 @@
 """SeqGAN's synthetic benchmark: sequences drawn from an LSTM whose weights are N(0, 1)."""
 
+import math
 import zipfile
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from gentrain.errors import ConfigError, DataError
+from gentrain.files import open_regular
 from gentrain.worlds.table import SequenceWorld, State, read_sizes
 
 GATES = ("i", "f", "og", "c")  # input, forget, output gate, candidate
@@ -14,6 +18,8 @@ SHAPES = {"emb": "VE", "Wo": "HV", "bo": "V"} | {
     name + gate: shape for gate in GATES for name, shape in (("W", "EH"), ("U", "HH"), ("b", "H"))
 }  # V: vocab, E: embedding, H: hidden
 VOCAB, LENGTH, WIDTH = 5000, 20, 32  # SeqGAN's; WIDTH: of embeddings and hidden states
+LARGEST = 2**30  # bytes of an array in a file
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 START = 0  # the token fed before the first
 
 
@@ -22,7 +28,7 @@ class Oracle(SequenceWorld):
 
     x = emb[token]; i, f, o = sigmoid(x W + h U + b); c = f c + i tanh(x Wc + h Uc + bc); h = o tanh(c);
     log P(next) = log_softmax(h Wo + bo). weights: emb, W?, U?, b? for ? in i, f, og, c, and Wo, bo.
-    Raises DataError for missing arrays and shapes that do not fit. Yu et al. 2017, "SeqGAN".
+    Raises DataError for missing arrays, shapes that do not fit and numbers that are not finite. Yu et al. 2017.
     """
 
     def __init__(self, weights: dict[str, np.ndarray], length: int = LENGTH):
@@ -35,6 +41,8 @@ class Oracle(SequenceWorld):
             expected = tuple(sizes[axis] for axis in shape)
             if arrays[name].shape != expected:
                 raise DataError(f"the oracle's array {name} has shape {arrays[name].shape}; expected {expected}")
+            if not np.isfinite(arrays[name]).all():
+                raise DataError(f"the oracle's array {name} has numbers that are not finite")
         self.vocab, self.length = sizes["V"], length
         self.hidden = sizes["H"]
         self.kernel = np.concatenate([arrays["U" + gate] for gate in GATES], axis=1)  # of the hidden state
@@ -67,12 +75,27 @@ def random_weights(rng: np.random.Generator, vocab: int = VOCAB, width: int = WI
 
 
 def read_weights(path: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; pickled objects in it are refused. Raises DataError."""
+    """The arrays of an .npz file that an oracle has; pickled objects in it are refused, and so is a file that says that
+    it has more than LARGEST bytes in an array. Raises DataError."""
     try:
-        with np.load(path) as file:
-            return dict(file)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        with open_regular(Path(path)) as file, zipfile.ZipFile(file) as archive:
+            members = {name: f"{name}.npy" for name in SHAPES if f"{name}.npy" in archive.namelist()}
+            return {name: read_array(archive, member) for name, member in members.items()}
+    except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"data.world.path {path!r} is no readable .npz of plain arrays: {error}") from error
+
+
+def read_array(archive: zipfile.ZipFile, member: str) -> np.ndarray:
+    """An array of numbers, whose size is believed before it is allocated only up to LARGEST. Raises ValueError."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in HEADERS:
+            raise ValueError(f"{member} has format {version}; expected one of {', '.join(map(str, HEADERS))}")
+        shape, _, dtype = HEADERS[version](file)
+    if dtype.kind not in "fiu" or math.prod(shape) * dtype.itemsize > LARGEST:
+        raise ValueError(f"{member} says it is {dtype} of shape {shape}; expected numbers of {LARGEST} bytes at most")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file)
 
 
 def build(config: Any) -> Oracle:

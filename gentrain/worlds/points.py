@@ -22,7 +22,12 @@ class GaussianMixture:
             raise ConfigError(
                 f"means {self.means.shape} and covariances {self.covariances.shape} are not (K, d), (K, d, d)"
             )
-        if self.weights.shape != self.means.shape[:1] or self.weights.min() <= 0 or abs(self.weights.sum() - 1) > 1e-9:
+        if not (np.isfinite(self.means).all() and np.isfinite(self.covariances).all()):
+            raise ConfigError(
+                f"means and covariances are finite; got {self.means.tolist()}, {self.covariances.tolist()}"
+            )
+        positive = self.weights.shape == self.means.shape[:1] and bool(np.all(self.weights > 0))
+        if not positive or not abs(self.weights.sum() - 1) <= 1e-9:
             raise ConfigError(
                 f"a mixture of {len(self.means)} has that many weights, positive, of sum 1: {self.weights}"
             )

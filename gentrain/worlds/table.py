@@ -160,7 +160,7 @@ class Table(SequenceWorld):
     def __init__(self, probabilities: np.ndarray):
         self.p = np.asarray(probabilities, np.float64)
         self.length, self.vocab = self.p.ndim, self.p.shape[0]
-        if set(self.p.shape) != {self.vocab} or self.p.min() < 0 or abs(self.p.sum() - 1) > 1e-9:
+        if set(self.p.shape) != {self.vocab} or not np.all(self.p >= 0) or not abs(self.p.sum() - 1) <= 1e-9:
             raise ConfigError(
                 f"a table is of shape (V,)*N, not negative and sums to 1; got {self.p.shape}, min {self.p.min():.3g}, "
                 f"sum {self.p.sum():.9g}"
@@ -236,7 +236,7 @@ class HiddenMarkov(SequenceWorld):
 def check_rows(name: str, p: np.ndarray) -> np.ndarray:
     """p as float64, after a check that its last axis is a law. Raises ConfigError."""
     p = np.asarray(p, np.float64)
-    if p.min() < 0 or np.abs(p.sum(-1) - 1).max() > 1e-9:
+    if not np.all(p >= 0) or not np.all(np.abs(p.sum(-1) - 1) <= 1e-9):
         raise ConfigError(f"{name} of shape {p.shape} is not a law in each row: its sums are {p.sum(-1)}")
     return p
 

@@ -3,6 +3,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import EpsImagePlugin
 
 from gentrain.datasets import store, tfds_sets
 from gentrain.datasets.build import build, expected_spec
@@ -121,6 +122,13 @@ CAPTIONS = {
     "valid": [f"{i}: {k}" for i in range(20, 26) for k in range(i % 4)],
     "test": [f"{i}: {k}" for i in (10, 11) for k in range(i % 4)],
 }
+
+
+def test_no_picture_of_a_set_is_given_to_ghostscript(toys, monkeypatch):
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow would look for it at the first PostScript
+    toys.data.name = "tfds:toy_image"
+    build(toys, None)
+    assert EpsImagePlugin.gs_binary is False
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Sources of text, the cache that they are read into, and pinned packages."""
+"""Sources of text, and pinned packages."""
 
 import hashlib
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 from configs import base
 from gentrain.datasets import fetch, store
-from gentrain.datasets.build import build
+from gentrain.datasets.build import build, remarks
 from gentrain.datasets.sources.shakespeare import play
 from gentrain.errors import ConfigError, DataError
 from gentrain.options.check import validate
@@ -73,6 +73,60 @@ def test_invalid_utf8_names_file_and_byte(text, tmp_path):
     assert tokens.tolist() == [*b"good", 256, *b"b\xffd", 256]
 
 
+@pytest.mark.parametrize("tokenizer", ["chars", "bytes"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_of_every_kind_are_line_ends_and_a_byte_order_mark_is_none_of_the_text(
+    text, tmp_path, mark, end, tokenizer
+):
+    text.data.valid_fraction = text.data.test_fraction = 0.0
+    text.data.tokenizer, file = tokenizer, tmp_path / "lines.txt"
+    file.write_bytes((mark + end.join(["one", "", "two \ufeff\u2028 three", ""])).encode())
+    assert texts(build(text, None), "train") == ["one", "two \ufeff\u2028 three"]
+    text.data.text.unit = "document"
+    assert texts(build(text, None), "train") == ["one\n\ntwo \ufeff\u2028 three\n"]
+
+
+def test_a_mark_alone_is_no_document_and_bytes_are_counted_from_the_start_of_the_file(text, tmp_path):
+    file = tmp_path / "lines.txt"
+    file.write_bytes(b"\xef\xbb\xbf\r\nok\r\nb\xffd")
+    with pytest.raises(DataError, match=r"at byte 10 \(0xff\)"):
+        build(text, None)
+    file.write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(DataError, match="no train examples"):
+        build(text, None)
+
+
+def test_documents_that_are_cut_and_held_out_ones_that_stand_in_train_are_counted_and_told(config, tmp_path):
+    for split, lines in (("train", "abcdef ab abc abcd"), ("valid", "ab x abc ab"), ("test", "y abcd ef")):
+        (tmp_path / f"{split}.txt").write_text(lines.replace(" ", "\n"))
+    config.data.name, config.data.text.unit, config.data.length = f"text:{tmp_path}", "line", 4
+    config.data.tokenizer = "bytes"
+    summary = build(config, None).summary
+    assert (summary["cut"], summary["repeated"], summary["held_out"]) == (2, 4, 7)  # abcdef and abcd, with their ends
+    assert remarks(summary) == [
+        "2 documents (50.0%) are longer than data.length=4 and are cut",
+        "4 of 7 held-out documents (57.1%) also stand in train",
+    ]
+    (tmp_path / "valid.txt").write_text("new")
+    (tmp_path / "test.txt").write_text("newer")
+    config.data.length = 9
+    assert remarks(build(config, None).summary) == []
+
+
+def test_pieces_are_the_documents_as_rows_hold_them(config, tmp_path):
+    (tmp_path / "train.txt").write_text("abcdefg\nab\nabcd")
+    (tmp_path / "valid.txt").write_text("a")
+    config.data.name, config.data.text.unit, config.data.length = f"text:{tmp_path}", "line", 4
+    config.data.test_fraction = 0.0
+    for layout in ("pad", "pack"):
+        config.data.layout = layout
+        part = build(config, None).split("train")
+        tokens, offsets = part.pieces
+        assert np.diff(offsets).tolist() == [4, 4, 3, 4, 1]
+        np.testing.assert_array_equal(tokens, part.documents[0])
+
+
 def test_missing_and_empty_text(config, tmp_path):
     config.data.name = f"text:{tmp_path / 'no'}"
     with pytest.raises(DataError, match="no file or folder"):
@@ -95,44 +149,6 @@ def test_an_empty_split_is_named_when_it_is_asked_for(text):
         data.split("dev")
 
 
-def test_changed_files_are_read_again_and_unchanged_ones_are_not(text, tmp_path, cache):
-    text.data.valid_fraction = text.data.test_fraction = 0.0
-    first = build(text, None).summary
-    folders = set(cache.iterdir())
-    assert build(text, None).summary == first
-    assert set(cache.iterdir()) == folders
-    assert not [folder for folder in folders if folder.name.startswith("unfinished")]
-    (tmp_path / "lines.txt").write_text("a\nb\nc\n")
-    assert build(text, None).summary["documents"] == 3
-
-
-def test_a_failed_reading_leaves_nothing_in_the_cache(text, tmp_path, cache):
-    (tmp_path / "lines.txt").write_bytes(b"\xff")
-    with pytest.raises(DataError):
-        build(text, None)
-    assert list(cache.iterdir()) == []
-
-
-def test_who_loses_the_race_reads_the_winners_files(cache):
-    def early(folder):
-        (folder / "who").write_text("early")
-
-    def late(folder):
-        (folder / "who").write_text("late")
-        store.cached("key", early)  # another process finishes first
-
-    assert (store.cached("key", late) / "who").read_text() == "early"
-    assert len(list(cache.iterdir())) == 1
-
-
-def test_a_truncated_cache_is_noticed(text, cache):
-    build(text, None)
-    for file in cache.glob("*/train.tokens"):
-        file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"delete .*, it is made anew"):
-        build(text, None)
-
-
 def test_blocks_are_whole_documents_of_about_a_size():
     lengths = np.random.default_rng(0).integers(0, 30, 200)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -142,13 +158,6 @@ def test_blocks_are_whole_documents_of_about_a_size():
     np.testing.assert_array_equal(np.concatenate([lengths for _, lengths in blocks]), lengths)
     assert all(len(tokens) == lengths.sum() for tokens, lengths in blocks)
     assert all(len(tokens) <= 25 or len(lengths) == 1 for tokens, lengths in blocks)
-
-
-def test_an_unwritable_cache_is_named(text, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path / "file" / "x"))
-    with pytest.raises(DataError, match="set GENTRAIN_CACHE"):
-        build(text, None)
 
 
 KNOWN = ".*".join(["expected one of", "captions", "digits", "images", "mixture", "shakespeare", "surnames", "text"])

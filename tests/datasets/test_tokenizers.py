@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from gentrain.datasets import tokenizers
 from gentrain.datasets.build import build
 from gentrain.errors import ConfigError, DataError
 
@@ -73,6 +74,46 @@ def test_sentencepiece_spells_newlines_and_spaces(config, tmp_path):
     config.data.valid_fraction, config.data.test_fraction = 0.1, 0.1
     data = build(config, None)
     assert "".join(decoded(data, s)[0] for s in ("train", "valid", "test")) == "one  two\n\n three\n" * 300
+
+
+# Vowel signs and a virama, points, an accent that is a character of its own, joiners within words and symbols.
+MARKED = [
+    "नमस्ते दुनिया क्षत्रिय",
+    "שָׁלוֹם עוֹלָם",
+    "cafe\u0301 nai\u0308ve",
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    "👩\u200d💻 ❤\ufe0f",
+    "don't well-met",
+]
+
+
+@pytest.mark.parametrize("document", MARKED)
+def test_words_keep_their_marks(config, tmp_path, document):
+    (tmp_path / "a.txt").write_text(f"{document}\n" * 30)
+    config.data.name, config.data.text.unit, config.data.tokenizer = f"text:{tmp_path / 'a.txt'}", "line", "words"
+    config.data.valid_fraction = config.data.test_fraction = 0.0
+    data = build(config, None)
+    assert decoded(data, "train")[0] == document
+    assert data.spec.vocab == 2 + len(document.split())  # a word is a word: with the unknown one and the end
+
+
+def test_words_without_marks_are_split_as_in_ascii():
+    text = "Well-met, <unk>! 'Tis don't e.g. x_1 a--b (naïve) 3.14 → 🐙"
+    assert tokenizers.word_pattern().findall(text) == tokenizers.ASCII_WORDS.findall(text)
+    assert tokenizers.split_words("a-b, c") == ["a-b", ",", "c"]
+
+
+ODD = "\u2581a \u2581\u2581 b\u2581 \ue000 \ue0001 \ue000\u2581 <0x41> <unk> <s> \t\u00a0\u3000 c\u0000d \ufffd \ufeff"
+
+
+def test_sentencepiece_gives_back_any_text(config, tmp_path):
+    (tmp_path / "train.txt").write_text("plain words, and\u2581more\n" * 100)
+    (tmp_path / "valid.txt").write_text(ODD)
+    config.data.name, config.data.tokenizer, config.data.vocab_size = f"text:{tmp_path}", "sentencepiece", 300
+    config.data.test_fraction = 0.0
+    data = build(config, None)
+    assert decoded(data, "valid") == [ODD]
+    assert decoded(data, "train") == ["plain words, and\u2581more\n" * 100]
 
 
 def test_sentencepiece_refuses_too_small_a_vocabulary(text):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gentrain.datasets.build import build
+from gentrain.worlds import oracle
 
 
 @pytest.fixture
@@ -58,3 +59,13 @@ def test_batches_have_the_shapes_the_program_is_compiled_for(world_config, name)
     data = build(world_config, None)
     for batch in (data.train.batch(2), data.split("valid").batch(2)):
         assert {k: (v.shape, v.dtype) for k, v in batch.items()} == data.spec.batch_shapes(8)
+
+
+def test_the_digest_of_a_world_is_that_of_the_file_of_its_weights(world_config, tmp_path):
+    digests = []
+    for seed, name in ((0, "a"), (0, "b"), (1, "b")):
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, **oracle.random_weights(np.random.default_rng(seed), vocab=5, width=3))
+        world_config.data.name, world_config.data.world.path = "world:oracle", str(path)
+        digests.append(build(world_config, None).summary["digests"]["world:oracle"])
+    assert digests[0] == digests[1] != digests[2]

@@ -88,3 +88,30 @@ def test_evaluator_names_orders_and_remembers(config, tmp_path, monkeypatch):
     assert names == ["train", "test"]
     config.evaluate.baselines.ngram_order = 0
     assert baselines.build(config, None, data, None)({}, None) == {}
+
+
+def test_n_grams_are_learned_and_scored_on_documents_that_are_cut_alike(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "train.txt").write_text("abcabdabcab")
+    (tmp_path / "valid.txt").write_text("abcabcab")
+    config.data.name, config.data.length, config.data.test_fraction = f"text:{tmp_path}", 3, 0.0
+    config.evaluate.baselines.ngram_order = 2
+    numbers = baselines.build(config, None, build(config, None), None)(None, None)
+    for split in ("train", "valid"):  # the same as of documents that are as short as the rows
+        lines = (tmp_path / f"{split}.txt").read_text()
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines[at : at + 3] for at in range(0, len(lines), 3)))
+    config.data.text.unit, config.data.length = "line", 100
+    data = build(config, None)
+    train, valid = (data.split(split).documents for split in ("train", "valid"))
+    whole = [(tokens[:], offsets) for tokens, offsets in (train, valid)]
+    # Without the ends that each line has now, but a document of before had only once.
+    kept = [without_ends(tokens, offsets, data.spec.end) for tokens, offsets in whole]
+    *_, probabilities = ngrams.witten_bell(*kept, data.spec.vocab, 2)
+    assert numbers["baseline/ngram_2"] == pytest.approx(-np.log(probabilities).mean())
+
+
+def without_ends(tokens, offsets, end):
+    """The documents without their ends, but for the last one's."""
+    tokens, offsets = np.asarray(tokens), np.asarray(offsets)
+    keep = (tokens != end) | (np.arange(len(tokens)) == len(tokens) - 1)
+    return tokens[keep], np.concatenate([[0], np.cumsum(keep)])[offsets]

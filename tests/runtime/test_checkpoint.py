@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from orbax.checkpoint._src.path import atomicity
 
 from gentrain.errors import CheckpointError, ConfigError
-from gentrain.runtime import checkpoint
+from gentrain.runtime import manifest
 from gentrain.runtime.checkpoint import Checkpoints, restore_params
 from gentrain.runtime.peers import free_port
 from tests.helpers import ROOT
@@ -363,7 +363,7 @@ def test_a_failed_save_surfaces_once_and_hurts_no_other(two: Path, monkeypatch: 
     with Checkpoints(two) as checkpoints:
         for surfaces in (checkpoints.wait, lambda: checkpoints.save(40, make_state(40), {})):
             with monkeypatch.context() as patch:
-                patch.setattr(checkpoint, "_fingerprints", fail)
+                patch.setattr(manifest, "fingerprints", fail)
                 checkpoints.save(30, make_state(30), {})  # asynchronous: no error yet
                 with pytest.raises(CheckpointError, match=r"30: not saved, OSError: .*No space left") as raised:
                     surfaces()
@@ -377,7 +377,7 @@ def test_a_failed_save_surfaces_once_and_hurts_no_other(two: Path, monkeypatch: 
 
 
 def test_a_failed_save_surfaces_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "_fingerprints", fail)
+    monkeypatch.setattr(manifest, "fingerprints", fail)
     with pytest.raises(CheckpointError, match="not saved"), Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, make_state(1), {})
     with pytest.raises(KeyError), pytest.warns(UserWarning, match="not saved"), Checkpoints(tmp_path) as checkpoints:
@@ -413,7 +413,7 @@ def test_retention_over_saves_failures_and_restarts(tmp_path: Path, monkeypatch:
         step += rng.randint(1, 3)
         with monkeypatch.context() as patch:
             if event == "fail":
-                patch.setattr(checkpoint, "_fingerprints", fail)
+                patch.setattr(manifest, "fingerprints", fail)
             checkpoints.save(step, state, {})
             try:
                 checkpoints.wait()
@@ -426,6 +426,104 @@ def test_retention_over_saves_failures_and_restarts(tmp_path: Path, monkeypatch:
         assert not saved or checkpoints.trusted in saved
     assert len(saved) > 40
     checkpoints.close()
+
+
+def forge(step: Path, state: Any, described: dict[str, Any] | None = None) -> None:
+    """Puts another state, or another description, into a step, with a manifest that fits."""
+    other = step.parent.parent / "other"
+    with Checkpoints(other) as checkpoints:
+        checkpoints.save(1, state, {})
+    shutil.rmtree(step / "state")
+    shutil.copytree(other / "1" / "state", step / "state")
+    if described is not None:
+        (step / "meta" / "metadata").write_text(json.dumps(described))
+    manifest.write(step)
+    assert not manifest.damage(step)
+
+
+def with_leaf(leaf: Any) -> State:
+    """make_state(20) with another critic."""
+    state = make_state(20)
+    return state.replace(params=state.params | {"critic": {"layers": [leaf, state.params["critic"]["layers"][1]]}})
+
+
+def exchanged() -> jax.Array:
+    """The same numbers in another order."""
+    return make_state(20).params["critic"]["layers"][0][::-1]
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        lambda: jnp.full(4, jnp.nan),
+        lambda: jnp.zeros(4, jnp.int32),
+        lambda: make_state(20).params["critic"]["layers"][0].astype(jnp.bfloat16),
+        lambda: jnp.zeros(5),
+        lambda: jnp.zeros((1 << 20, 1)),
+        exchanged,
+    ],
+    ids=["nan", "integers", "bfloat16", "longer", "huge", "exchanged"],
+)
+def test_arrays_that_were_exchanged_together_with_their_manifest_are_not_restored(two: Path, leaf: Any) -> None:
+    forge(two / "20", with_leaf(leaf()))
+    refused = r"run/20: arrays are not as they were saved .*params/critic/layers/0: expected"
+    for read in (lambda: restore(two), lambda: restore_params(two, abstract(make_state(0).params), SAME_NAMES)):
+        with pytest.raises(CheckpointError, match=refused) as raised:
+            read()
+        assert raised.value.exit_code == 5 and "\n" not in str(raised.value)
+
+
+def test_arrays_that_are_missing_from_a_step_are_not_made_up(two: Path) -> None:
+    state = make_state(20)
+    forge(two / "20", state.replace(params={"generator": state.params["generator"]}))
+    with pytest.raises(CheckpointError, match=r"params/critic/layers/0: expected float32.4., found nothing"):
+        restore(two)
+
+
+@pytest.mark.parametrize("description", [{}, [], {"meta": {}, "leaves": {}}, {"meta": {}, "leaves": 1, "sums": 2}])
+def test_a_step_that_describes_itself_otherwise_is_refused_in_one_line(two: Path, description: Any) -> None:
+    forge(two / "20", make_state(20), description)
+    with pytest.raises(CheckpointError, match=r"run/20: what it holds") as raised:
+        restore(two)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "bfloat16", "float16", "float32", "float8_e4m3fn"])
+def test_a_checksum_changes_with_any_one_element_and_not_with_its_mesh(dtype: str) -> None:
+    values = np.arange(24).reshape(4, 6) % 2
+    x = jnp.asarray(values, dtype)
+    before = int(manifest.checksum(x))
+    index = np.arange(24, dtype=np.uint64)
+    bits = np.asarray(x).reshape(-1).view(f"u{x.dtype.itemsize}")
+    assert before == int(np.sum(bits * (2 * index + 1)) % 2**32)
+    for row, column in ((0, 0), (1, 5), (3, 2)):
+        assert int(manifest.checksum(x.at[row, column].set(jnp.asarray(1 - values[row, column], dtype)))) != before
+    for mesh in (mesh_of(data=4), mesh_of(data=2, fsdp=2)):
+        assert int(manifest.checksum(put({"x": np.asarray(x)}, mesh)["x"])) == before
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "manifest", "pipe"])
+@pytest.mark.parametrize("name", ["manifest.json", "meta/metadata", "state/_METADATA", "extra"])
+def test_what_is_no_regular_file_is_damage_and_is_not_read(two: Path, name: str, target: str) -> None:
+    path = two / "20" / name
+    path.unlink(missing_ok=True)
+    if target == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target if target == "/dev/zero" else two / "10" / "manifest.json")
+    step, _, _, caught = restore(two, read_only=True)
+    assert step == 10 and len(caught) == 1 and name in caught[0]
+
+
+def test_a_directory_that_is_something_else_holds_no_checkpoint(tmp_path: Path, two: Path) -> None:
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    for directory in (tmp_path / "zero", tmp_path / "pipe", tmp_path / "zero" / "checkpoints"):
+        with pytest.raises(CheckpointError, match="no checkpoint to start from"):
+            restore_params(directory, abstract(make_state(0).params), SAME_NAMES)
+    shutil.move(two / "20", tmp_path / "elsewhere")
+    (two / "20").symlink_to(tmp_path / "elsewhere")
+    assert restore(two, read_only=True)[0] == 10
 
 
 def spawn(*arguments: Any) -> subprocess.Popen:

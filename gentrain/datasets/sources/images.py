@@ -10,8 +10,10 @@ from gentrain.datasets import held_out, store
 from gentrain.datasets.pictures import sizes_differ, to_pixels
 from gentrain.datasets.store import SPLITS, Corpus, Writer
 from gentrain.errors import DataError
+from gentrain.files import open_regular
 
 IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # whatever the name: PostScript would run Ghostscript
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
@@ -30,12 +32,12 @@ def read(argument: str, data: ConfigDict) -> Corpus:
     fractions = held_out.missing_fractions(files, data)
 
     def make(folder: Path) -> None:
-        channels = 1 if all(is_grey(file) for file in class_of) else 3
+        channels = 1 if all(is_grey(file, root) for file in class_of) else 3
         shape, first = None, next(iter(class_of))
         with Writer(folder) as writer:
             for split, paths in files.items():
                 for number, file in enumerate(paths):
-                    pixels = to_pixels(read_image(file), channels, data.image_size)
+                    pixels = to_pixels(read_image(file, root), channels, data.image_size)
                     shape = shape or pixels.shape
                     if pixels.shape != shape:
                         raise DataError(sizes_differ(first, shape, file, pixels.shape))
@@ -74,26 +76,28 @@ def class_names(root: Path, class_of: dict[Path, str]) -> list[str]:
     return [] if loose else sorted(set(class_of.values()))
 
 
-def is_grey(file: Path) -> bool:
+def is_grey(file: Path, root: Path) -> bool:
     """Whether an image has no colours, by its header."""
-    return read_image(file, header=True)
+    return read_image(file, root, header=True)
 
 
-def read_image(file: Path, header: bool = False) -> Any:
+def read_image(file: Path, root: Path, header: bool = False) -> Any:
     """A PIL image; with header=True only whether it is grey, without decoding it.
 
-    Raises DataError for what is no image, is dangerously large, or has values of more than 8 bits.
+    Raises DataError for what is no image of FORMATS, is dangerously large, has values of more than 8 bits, is no
+    regular file or leads out of the folder root.
     """
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
+            with open_regular(file, root) as content, Image.open(content, formats=FORMATS) as image:
                 if image.mode[0] in "IF":
                     raise DataError(f"{file} has values of more than 8 bits (mode {image.mode}): convert it to 8 bits")
                 return image.mode in ("1", "L", "LA") if header else image.copy()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{file} is too large to be safe ({error}): shrink it first") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file} cannot be read as an image ({error}): repair or remove it") from error
+        why = "it is no " + ", ".join(FORMATS) if isinstance(error, Image.UnidentifiedImageError) else error
+        raise DataError(f"{file} cannot be read as an image ({why}): repair or remove it") from error

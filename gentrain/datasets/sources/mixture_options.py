@@ -1,5 +1,6 @@
 """Options of a mixture of sources."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,9 @@ class Options(DataSection):
         names: set[str] = set()
         for source in self.sources:
             whole = isinstance(source, tuple | list) and len(source) == 3
-            holds = whole and source[1] > 0 and source[2] >= 0
-            expect(holds, key, source, "(name, weight > 0, repeats >= 0)")
+            numbers = whole and all(isinstance(number, int | float) and math.isfinite(number) for number in source[1:])
+            holds = numbers and source[1] > 0 and source[2] >= 0
+            expect(holds, key, source, "(name, finite weight > 0, repeats >= 0)")
             expect(can_be_read(str(source[0])), key, source[0], "sources that are no mixtures or worlds themselves")
             expect(source[0] not in names, key, source[0], "each source once")
             names.add(source[0])

@@ -1,5 +1,7 @@
 """A text file or a folder of them."""
 
+import codecs
+import os
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -10,23 +12,27 @@ from ml_collections import ConfigDict
 from gentrain.datasets import held_out, store
 from gentrain.datasets.store import SPLITS, Corpus, Writer
 from gentrain.errors import DataError
+from gentrain.files import open_regular
 
+LARGEST = {"line": 2**28, "document": 2**33}  # bytes, which are held in memory
 FEW = 20  # documents; with fewer, a split by documents would be all or nothing
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
     """The documents of a text file or of a folder's .txt files, by data.text.unit: whole files or lines.
 
-    Splits are given (folders or .txt files train, valid, test) or held out.
+    Text is read with universal newlines (CRLF and CR are line ends, LF), and without a byte-order mark at a file's
+    start. Splits are given (folders or .txt files train, valid, test) or held out.
     """
-    files = files_by_split(Path(argument).expanduser())
+    root = Path(argument).expanduser()
+    files = files_by_split(root)
     unit, strict = data.text.unit, data.tokenizer != "bytes"
     fractions = held_out.missing_fractions(files, data)
 
     def make(folder: Path) -> None:
         with Writer(folder) as writer:
             for split, paths in files.items():
-                documents = chain.from_iterable(read_documents(path, unit, strict) for path in paths)
+                documents = chain.from_iterable(read_documents(path, root, unit, strict) for path in paths)
                 if split == "train":
                     for target, document in hold_out(documents, fractions):
                         writer.add(target, document)
@@ -56,17 +62,38 @@ def files_by_split(root: Path) -> dict[str, list[Path]]:
     return files
 
 
-def read_documents(file: Path, unit: str, strict: bool) -> Iterator[bytes]:
-    """The documents of a file that are not empty. strict: raises DataError where the file is no UTF-8."""
-    with open(file, "rb") as lines:
-        start = 0
-        for chunk in lines if unit == "line" else [lines.read()]:
-            if strict:
-                check_utf8(chunk, file, start)
-            start += len(chunk)
-            document = chunk.rstrip(b"\r\n") if unit == "line" else chunk
-            if document:
-                yield document
+def read_documents(file: Path, root: Path, unit: str, strict: bool) -> Iterator[bytes]:
+    """The documents of a file that are not empty.
+
+    Raises DataError for what is no regular file, leads out of the folder root or has more than LARGEST bytes, and, if
+    strict, for what is no UTF-8.
+    """
+    start = 0
+    for chunk in read_chunks(file, root, unit):
+        if strict:
+            check_utf8(chunk, file, start)
+        text = chunk.removeprefix(codecs.BOM_UTF8) if start == 0 else chunk
+        start += len(chunk)
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        yield from filter(None, text.split(b"\n") if unit == "line" else [text])
+
+
+def read_chunks(file: Path, root: Path, unit: str) -> Iterator[bytes]:
+    """A file line by line, or all of it. Raises DataError: see read_documents."""
+    most = LARGEST[unit]
+    too_large = f"{file} has a {unit} of more than {most:,} bytes: cut it"
+    try:
+        with open_regular(file, root) as content:
+            if unit == "document":
+                if os.fstat(content.fileno()).st_size > most:  # a file may have holes that no disk would hold
+                    raise DataError(too_large)
+                yield content.read()
+            while line := content.readline(most + 1):
+                if len(line) > most:
+                    raise DataError(too_large)
+                yield line
+    except OSError as error:
+        raise DataError(f"data.name: {error}") from error
 
 
 def check_utf8(chunk: bytes, file: Path, start: int) -> None:

@@ -1,13 +1,14 @@
 """Worlds as data: samples of a distribution that is known exactly."""
 
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from gentrain import worlds
+from gentrain import files, worlds
 from gentrain.datasets import store
 from gentrain.datasets.build import Batch, Data
 from gentrain.datasets.spec import PointSpec, Spec, TextSpec
@@ -46,9 +47,17 @@ def summarise(config: ConfigDict, spec: Spec) -> dict[str, Any]:
         "vocab": spec.vocab,
         "length": spec.length,
         "examples": examples,
-        "digest": name,
+        "cut": 0,
+        "repeated": 0,
+        "held_out": 2 * config.data.world.held_out,
+        "digests": {name: digest_of_law(config.data.world.path)},
         "sources": {name: source},
     }
+
+
+def digest_of_law(path: str) -> str:
+    """Of what a law comes from besides the config: the file of weights, where there is one."""
+    return hashlib.sha256(files.open_regular(Path(path)).read() if path else b"").hexdigest()
 
 
 class WorldSource:
@@ -107,6 +116,10 @@ class WorldSplit:
     @property
     def documents(self) -> tuple[np.ndarray, np.ndarray]:
         return self.fixed.reshape(-1), np.arange(self.examples + 1) * self.width
+
+    @property
+    def pieces(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.documents
 
     def batch(self, step: int) -> Batch:
         rows = self.source.rows
