@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from gentrain.errors import CheckpointError, ConfigError
+from gentrain.objectives.base import Objective
 from gentrain.runtime.checkpoint import restore_params
 from gentrain.update import TrainState
 
+Params = dict[str, Any]  # by player
 Origin = dict[str, Any]  # workdir, player, step and digest of the checkpoint that gave a frozen player
 
 
@@ -27,18 +32,19 @@ def parse_init_from(init_from: Any, players: Sequence[str]) -> tuple[list[tuple[
     return [tuple(triple) for triple in init_from], True
 
 
-def init_from(option: Any, wanted: TrainState) -> tuple[dict[str, Any], dict[str, Origin], list[str]]:
+def init_from(option: Any, wanted: TrainState, objective: Objective) -> tuple[Params, dict[str, Origin], list[str]]:
     """Parameters by player, the origins of frozen ones, and lines to be said.
 
-    option: config.init_from; wanted: shapes and shardings. Raises ConfigError for a frozen player that nothing gives,
-    CheckpointError where the other run has no such player or one of another shape.
+    option: config.init_from; wanted: shapes and shardings; objective: who may start as a copy of whom. Raises
+    ConfigError for a frozen player that nothing gives, CheckpointError where the other run has no such player or one of
+    another shape.
     """
     shapes = wanted.params | wanted.frozen
     triples, required = parse_init_from(option, list(shapes))
     sources_by_workdir: dict[str, dict[str, str]] = {}
     for player, workdir, source in triples:
         sources_by_workdir.setdefault(workdir, {})[player] = source
-    params: dict[str, Any] = {}
+    params: Params = {}
     origins: dict[str, Origin] = {}
     lines = []
     for workdir, sources in sources_by_workdir.items():
@@ -52,7 +58,29 @@ def init_from(option: Any, wanted: TrainState) -> tuple[dict[str, Any], dict[str
         if player not in params:
             example = f"(({player!r}, 'runs/x', 'generator'),)"
             raise ConfigError(f"player {player!r} is frozen: expected init_from to say where it is from, as {example}")
-    return params, origins, lines
+    copies, more = stand_ins(params, wanted, objective)
+    return params | copies, origins, lines + more
+
+
+def stand_ins(given: Params, wanted: TrainState, objective: Objective) -> tuple[Params, list[str]]:
+    """Copies of given players for those that learn, are not given, and have the same parameters; lines to be said."""
+    copies, lines = {}, []
+    for player, shapes in wanted.params.items():
+        source = objective.stand_in(player)
+        if player in given or source is None or source not in given:
+            continue
+        if _kinds(given[source]) == _kinds(shapes):
+            copies[player] = jax.tree.map(jnp.copy, given[source])
+            lines.append(f"the {player} starts as a copy of the {source}")
+        else:
+            line = f"warning: the {player} starts from scratch: with the name, width and layers of the {source}"
+            lines.append(f"{line} it would start as a copy")
+    return copies, lines
+
+
+def _kinds(params: Any) -> Any:
+    """The tree with the shape and type of each leaf."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
 
 
 def restore_frozen(origins: dict[str, Origin], wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Origin]]:

@@ -79,7 +79,7 @@ def start(run: Run, session: Session) -> TrainState:
         return replace(state, frozen=frozen)
     state = run.program.init()
     # 2. Parameters of other runs, by player; optimiser state, averages and step are new.
-    params, session.frozen, lines = players.init_from(run.config.init_from, wanted)
+    params, session.frozen, lines = players.init_from(run.config.init_from, wanted, run.program.objective)
     for line in lines:
         say(line)
     learning = state.params | {player: own for player, own in params.items() if player in state.params}

@@ -73,7 +73,7 @@ def compile_variant(config: ConfigDict) -> Timing:
     data = build.build(config, Path(config.init_from) if one_run else None)
     built = program.build(config, data.spec)
     state = built.init()
-    state.params.update(players.init_from(config.init_from, built.state)[0])
+    state.params.update(players.init_from(config.init_from, built.state, built.objective)[0])
     batches = [sharding.put(data.train.batch(step), built.mesh, config.data.batch_size) for step in range(STEPS)]
     state, _ = jax.block_until_ready(built.update(state, batches[0]))
     return Timing(built.update, state, batches)
