@@ -300,7 +300,9 @@ class SampleOptions(Options):
     length: int = setting(0, "the most tokens of a document; 0: data.length")
     temperature: float = setting(1.0, "divides the logits; 0 takes the likeliest token")
     top_k: int = setting(0, "draw from this many likeliest tokens; 0: all")
-    top_p: float = setting(1.0, "draw from the likeliest tokens that make up this mass", within="(0, 1]")
+    top_p: float = setting(
+        1.0, "draw from the likeliest tokens that make up this share of what top_k keeps", within="(0, 1]"
+    )
 
     def check(self, run: "Run", where: str) -> None:
         warm = self.temperature

@@ -221,6 +221,19 @@ def test_gradients_through_mixtures_point_the_right_way_but_are_biased(estimator
     assert (mean * exact).sum() / np.linalg.norm(mean) / np.linalg.norm(exact) > 0.8
 
 
+@pytest.mark.parametrize("estimator", ["straight_through", "gumbel_softmax"])
+def test_mixtures_end_as_the_data_do(estimator):
+    """After the end token 0, or a critic of whole sequences would tell them apart by what follows."""
+    config = settings(estimator=estimator)
+    config.model.name, config.model.width = "lstm", 8
+    objective = plugins.load("objectives", "adversarial").build(config, TextSpec(VOCAB, 6, end=VOCAB - 1))
+    params, batch = objective.model.init(jax.random.key(1)), whole_batch(np.zeros((32, 6), np.int32))
+    weights, mask = jax.jit(objective.estimator.draw)(params, batch, jax.random.key(2))
+    ends = np.argmax(weights, axis=2) == VOCAB - 1
+    assert (~mask).sum() > 0 and np.array_equal(mask, np.cumsum(ends, axis=1) - ends == 0)
+    np.testing.assert_array_equal(weights[~mask], np.eye(VOCAB + 1)[np.zeros((~mask).sum(), int)])
+
+
 @pytest.mark.parametrize(
     ("name", "pi"), [("js", 0.2), ("js", 0.7), ("reverse_kl", 0.3), ("forward_kl", 0.3), ("non_saturating", 0.7)]
 )

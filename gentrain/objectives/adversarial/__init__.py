@@ -49,7 +49,6 @@ def above_chance(means: Mapping[str, float]) -> bool:
     return means.get("critic/bound", 0) < -0.05
 
 
-# What works for text is said first.
 SATURATED = Alarm(
     "saturated",
     saturated,

@@ -75,7 +75,9 @@ class Estimator:
 
         starts = sequence_starts(*batch["tokens"].shape)
         weights = decode.sequential(decode.Recursion(self.model, params, choose, starts, batch.get("context")))
-        return Examples(weights, self.mask_to_end(jnp.argmax(weights, axis=-1)))
+        mask = self.mask_to_end(jnp.argmax(weights, axis=-1))
+        nothing = jax.nn.one_hot(0, self.model.vocab + 1)[None, None, :]  # as in data: token 0 after the end
+        return Examples(jnp.where(mask[:, :, None], weights, nothing), mask)
 
     def mask_to_end(self, tokens: Int[Array, "n length"]) -> Bool[Array, "n length"]:
         """True up to and including the first end token of each row."""
