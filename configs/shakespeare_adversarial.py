@@ -16,21 +16,28 @@ character has seen more before it (after 900 steps 2.331, on 12). It writes
 Pieces that are longer at the start (16 characters) make the critic certain at once, and the generator ends nowhere.
 Once it has learned short ones it can go on with longer ones (`config.init_from`, 32 characters, 300 steps at a rate of
 1e-3), but gained nothing there, 2.134. configs/shakespeare_cooperative.py has no such limit.
+
+Of words, from a likelihood checkpoint, two commands:
+
+    python -m launch --config configs/shakespeare_adversarial.py:words_likelihood
+    python -m launch --config configs/shakespeare_adversarial.py:words
+
+TABLE
 """
 
 from configs import base
 
+VARIANTS = ("", "words_likelihood", "words")
 
-def get_config():
+
+def get_config(variant: str = ""):
+    base.require_variant(variant, VARIANTS)
     config = base.get_config()
     config.steps = 3000
     config.data.name = "shakespeare"
     config.data.length = 12
     config.data.batch_size = 128
-    config.model.width = config.critic.width = 128
-    config.objective.name = "adversarial"
-    config.adversarial.generator_loss = "js"
-    config.adversarial.known_density = True
+    config.model.width = 128
     config.optimizer.name = "adam"
     config.optimizer.b1 = 0.5
     config.optimizer.learning_rate = 5e-3
@@ -40,4 +47,27 @@ def get_config():
     config.evaluate.every_steps = 1000
     config.sample.length = 64
     config.sample.count = 8
+    if variant != "words_likelihood":
+        config.critic.width = 128
+        config.objective.name = "adversarial"
+        config.adversarial.known_density = True
+    if variant:
+        config.data.tokenizer, config.data.vocab_size = "words", 2000
+        config.sample.length = 0
+        config.steps = 500
+        config.log.every_steps = 20
+        config.evaluate.evaluators = ("likelihood", "exposure", "samples")
+        config.evaluate.exposure.ngram_order = 3
+        config.evaluate.examples = 1024
+        config.evaluate.every_steps = 250
+    if variant == "words":
+        config.init_from = "runs/shakespeare_adversarial-words_likelihood"
+        config.steps = 300
+        config.optimizer.learning_rate = 1e-3
+        config.evaluate.every_steps = 100
+        game = {"objective.name": "adversarial"}
+        config.sweep = (
+            {"objective.name": "likelihood"},
+            *(game | {"objective.real_prior": pi} for pi in (0.1, 0.5, 0.9)),
+        )
     return config

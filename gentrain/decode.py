@@ -36,17 +36,21 @@ def filter_logits(
 ) -> Float[Array, "*batch vocab"]:
     """Logits of the law to draw from: divided by the temperature, then all but the likeliest tokens set to -inf.
 
-    top_k keeps the k likeliest tokens (0: all). top_p keeps the smallest set of likeliest tokens whose mass reaches it
-    (nucleus sampling, Holtzman et al., 2020). Tokens that tie with the last one kept are kept too. Temperature 0 keeps
-    the likeliest alone.
+    top_k keeps the k likeliest tokens (0: all). top_p keeps the smallest set of likeliest tokens whose share of what
+    top_k kept reaches it (nucleus sampling, Holtzman et al., 2020). Tokens that tie with the last one kept are kept
+    too. Temperature 0 keeps the likeliest alone, the first of those that tie.
     """
+    vocab = logits.shape[-1]
     if temperature == 0:
-        top_k, temperature = 1, 1.0
+        return jnp.where(jax.nn.one_hot(jnp.argmax(logits, axis=-1), vocab, dtype=bool), logits, -jnp.inf)
     logits = logits / temperature
     if top_k == 0 and top_p == 1:
         return logits
     ranked = jnp.sort(logits, axis=-1, descending=True)
-    last = ranked[..., -1:] if top_k == 0 else ranked[..., min(top_k, logits.shape[-1]) - 1, None]
+    last = ranked[..., -1:]
+    if top_k:
+        last = ranked[..., min(top_k, vocab) - 1, None]
+        ranked = jnp.where(ranked >= last, ranked, -jnp.inf)
     if top_p < 1:
         mass_before = jnp.cumsum(jax.nn.softmax(ranked, axis=-1), axis=-1) - jax.nn.softmax(ranked, axis=-1)
         nucleus = jnp.sum(mass_before < top_p, axis=-1, keepdims=True) - 1

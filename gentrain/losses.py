@@ -53,6 +53,18 @@ def cross_entropy(
     return -jnp.sum(target * jax.nn.log_softmax(logits, axis=-1), axis=-1)
 
 
+def class_weights(
+    real_prior: float | Float[Array, ""], n_real: int, n_fake: int
+) -> tuple[float | Float[Array, ""], float | Float[Array, ""]]:
+    """Weights of real and of generated examples, with which their mean, taken together, is pi E_P + (1 - pi) E_Q.
+
+    pi n / n_real and (1 - pi) n / n_fake, n = n_real + n_fake and pi = real_prior: 2 pi and 2 (1 - pi) for equal
+    halves, 1 for batches in the ratio of the prior.
+    """
+    n = n_real + n_fake
+    return real_prior * n / max(n_real, 1), (1 - real_prior) * n / max(n_fake, 1)
+
+
 def critic_nll(
     real_logits: Float[Array, "real ..."],
     fake_logits: Float[Array, "fake ..."],
@@ -63,15 +75,12 @@ def critic_nll(
 
         pi E_P[-log D] + (1 - pi) E_Q[-log(1 - D)],  logits = log D / (1 - D),  pi = real_prior; nats.
 
-    The weights are pi n / n_real and (1 - pi) n / n_fake, n = n_real + n_fake: 2 pi and 2 (1 - pi) for equal halves, 1
-    for batches in the ratio of the prior. The optimal critic has logit log(pi / (1 - pi)) + log P/Q, where the mean is
+    The weights are class_weights. The optimal critic has logit log(pi / (1 - pi)) + log P/Q, where the mean is
     H2(pi) - JS_pi[P||Q], H2 the entropy of the prior (Huszár, 2015; Mohamed and Lakshminarayanan, 2016). With label
     smoothing s the target of real examples is 1 - s (Salimans et al., 2016), and the optimum
     D = (1 - s) pi P / (pi P + (1 - pi) Q).
     """
-    n_real, n_fake = real_logits.shape[0], fake_logits.shape[0]
-    n = n_real + n_fake
-    real_weight, fake_weight = real_prior * n / max(n_real, 1), (1 - real_prior) * n / max(n_fake, 1)
+    real_weight, fake_weight = class_weights(real_prior, len(real_logits), len(fake_logits))
     real = jax.nn.softplus(-real_logits) + label_smoothing * real_logits  # softplus(l) = softplus(-l) + l
     return real_weight * real, fake_weight * jax.nn.softplus(fake_logits)
 

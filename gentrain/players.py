@@ -14,10 +14,12 @@ from gentrain import program as programs
 from gentrain.datasets import tokenizers
 from gentrain.datasets.build import TOKENIZER, Data
 from gentrain.errors import CheckpointError, ConfigError
+from gentrain.objectives.base import Objective
 from gentrain.program import Program
 from gentrain.runtime.checkpoint import read_meta, restore_params
 from gentrain.update import TrainState
 
+Params = dict[str, Any]  # by player
 Origin = dict[str, Any]  # workdir, player, step and digest of the checkpoint that gave a frozen player
 
 
@@ -39,7 +41,7 @@ def parse_init_from(init_from: Any, players: Sequence[str]) -> tuple[list[tuple[
 
 def init_from(
     config: ConfigDict, program: Program, data: Data, fresh: TrainState, workdir: Path
-) -> tuple[dict[str, Any], dict[str, Origin], list[str]]:
+) -> tuple[Params, dict[str, Origin], list[str]]:
     """Parameters by player, the origins of frozen ones, and lines to be said.
 
     config: reads init_from and init_from_vocab; fresh: the state of the seed; workdir: this run's, with its tokenizer.
@@ -52,7 +54,7 @@ def init_from(
     sources_by_workdir: dict[str, dict[str, str]] = {}
     for player, other, source in triples:
         sources_by_workdir.setdefault(other, {})[player] = source
-    params: dict[str, Any] = {}
+    params: Params = {}
     origins: dict[str, Origin] = {}
     lines = []
     for other, sources in sources_by_workdir.items():
@@ -78,7 +80,29 @@ def init_from(
         if player not in params:
             example = f"(({player!r}, 'runs/x', 'generator'),)"
             raise ConfigError(f"player {player!r} is frozen: expected init_from to say where it is from, as {example}")
-    return params, origins, lines
+    copies, more = stand_ins(params, wanted, program.objective)
+    return params | copies, origins, lines + more
+
+
+def stand_ins(given: Params, wanted: TrainState, objective: Objective) -> tuple[Params, list[str]]:
+    """Copies of given players for those that learn, are not given, and have the same parameters; lines to be said."""
+    copies, lines = {}, []
+    for player, shapes in wanted.params.items():
+        source = objective.stand_in(player)
+        if player in given or source is None or source not in given:
+            continue
+        if _kinds(given[source]) == _kinds(shapes):
+            copies[player] = jax.tree.map(jnp.copy, given[source])
+            lines.append(f"the {player} starts as a copy of the {source}")
+        else:
+            line = f"warning: the {player} starts from scratch: with the name, width and layers of the {source}"
+            lines.append(f"{line} it would start as a copy")
+    return copies, lines
+
+
+def _kinds(params: Any) -> Any:
+    """The tree with the shape and type of each leaf."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
 
 
 class Shared(NamedTuple):

@@ -57,7 +57,8 @@ def optimizer(config: ConfigDict) -> optax.GradientTransformation:
             lambda path, leaf: leaf.ndim > 1 and path_name(path).rsplit("/")[-1] not in NOT_DECAYED, params
         )
 
-    options = {name: config[name] for name in ("b1", "b2", "eps", "momentum", "weight_decay")} | {"mask": decay_mask}
+    options = {name: config[name] for name in ("b1", "b2", "momentum", "weight_decay")}
+    options |= {"mask": decay_mask, "weight_decay_mask": decay_mask} | ({"eps": config.eps} if config.eps else {})
     accepted = inspect.signature(make).parameters
     arguments = {name: value for name, value in options.items() if name in accepted}
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []

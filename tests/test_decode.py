@@ -155,6 +155,32 @@ def test_temperature_top_k_and_nucleus():
     np.testing.assert_allclose(law(top_k=9), law(), atol=1e-6)
 
 
+def law_by_ranks(logits, temperature, top_k, top_p):
+    """One after another, as in transformers' generate: the k likeliest of the law, then the nucleus of those."""
+    p = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
+    order = np.argsort(-p)
+    kept = order[:top_k] if top_k else order
+    share = p[kept] / p[kept].sum()
+    kept = kept[: 1 + np.sum(np.cumsum(share) < top_p)]
+    law = np.zeros_like(p)
+    law[kept] = p[kept] / p[kept].sum()
+    return law
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.6), (4, 1.0), (4, 0.6), (4, 0.9), (7, 0.3), (20, 0.8)])
+def test_the_nucleus_is_of_what_top_k_kept(top_k, top_p):
+    rows = np.random.default_rng(3).normal(size=(200, 12))
+    options = {"temperature": 0.8, "top_k": top_k, "top_p": top_p}
+    laws = jax.nn.softmax(decode.filter_logits(jnp.asarray(rows, jnp.float32), **options))
+    np.testing.assert_allclose(laws, [law_by_ranks(row, **options) for row in rows], atol=1e-5)
+
+
+def test_temperature_0_takes_the_first_of_several_maxima():
+    logits = jnp.asarray([[1.0, 3.0, 3.0, 3.0], [2.0, 2.0, 0.0, 2.0], [-jnp.inf, 0.0, -1.0, 0.0]])
+    law = jax.nn.softmax(decode.filter_logits(logits, 0.0, top_k=3, top_p=0.5))
+    np.testing.assert_array_equal(law, np.eye(4)[np.argmax(np.asarray(logits), axis=1)])
+
+
 def every_sequence(logits, length, end):
     """{sequence up to and including its end, or full: log-probability} of a bigram table, by enumeration."""
     law = np.asarray(jax.nn.log_softmax(logits), np.float64)

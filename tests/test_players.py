@@ -50,6 +50,24 @@ class Student(Alone):
         return params["teacher"]["kernel"]
 
 
+@dataclass(frozen=True)
+class Pair(Alone):
+    """Two players that learn, of which one may start as a copy of the other."""
+
+    players: tuple[str, ...] = ("critic", "generator")
+    size: int = 3
+
+    def init(self, key, batch):
+        params, carry = super().init(key, batch)
+        return params | {"critic": {"kernel": 7 * jnp.ones(self.size)}}, carry
+
+    def target(self, params):
+        return 100 + params["critic"]["kernel"].mean()
+
+    def stand_in(self, player):
+        return "generator" if player == "critic" else None
+
+
 @pytest.fixture
 def run_config(config, run_on_one_device):
     config.steps, config.evaluate.evaluators, config.log.tensorboard = 6, (), False
@@ -216,6 +234,29 @@ def test_one_player_may_give_two_and_the_one_that_learns_goes_its_own_way(traine
         Student(), "elsewhere", 1, (*given_by(teacher), ("generator", str(teacher.workdir), "generator"))
     )
     assert restored(elsewhere).step == 1
+
+
+@pytest.mark.parametrize("by", ["workdir", "triple"])
+def test_a_player_that_no_run_gives_starts_as_a_copy_of_its_stand_in(trained, teacher, capsys, by):
+    workdir = str(teacher.workdir)
+    init_from = workdir if by == "workdir" else (("generator", workdir, "generator"),)
+    given, run = restored(teacher).params["generator"], trained(Pair(), "pair", 0, init_from)
+    for params in (restored(run).params, restored(run).ema):
+        assert_trees_close(params, {"critic": given, "generator": given})
+    assert "the critic starts as a copy of the generator" in capsys.readouterr().out
+    moved = restored(trained(Pair(), "pair", 1))  # one array each: both move, each its own way
+    assert not np.array_equal(moved.params["critic"]["kernel"], moved.params["generator"]["kernel"])
+    # A run that has both gives both.
+    assert_trees_close(restored(trained(Pair(), "again", 0, str(run.workdir))).params, restored(run).params)
+    assert capsys.readouterr().out.count("starts as a copy") == 0
+
+
+def test_a_player_that_does_not_fit_its_stand_in_starts_from_scratch_with_a_warning(trained, teacher, capsys):
+    run = trained(Pair(size=4), "pair", 0, str(teacher.workdir))
+    assert np.all(restored(run).params["critic"]["kernel"] == 7)
+    assert "warning: the critic starts from scratch: with the name, width and layers" in capsys.readouterr().out
+    trained(Pair(), "alone", 0)
+    assert "critic" not in capsys.readouterr().out  # nor is anything said where no run gives the generator
 
 
 def test_a_workdir_alone_gives_every_player_of_the_same_name(trained, teacher):

@@ -1,6 +1,7 @@
 """One update function for any objective: the same step whatever the mesh, the microbatches and the mode; and never a
 bad one."""
 
+import inspect
 import itertools
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import pytest
 from gentrain import program, schedules, sharding, update
 from gentrain.errors import ConfigError
 from gentrain.objectives.base import Objective
-from gentrain.options.sections import OPTIMIZERS
+from gentrain.options.sections import DECAY, EPSILON, OPTIMIZERS
 from gentrain.sums import Sum, mean
 from tests.helpers import assert_trees_close, ragged_batch
 
@@ -220,8 +221,27 @@ def test_every_named_optimiser_exists_and_learns(config, name):
     assert optax.tree.norm(moved) < optax.tree.norm(params)
 
 
-def test_weight_decay_is_on_matrices_only(config):
-    config.optimizer.weight_decay = 0.1
+@pytest.mark.parametrize("name", sorted(EPSILON))
+def test_an_optimiser_keeps_its_own_epsilon_unless_it_is_set(config, name):
+    options, params, gradient = config.optimizer, jnp.ones((2, 3)), jnp.asarray([[1e-6, 1e-4, 1.0], [0.1, 0.0, 1e-9]])
+    options.name, options.clip_norm, options.momentum = name, 0.0, 0.0
+    accepted = inspect.signature(getattr(optax, name)).parameters
+    given = {key: options[key] for key in ("b1", "b2", "momentum", "weight_decay") if key in accepted}
+
+    def moved(transform):
+        return transform.update(gradient, transform.init(params), params)[0]
+
+    def by_optax(**eps):
+        return moved(getattr(optax, name)(1.0, **given, **eps))
+
+    np.testing.assert_array_equal(moved(update.optimizer(options)), by_optax())
+    options.eps = 0.25
+    np.testing.assert_array_equal(moved(update.optimizer(options)), by_optax(eps=0.25))
+
+
+@pytest.mark.parametrize("name", sorted({*DECAY} - {"novograd"}))  # which takes no mask
+def test_weight_decay_is_on_matrices_only(config, name):
+    config.optimizer.name, config.optimizer.weight_decay = name, 0.1
     transform = update.optimizer(config.optimizer)
     params = {
         "layers": {"kernel": jnp.ones((2, 3, 3)), "bias": jnp.ones((2, 3)), "scale": jnp.ones((2, 3))},

@@ -3,6 +3,9 @@
 `real_prior` is pi, the probability that an example is real, and it broadcasts to the other arguments.
 """
 
+import jax
+import numpy as np
+
 from gentrain.divergences.arrays import (
     Prior,
     Values,
@@ -20,9 +23,11 @@ def f_js(u: Values, real_prior: Prior) -> Values:
 
     It satisfies f_pi(1) = f_pi'(1) = 0 and f_pi''(1) = pi (1 - pi). u = P/Q >= 0 has any shape, the value has the same,
     and the unit is nats.
-    A ValueError is raised if pi is not in [0, 1].
+    A ValueError is raised if a u is negative, or if pi is not in [0, 1].
     """
     xp, u, _ = convert_arrays(u, real_prior)
+    if not isinstance(u, jax.core.Tracer) and np.any(np.asarray(u) < 0):
+        raise ValueError(f"u is a ratio P/Q, so it must not be negative: {np.asarray(u).min():.3g}")
     u, pi, one_minus_pi = xp.broadcast_arrays(u, *split_prior(real_prior, u, xp))
     return pi * one_minus_pi * sum(mixture_kl_terms(u - 1, log_with_zeros(u, xp), pi, one_minus_pi, xp))
 
@@ -62,11 +67,15 @@ def js_activation(v: Values, real_prior: Prior) -> Values:
 def optimal_logit(log_p: Values, log_q: Values, real_prior: Prior) -> Values:
     """The optimal logit is l* = log(pi / (1 - pi)) + log P/Q, in nats.
 
-    It is the logit of the optimal critic D* = pi P / M, where an example is real with probability pi. It is infinite at
-    pi = 0 and 1. log_p and log_q are log-densities of the same examples, of any one shape, and the value has the same.
+    It is the logit of the optimal critic D* = pi P / M, where an example is real with probability pi. It is -inf at
+    pi = 0 and inf at pi = 1, whatever the example. log_p and log_q are log-densities of the same examples, of any one
+    shape, and the value has the same.
     A ValueError is raised if pi is not in [0, 1].
     """
     xp, log_p, log_q, _ = convert_arrays(log_p, log_q, real_prior)
     pi, one_minus_pi = split_prior(real_prior, log_p, xp)
     log_p, log_q, pi, one_minus_pi = xp.broadcast_arrays(log_p, log_q, pi, one_minus_pi)
-    return log_with_zeros(pi, xp) - log_with_zeros(one_minus_pi, xp) + subtract_logs(log_p, log_q, xp)
+    prior_logit = log_with_zeros(pi, xp) - log_with_zeros(one_minus_pi, xp)
+    at_end = xp.isinf(prior_logit)
+    inside = xp.where(at_end, 0, prior_logit) + subtract_logs(log_p, log_q, xp)  # -inf + inf would be NaN
+    return xp.where(at_end, prior_logit, inside)

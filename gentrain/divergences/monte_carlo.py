@@ -18,7 +18,7 @@ from gentrain.divergences.arrays import (
 
 
 class Estimate(NamedTuple):
-    """A Monte Carlo mean and the standard deviation of its error."""
+    """A Monte Carlo mean and the standard deviation of its error, which is infinite where the mean is."""
 
     value: Values
     standard_error: Values
@@ -27,6 +27,7 @@ class Estimate(NamedTuple):
 def monte_carlo_kl(log_p: Float[AnyArray, "*batch samples"], log_q: Float[AnyArray, "*batch samples"]) -> Estimate:
     """The estimate of KL[P||Q] is the mean of log P/Q over samples of P, in nats.
 
+    It is infinite, and its standard error too, where Q cannot make one of the samples.
     log_p and log_q have shape (*batch, samples), and the value and its standard error have (*batch).
     A ValueError is raised below two samples.
     """
@@ -69,4 +70,7 @@ def _average(values: Any, xp: Any) -> Estimate:
     n = values.shape[-1]
     if n < 2:
         raise ValueError(f"an estimate and its error need two samples or more, not {n}")
-    return Estimate(xp.mean(values, axis=-1), xp.std(values, axis=-1, ddof=1) / n**0.5)
+    mean = xp.mean(values, axis=-1)
+    infinite = xp.isinf(mean)
+    finite_values = xp.where(infinite[..., None], 0, values)  # inf - inf would be NaN
+    return Estimate(mean, xp.where(infinite, xp.inf, xp.std(finite_values, axis=-1, ddof=1) / n**0.5))

@@ -1,7 +1,8 @@
 """How alike two samples of points are, in quality and in coverage: arrays in, numbers out; float64.
 
-real (n, d), fake (m, d): features of real and of generated examples. A ball is closed, about a point of one of the
-two, and reaches as far as its k-th nearest neighbour among the others of its own kind.
+real (n, d), fake (m, d): features of real and of generated examples. A ball is about a point of one of the two, and
+reaches as far as its k-th nearest neighbour among the others of its own kind. It is closed, where those of the package
+prdc are open: the two differ where a point lies exactly on the edge, as that of a copied example may.
 """
 
 from typing import NamedTuple

@@ -47,7 +47,8 @@ class Options(ObjectiveSection):
     known_density: bool = option(
         False,
         "the critic of prefixes learns the law of the data alone, and the log-probability that the generator itself"
-        " gives to a token is subtracted",
+        " gives to a token is subtracted. Where init_from gives the generator and no critic, a critic of the same name,"
+        " width and layers starts as a copy of it, and its loss at chance",
         when=SCORE,
     )
     # All of these move D away from its optimum, and the generator from the divergence that it is said to descend.
@@ -57,7 +58,12 @@ class Options(ObjectiveSection):
         within="[0, 1)",
         when={"generator_loss": LOG_RATIO_GAMES},
     )
-    r1: float = option(0.0, "adds r1 / 2 of the critic's mean squared slope at real examples")
+    r1: float = option(
+        0.0,
+        "adds r1 / 2 of the critic's mean squared slope at real examples. Its loss is a mean over both classes,"
+        " so at pi = 1/2 the gamma of papers that add the classes up, as StyleGAN's, is 2 r1; that of R3GAN, whose"
+        " 'relativistic' loss is of pairs, is r1",
+    )
     r2: float = option(0.0, "adds r2 / 2 of the same at generated examples")
     spectral_norm: bool = option(False, "divides the critic's matrices by their largest singular value, if above 1")
     augment: tuple = option(
@@ -88,7 +94,8 @@ class Options(ObjectiveSection):
     )
     baseline: str = option(
         "leave_one_out",
-        "what rewards are compared with: the other rows' mean, a 'moving_average', or 'none'",
+        "what rewards are compared with: the other rows' mean at each token, a 'moving_average' over the tokens of the"
+        " steps before, or 'none'",
         choices=("leave_one_out", "moving_average", "none"),
         when=SCORE,
     )
@@ -108,6 +115,8 @@ class Options(ObjectiveSection):
         likelihood = self.likelihood_weight or self.likelihood_final
         knows = f"0: model.name={model.name!r} knows no log-probabilities"
         expect(model.has_log_prob or not likelihood, f"{where}.likelihood_weight", likelihood, knows)
+        dropout = "0: samples are drawn and scored without it, and a likelihood_weight alone reads it"
+        expect(not (sequences and model.dropout) or likelihood > 0, "model.dropout", model.dropout, dropout)
         for name in self.augment:
             expect(name in AUGMENTATIONS, f"{where}.augment", name, "some of " + ", ".join(AUGMENTATIONS))
         if sequences and self.estimator == "score":

@@ -70,6 +70,13 @@ class Objective:
         """The player's learning rate, by that of the run."""
         return 1.0
 
+    def stand_in(self, player: str) -> str | None:
+        """The player as a copy of which this one starts where other runs give that one and not this (config.init_from).
+
+        None: the player then starts from the seed.
+        """
+        return None
+
     def remember(self, carry: Carry, metrics: dict[str, Sum], params: dict[str, Params]) -> Carry:
         """The carry after a step, from sums over the whole batch and the new parameters."""
         return carry

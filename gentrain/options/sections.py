@@ -181,9 +181,21 @@ class OptimizerOptions(Options):
     name: str = option("adamw", "an optimiser of optax by its name", choices=OPTIMIZERS)
     learning_rate: float = setting(1e-3, "the peak, a step", within="(0, inf)")
     b1: float = setting(0.9, "decay of the first moment", within="[0, 1)", when={"name": MOMENTS})
-    b2: float = setting(0.99, "decay of the second moment", within="[0, 1)", when={"name": MOMENTS})
-    eps: float = setting(1e-8, "added to the root of the second moment", within="(0, inf)", when={"name": EPSILON})
-    momentum: float = setting(0.0, "decay of the velocity", within="[0, 1)", when={"name": MOMENTUM})
+    b2: float = setting(
+        0.99,
+        "decay of the second moment, of every optimiser: optax's own are others, as 0.999 of adam and 0.25 of novograd",
+        within="[0, 1)",
+        when={"name": MOMENTS},
+    )
+    eps: float = setting(
+        0.0,
+        "keeps a division by the root of the second moment finite; 0: the optimiser's own, as 1e-8 of adam and 1e-6 of"
+        " lamb",
+        when={"name": EPSILON},
+    )
+    momentum: float = setting(
+        0.0, "decay of the velocity; 0: none, of lars and sm3 too", within="[0, 1)", when={"name": MOMENTUM}
+    )
     weight_decay: float = setting(0.0, "share of each matrix taken off a step, times the rate", when={"name": DECAY})
     clip_norm: float = setting(1.0, "global norm of the gradient above which it is scaled down; 0: never")
     schedule: str = setting(
@@ -211,7 +223,10 @@ class TrainingOptions(Options):
         choices=("jit", "shard_map"),
     )
     ema_decay: float = setting(
-        0.0, "decay a step of the averaged parameters, which are then evaluated", within="[0, 1)"
+        0.0,
+        "decay a step of the averaged parameters, which are then evaluated. The average starts at the first parameters,"
+        " which have a share of ema_decay^steps in it, and is not corrected for them; 0: no average",
+        within="[0, 1)",
     )
     max_skipped: int = setting(
         10, "updates in a row that are not finite, and never applied, before the run ends with exit code 3; so many"
@@ -305,7 +320,9 @@ class SampleOptions(Options):
     length: int = setting(0, "the most tokens of a document; 0: data.length", within="[0, 1e5]")
     temperature: float = setting(1.0, "divides the logits; 0 takes the likeliest token")
     top_k: int = setting(0, "draw from this many likeliest tokens; 0: all")
-    top_p: float = setting(1.0, "draw from the likeliest tokens that make up this mass", within="(0, 1]")
+    top_p: float = setting(
+        1.0, "draw from the likeliest tokens that make up this share of what top_k keeps", within="(0, 1]"
+    )
 
     def check(self, run: "Run", where: str) -> None:
         warm = self.temperature

@@ -1,5 +1,6 @@
 """The f-divergence, its conjugate and the optimal critic against the divergence itself."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -47,3 +48,16 @@ def test_the_optimal_logit_is_the_posterior_of_real(seed):
         posterior = pi * p / (pi * p + (1 - pi) * q)
         logit = d.optimal_logit(np.log(p), np.log(q), pi)
         np.testing.assert_allclose(1 / (1 + np.exp(-logit)), posterior, rtol=1e-12)
+
+
+@pytest.mark.parametrize("namespace", [np, jnp])
+def test_at_the_ends_the_optimal_logit_is_the_prior_s_whatever_the_example(namespace):
+    log_p, log_q = (namespace.asarray(x) for x in ([-1.0, -np.inf, -2.0, -np.inf], [-np.inf, -1.0, -2.0, -np.inf]))
+    np.testing.assert_array_equal(d.optimal_logit(log_p, log_q, 0.0), np.full(4, -np.inf))
+    np.testing.assert_array_equal(d.optimal_logit(log_p, log_q, 1.0), np.full(4, np.inf))
+    np.testing.assert_array_equal(d.optimal_logit(log_p, log_q, 0.5), [np.inf, -np.inf, 0, 0])
+
+
+def test_a_negative_ratio_is_refused():
+    with pytest.raises(ValueError, match="must not be negative"):
+        d.f_js(np.asarray([0.5, -0.1]), 0.3)

@@ -33,6 +33,16 @@ def test_one_sample_has_no_standard_error():
         d.monte_carlo_kl(np.zeros(1), np.zeros(1))
 
 
+@pytest.mark.parametrize("asarray", [np.asarray, lambda x: jnp.asarray(x, jnp.float32)])
+def test_an_infinite_estimate_has_an_infinite_error(asarray):
+    """Rows of samples of P: Q cannot make one of the first row's."""
+    log_p, log_q = np.log([[0.5, 0.5], [0.5, 0.5]]), np.asarray([[-np.inf, 0.0], np.log([0.25, 0.75])])
+    value, standard_error = d.monte_carlo_kl(asarray(log_p), asarray(log_q))
+    assert value[0] == standard_error[0] == np.inf
+    np.testing.assert_allclose(value[1], np.mean(np.log([2, 2 / 3])), rtol=1e-6)
+    np.testing.assert_allclose(standard_error[1], np.log(3) / 2, rtol=1e-6)
+
+
 P, Q = np.asarray([0.5, 0.5, 0]), np.asarray([0, 0.5, 0.5])  # each makes something that the other cannot
 
 

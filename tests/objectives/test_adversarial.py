@@ -82,13 +82,13 @@ def exact_gradient(name, pi, model=None):
     return np.asarray(jax.jit(jax.grad(value))(params)["table"])
 
 
-def generator_gradients(objective, params, batch, rounds):
+def generator_gradients(objective, params, batch, rounds, carry=CARRY):
     """The generator's gradient, round after round: (rounds, …) for each leaf."""
 
     @jax.jit
     def gradient(key):
         def loss(generator):
-            total, _ = objective.loss("generator", params | {"generator": generator}, CARRY, batch, key, 0)
+            total, _ = objective.loss("generator", params | {"generator": generator}, carry, batch, key, 0)
             return total.total / total.weight
 
         return jax.grad(loss)(params["generator"])
@@ -118,6 +118,36 @@ def test_a_baseline_adds_no_bias_and_takes_variance_away(baseline):
     plain, gradients = estimates(**options), estimates(**options, baseline=baseline)
     assert standard_errors(gradients, exact_gradient("js", 0.2)) < 2
     assert gradients.var(0).sum() < 0.8 * plain.var(0).sum()
+
+
+@pytest.mark.parametrize("reward", ["dense", "discounted"])
+def test_the_moving_average_is_centred_as_the_reward_to_come_is(reward):
+    """At its own mean it adds neither bias nor variance, also where the reward to come is not that of the whole."""
+    options = {"generator_loss": "js", "real_prior": 0.2, "reward": reward}
+    objective = build(**options, baseline="moving_average", baseline_decay=0.0)
+    params, (batch, key) = {"generator": GENERATOR, "critic": CRITIC}, next(data_batches(1, seed=2))
+    _, metrics = jax.jit(objective.loss, static_argnums=0)("generator", params, CARRY, batch, key, 0)
+    carry = objective.remember(CARRY, {f"generator/{name}": value for name, value in metrics.items()}, params)
+    gradients = generator_gradients(objective, params, batch, ROUNDS, carry)["table"]
+    plain = estimates(**options)
+    assert not np.array_equal(gradients, plain)
+    assert standard_errors(gradients - plain) < 2
+    assert gradients.var(0).sum() < 1.02 * plain.var(0).sum()
+
+
+def test_samples_are_scored_by_the_law_that_they_are_drawn_from():
+    """Without the generator's dropout: with it, the score would have another mean than 0."""
+    batch = whole_batch(np.zeros((16, LENGTH), np.int32))
+    losses = []
+    for dropout in (0.0, 0.5):
+        config = settings(baseline="none")
+        config.model.name, config.model.width, config.model.dropout = "lstm", 8, dropout
+        objective = plugins.load("objectives", "adversarial").build(config, SPEC)
+        params = {"generator": objective.model.init(jax.random.key(0)), "critic": CRITIC}
+        losses.append(
+            jax.jit(objective.loss, static_argnums=0)("generator", params, CARRY, batch, jax.random.key(1), 0)
+        )
+    assert mean(losses[0][0]) == mean(losses[1][0]) != 0
 
 
 @pytest.mark.parametrize(("name", "other"), [("reverse_kl", "forward_kl"), ("forward_kl", "reverse_kl")])
@@ -189,6 +219,19 @@ def test_gradients_through_mixtures_point_the_right_way_but_are_biased(estimator
     exact, mean = exact_gradient("reverse_kl", 0.5, objective.model), gradients.mean(0)
     assert standard_errors(gradients, exact) > 6
     assert (mean * exact).sum() / np.linalg.norm(mean) / np.linalg.norm(exact) > 0.8
+
+
+@pytest.mark.parametrize("estimator", ["straight_through", "gumbel_softmax"])
+def test_mixtures_end_as_the_data_do(estimator):
+    """After the end token 0, or a critic of whole sequences would tell them apart by what follows."""
+    config = settings(estimator=estimator)
+    config.model.name, config.model.width = "lstm", 8
+    objective = plugins.load("objectives", "adversarial").build(config, TextSpec(VOCAB, 6, end=VOCAB - 1))
+    params, batch = objective.model.init(jax.random.key(1)), whole_batch(np.zeros((32, 6), np.int32))
+    weights, mask = jax.jit(objective.estimator.draw)(params, batch, jax.random.key(2))
+    ends = np.argmax(weights, axis=2) == VOCAB - 1
+    assert (~mask).sum() > 0 and np.array_equal(mask, np.cumsum(ends, axis=1) - ends == 0)
+    np.testing.assert_array_equal(weights[~mask], np.eye(VOCAB + 1)[np.zeros((~mask).sum(), int)])
 
 
 @pytest.mark.parametrize(
@@ -328,6 +371,22 @@ def test_a_critic_that_knows_the_generator_s_density_is_right_when_it_is_the_dat
     np.testing.assert_allclose(logits(uniform, judge.critic.init(jax.random.key(0))), offset, atol=1e-5)
 
 
+@pytest.mark.parametrize("pi", [0.1, 0.7])
+def test_a_critic_that_is_a_copy_of_the_generator_begins_at_chance(pi):
+    config = settings(real_prior=pi, known_density=True)
+    config.model.name, config.model.width, config.critic.name, config.critic.width = "lstm", 8, "lstm", 8
+    objective = plugins.load("objectives", "adversarial").build(config, SPEC)
+    assert objective.stand_in("critic") == "generator" and objective.stand_in("generator") is None
+    assert build(known_density=False).stand_in("critic") is None
+    params, carry = objective.init(jax.random.key(0), whole_batch(EVERY))
+    params = params | {"critic": params[objective.stand_in("critic")]}
+    total, metrics = jax.jit(objective.loss, static_argnums=0)(
+        "critic", params, carry, whole_batch(EVERY), jax.random.key(1), 0
+    )
+    assert mean(total) == pytest.approx(-pi * np.log(pi) - (1 - pi) * np.log(1 - pi), rel=1e-5)
+    assert abs(mean(metrics["bound"])) < 1e-5
+
+
 @pytest.mark.parametrize(("critic", "pi"), [("tabular", 0.1), pytest.param("mlp", 0.75, marks=pytest.mark.slow)])
 def test_a_run_lands_on_the_minimiser(tmp_path, run_on_one_device, critic, pi):
     config = theory_adversarial.get_config("" if critic == "tabular" else critic)
@@ -370,6 +429,7 @@ PICTURES = {"data.name": "digits", "model.name": "dcgan", "critic.name": "dcgan"
             {"critic.name": "mlp", "adversarial.reward": "sequence", "adversarial.known_density": True},
             "known_density=True: .*'mlp' is no model of sequences",
         ),
+        ({"model.name": "lstm", "model.dropout": 0.1}, "model.dropout=0.1: expected 0: samples are drawn and scored"),
     ],
 )
 def test_options_that_cannot_be_are_named(changes, words):
@@ -379,7 +439,10 @@ def test_options_that_cannot_be_are_named(changes, words):
         validate(config)
 
 
-@pytest.mark.parametrize("changes", [{}, POINTS, PICTURES])
+DROPPED = {"model.name": "lstm", "model.dropout": 0.1, "adversarial.likelihood_weight": 0.1}
+
+
+@pytest.mark.parametrize("changes", [{}, POINTS, PICTURES, DROPPED])
 def test_the_options_that_these_are_changes_of_can_be(changes):
     config = settings()
     config.update_from_flattened_dict(changes)

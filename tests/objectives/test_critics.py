@@ -14,6 +14,7 @@ from gentrain.objectives.adversarial import spectral
 from gentrain.objectives.adversarial.estimators import FAKES
 from gentrain.objectives.adversarial.games import GAMES
 from gentrain.objectives.adversarial_options import LOG_RATIO_GAMES, OTHER_GAMES
+from gentrain.options import check
 from tests.objectives.helpers import first_moves, mean, with_critic
 
 ROWS, WEIGHTS = 32, np.array([0.7, -1.3], np.float32)
@@ -80,6 +81,60 @@ def test_hinge_and_relativistic_losses_are_those_of_the_papers(name):
         expected = softplus(fake - real).mean(), softplus(real - fake).mean()
     assert (mean(critic_loss), mean(generator_loss)) == pytest.approx(expected, rel=1e-5)
     assert set(metrics) == {"auc"}  # no prior, so no bound and no calibration
+
+
+@pytest.mark.parametrize("pi", [0.25, 0.75])
+def test_hinge_by_counts_holds_the_prior_once(pi):
+    """Data in pi of the rows and samples in the rest have the loss of all of both by weights."""
+    objective, params, carry = build(generator_loss="hinge", allocation="counts", real_prior=pi)
+    count = round(pi * ROWS)
+    fake = samples(params, jax.tree.map(lambda x: x[count:], BATCH)) @ WEIGHTS
+    real = np.asarray(BATCH["points"])[:count] @ WEIGHTS
+    expected = pi * np.maximum(0, 1 - real).mean() + (1 - pi) * np.maximum(0, 1 + fake).mean()
+    total, _ = loss_of(objective, "critic", params, carry)
+    assert mean(total) == pytest.approx(expected, rel=1e-5) and float(total.weight) == ROWS
+
+
+VOCAB, LENGTH = 5, 4
+BY_TOKEN = np.random.default_rng(6).normal(size=VOCAB).astype(np.float32)
+
+
+def sum_over_tokens(params, examples, context=None, keys=None):
+    """Of each prefix: the sum of its tokens' numbers, squared; of tokens or of weights that mix them."""
+    weights = examples[..., :VOCAB] if examples.ndim == 3 else jax.nn.one_hot(examples, VOCAB)
+    return jnp.square(jnp.cumsum(weights @ BY_TOKEN, axis=1))
+
+
+@pytest.mark.parametrize("estimator", ["straight_through", "gumbel_softmax"])
+@pytest.mark.parametrize("prefixes", ["all", "last"])
+def test_slopes_of_sequences_are_in_the_weights_of_their_tokens(estimator, prefixes):
+    """Of the square of a sum s over tokens: 2 s BY_TOKEN at each of them, once an example however long it is."""
+    batch = {
+        "tokens": jnp.asarray(np.random.default_rng(7).integers(0, VOCAB, (ROWS, LENGTH))),
+        "mask": jnp.ones((ROWS, LENGTH), bool),
+        "row": jnp.arange(ROWS),
+    }
+
+    def losses_of(**penalties):
+        config = settings(estimator=estimator, prefixes=prefixes, real_prior=0.3, **penalties)
+        config.data.name, config.model.name, config.critic.name, config.model.width = "surnames", "lstm", "lstm", 8
+        check.validate(config)
+        objective = plugins.load("objectives", "adversarial").build(config, TextSpec(VOCAB, LENGTH))
+        objective = with_critic(objective, Critic(lambda key: {}, sum_over_tokens))
+        params, carry = objective.init(jax.random.key(0), batch)
+        fake = objective.estimator.draw(params["generator"], batch, jax.random.fold_in(KEY, FAKES)).values
+        return objective.loss("critic", params, carry, batch, KEY, 0), (batch["tokens"], fake)
+
+    (plain, _), (real, fake) = losses_of()
+    squares = {}
+    for name, examples in (("r1", real), ("r2", fake)):
+        sums = np.sqrt(np.asarray(sum_over_tokens({}, examples))[:, -1])
+        squares[name] = LENGTH * np.mean(4 * sums**2) * np.sum(BY_TOKEN**2)
+    for r1, r2 in ((0.4, 0.0), (0.0, 0.6)):
+        (total, metrics), _ = losses_of(r1=r1, r2=r2)
+        assert mean(total) - mean(plain) == pytest.approx((r1 * squares["r1"] + r2 * squares["r2"]) / 2, rel=1e-4)
+        for name in metrics.keys() & {"r1", "r2"}:
+            assert mean(metrics[name]) == pytest.approx(squares[name], rel=1e-4)
 
 
 @pytest.mark.parametrize(("name", "allocation"), [("js", "weights"), ("js", "counts"), ("relativistic", "weights")])
@@ -212,7 +267,7 @@ def times_five(path, leaf):
 
 def test_the_moving_baseline_follows_the_rewards():
     objective, _, carry = build(baseline_decay=0.75)
-    metrics = {"generator/reward": losses.masked_sum(jnp.asarray([1.0, 3.0]), jnp.ones(2, bool))}
+    metrics = {"generator/to_come": losses.masked_sum(jnp.asarray([1.0, 3.0]), jnp.ones(2, bool))}
     once = objective.remember(carry, metrics, {"critic": {}})
     assert float(once["baseline"]) == pytest.approx(0.25 * 2)
     assert float(objective.remember(once, metrics, {"critic": {}})["baseline"]) == pytest.approx(0.75 * 0.5 + 0.25 * 2)

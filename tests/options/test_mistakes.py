@@ -110,6 +110,9 @@ MISTAKES = [
     ((SURNAMES, "--config.evaluate.transcription.beam=4"), ["beam=4", "evaluate.evaluators='transcription'"]),
     ((RING, "--config.optimizer.weight_decay=0.1"), ["weight_decay=0.1", "adamw"]),
     ((SURNAMES, "--config.optimizer.momentum=0.9"), ["momentum=0.9", "sgd"]),
+    ((SURNAMES, "--config.optimizer.name=sgd", "--config.optimizer.weight_decay=0.1"), ["weight_decay=0.1", "lion"]),
+    ((SURNAMES, "--config.optimizer.name=adafactor", "--config.optimizer.b1=0.5"), ["b1=0.5", "adamw"]),
+    ((SURNAMES, "--config.optimizer.name=lion", "--config.optimizer.eps=1e-6"), ["eps=1e-06", "adafactor"]),
     # flags that a sweep overrules, and sweeps
     ((QUICKSTART, "--config.objective.real_prior=0.3"), ["real_prior", "real_prior=0.1"]),
     ((ORACLE, "--config.steps=7"), ["steps", "steps=3000"]),

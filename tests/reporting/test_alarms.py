@@ -10,7 +10,8 @@ from gentrain.objectives.likelihood import Likelihood
 from gentrain.reporting.alarms import Alarms
 from gentrain.runtime import signals
 
-HEALTHY = {"generator/diversity": 0.95, "generator/nearest": 1.1, "generator/apart": 0.0, "critic/auc": 0.7}
+HEALTHY = {"generator/diversity": 0.95, "generator/nearest": 1.1, "generator/apart": 0.0, "critic/auc": 0.7,
+           "critic/bound": 0.05}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ HEALTHY = {"generator/diversity": 0.95, "generator/nearest": 1.1, "generator/apa
         ("collapse", {"generator/nearest": 0.02}),
         ("saturated", {"critic/auc": 0.9999}),
         ("chance", {"critic/auc": 0.5, "generator/apart": 0.4}),
+        ("above_chance", {"critic/auc": 0.45, "critic/bound": -11.0}),
     ],
 )
 def test_an_alarm_is_raised_once_when_it_lasts_and_again_when_it_comes_back(name, changes):
@@ -34,10 +36,17 @@ def test_an_alarm_is_raised_once_when_it_lasts_and_again_when_it_comes_back(name
     assert history == [(0, 0), (0, 0), (0, 0), (0, 0), (1, 1), (1, 0), (0, 0), (0, 0), (1, 1)]
 
 
+@pytest.mark.parametrize("name", ["saturated", "chance", "above_chance"])
+def test_what_is_said_of_a_critic_names_what_works_for_text(name):
+    text = next(alarm.text for alarm in Adversarial.alarms if alarm.name == name)
+    assert "shorter pieces" in text and "objective.name='cooperative'" in text
+
+
 def test_success_is_not_taken_for_a_dead_critic():
+    """The loss of a critic of equal laws is that of the prior, but for noise."""
     alarms = Alarms(Adversarial.alarms)
     for _ in range(3):
-        raised, lines = alarms.read(HEALTHY | {"critic/auc": 0.5, "generator/apart": 0.005})
+        raised, lines = alarms.read(HEALTHY | {"critic/auc": 0.5, "generator/apart": 0.005, "critic/bound": -0.01})
     assert not lines and not any(raised.values())
 
 

@@ -44,17 +44,32 @@ def at_chance(means: Mapping[str, float]) -> bool:
     return means.get("critic/auc", 1) < 0.52 and means.get("generator/apart", 0) > 0.02
 
 
+def above_chance(means: Mapping[str, float]) -> bool:
+    """Whether the critic is worse than one that always answers the prior, by more than noise or label smoothing."""
+    return means.get("critic/bound", 0) < -0.05
+
+
 SATURATED = Alarm(
     "saturated",
     saturated,
     "saturated: the critic tells nearly every sample from the data (auc {critic/auc:.4f}), so its slope says little;"
-    " try shorter pieces of text, a lower adversarial.critic_rate, fewer critic_steps, r1 and r2, or critic.dropout",
+    " for text try shorter pieces (data.length) or objective.name='cooperative'; else a lower adversarial.critic_rate,"
+    " fewer critic_steps, r1 and r2, or critic.dropout",
 )
 CHANCE = Alarm(
     "chance",
     at_chance,
     "chance: the critic tells nothing apart (auc {critic/auc:.3f}) though samples and data differ (apart"
-    " {generator/apart:.2f}): it has stopped learning, this is no success; try a higher adversarial.critic_rate",
+    " {generator/apart:.2f}): it has stopped learning, this is no success; try a higher adversarial.critic_rate, or for"
+    " text shorter pieces (data.length) or objective.name='cooperative'",
+)
+ABOVE_CHANCE = Alarm(
+    "above_chance",
+    above_chance,
+    "above_chance: to answer the prior always would cost the critic less, its bound is {critic/bound:.3f} nats, so it"
+    " misleads the generator; from a likelihood run start with adversarial.known_density and a critic like the model"
+    " (init_from copies it); else try shorter pieces of text (data.length), objective.name='cooperative', or a lower"
+    " optimizer.learning_rate",
 )
 
 
@@ -91,7 +106,7 @@ class Adversarial(Objective):
     steps: int
     players: tuple[str, ...]
     splittable: bool
-    alarms = (COLLAPSE, SATURATED, CHANCE)
+    alarms = (COLLAPSE, SATURATED, CHANCE, ABOVE_CHANCE)
 
     def init(self, key, batch):
         network = self.judge.critic
@@ -125,14 +140,19 @@ class Adversarial(Objective):
     def rate(self, player):
         return self.options.critic_rate if player == "critic" else 1.0
 
+    def stand_in(self, player):
+        """With options.known_density a critic like the generator estimates log P/Q = 0: its loss begins at chance."""
+        return "generator" if player == "critic" and self.options.known_density else None
+
     def remember(self, carry, metrics, params):
-        """The moving average of rewards, and the vectors of spectral normalisation, a round for each critic step."""
+        """The moving average of the reward to come, which is centred as what it is subtracted from, and the vectors of
+        spectral normalisation, a round for each critic step."""
         vectors = spectral.refresh(params["critic"], carry["spectral"], self.options.critic_steps)
-        if "generator/reward" not in metrics:
+        if "generator/to_come" not in metrics:
             return carry | {"spectral": vectors}
-        reward = metrics["generator/reward"]
+        to_come = metrics["generator/to_come"]
         decay = self.options.baseline_decay
-        mean = reward.total / jnp.maximum(reward.weight, 1)
+        mean = to_come.total / jnp.maximum(to_come.weight, 1)
         return {"baseline": decay * carry["baseline"] + (1 - decay) * mean, "spectral": vectors}
 
     def optimum(self, world: worlds.World) -> Optimum | None:

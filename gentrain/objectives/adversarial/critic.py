@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from gentrain.losses import masked_sum
+from gentrain.losses import class_weights, masked_sum
 from gentrain.models.base import Critic, DensityModel, Params, SequenceModel, token_nlls
 from gentrain.models.feeding import example_keys
 from gentrain.objectives.adversarial.augment import augment
@@ -86,36 +86,45 @@ class Judge:
         real_final, fake_final = final_logits(real_logits, real.mask), final_logits(fake_logits, fake.mask)
         real_mask, fake_mask = row_mask(real_rows), row_mask(fake_rows)
         if self.game.log_ratio and options.prefixes == "all" and real_logits.shape[1] > 1:
+            real_counts, fake_counts = real.mask, fake.mask & fake_mask[:, None]
             terms = self.game.critic_loss(real_logits, fake_logits, pi, options.label_smoothing)
-            total = add(masked_sum(terms[0], real.mask), masked_sum(terms[1], fake.mask & fake_mask[:, None]))
         else:
+            real_counts, fake_counts = real_mask, fake_mask
             terms = self.game.critic_loss(real_final, fake_final, pi, options.label_smoothing)
-            total = add(masked_sum(terms[0], real_mask), masked_sum(terms[1], fake_mask))
+        total = add(masked_sum(terms[0], real_counts), masked_sum(terms[1], fake_counts))
         metrics = diagnostics(real_final, fake_final, real_mask, fake_mask, pi)
         if not self.game.log_ratio:
             metrics = {"auc": metrics["auc"]}
         examples = len(real_final) + len(fake_final)
-        for name, weight, penalised, rows, keys in (
-            ("r1", options.r1, real, real_rows, real_keys),
-            ("r2", options.r2, fake, fake_rows, fake_keys),
+        for name, weight, penalised, rows, keys, counts in (
+            ("r1", options.r1, real, real_rows, real_keys, real_counts),
+            ("r2", options.r2, fake, fake_rows, fake_keys, fake_counts),
         ):
             if weight:
-                slopes = self.slopes(params, penalised, rows, keys)
-                metrics[name] = masked_sum(jnp.sum(jnp.square(slopes), axis=-1), row_mask(rows))
-                share = examples / (2 * len(slopes))
+                squares = jnp.sum(jnp.square(self.slopes(params, penalised, rows, keys)), axis=-1)
+                # An example counts as often as in the loss: once, or with each of its prefixes.
+                metrics[name] = masked_sum(squares if counts.ndim == 1 else squares[:, None], counts)
+                share = examples / (2 * len(squares))
                 total = Sum(total.total + share * weight * metrics[name].total, total.weight)
         return total, metrics
 
     def slopes(
         self, params: dict[str, Params], examples: Examples, batch: Batch, keys: Array
     ) -> Float[Array, "n numbers"]:
-        """The gradient of each whole example's logit with respect to the example."""
+        """The gradient of each whole example's logit with respect to the example; of a sequence, in the weights of the
+        tokens that are mixed, where a token itself has weight 1."""
 
         def summed_logits(values):
             logits = self.logits(params, Examples(values, examples.mask), batch, keys)
             return final_logits(logits, examples.mask).sum()
 
-        return jax.grad(summed_logits)(examples.values).reshape(len(examples.values), -1)
+        values = examples.values
+        if not isinstance(self.model, SequenceModel):
+            return jax.grad(summed_logits)(values).reshape(len(values), -1)
+        vocab = self.model.vocab
+        weights = values if values.ndim == 3 else jax.nn.one_hot(values, vocab + 1)
+        slopes = jax.grad(summed_logits)(weights)[:, :, :vocab]  # no example has weight on BOS
+        return slopes.reshape(len(weights), -1)
 
 
 def token_nll_of(
@@ -147,8 +156,7 @@ def diagnostics(
     pi: float,
 ) -> dict[str, Sum]:
     """How well a critic knows its classes, from its logits of whole examples of both: see METRICS."""
-    n = len(real) + len(fake)
-    real_weight, fake_weight = pi * n / len(real), (1 - pi) * n / len(fake)
+    real_weight, fake_weight = class_weights(pi, len(real), len(fake))
 
     def over_both(real_values, fake_values):
         """A Sum whose mean is pi E_P of the first + (1 - pi) E_Q of the second."""

@@ -24,6 +24,7 @@ from gentrain.sums import Metric
 METRICS = {
     "generator/logit": Metric("nats", None, "the critic's mean logit of generated examples"),
     "generator/reward": Metric("nats", None, "mean reward of generated sequences"),
+    "generator/to_come": Metric("nats", None, "mean reward that is still to come at a token, which is averaged"),
     "generator/entropy": Metric("nats/token", None, "-log Q of the generator's own tokens"),
 }
 NEVER = -1  # no token ends a sequence
@@ -74,7 +75,9 @@ class Estimator:
 
         starts = sequence_starts(*batch["tokens"].shape)
         weights = decode.sequential(decode.Recursion(self.model, params, choose, starts, batch.get("context")))
-        return Examples(weights, self.mask_to_end(jnp.argmax(weights, axis=-1)))
+        mask = self.mask_to_end(jnp.argmax(weights, axis=-1))
+        nothing = jax.nn.one_hot(0, self.model.vocab + 1)[None, None, :]  # as in data: token 0 after the end
+        return Examples(jnp.where(mask[:, :, None], weights, nothing), mask)
 
     def mask_to_end(self, tokens: Int[Array, "n length"]) -> Bool[Array, "n length"]:
         """True up to and including the first end token of each row."""
@@ -106,19 +109,20 @@ class Estimator:
         """The surrogate of the score function: -sum_t A_t log Q(x_t | x_<t) of each sequence, A the advantage."""
         options, mask = self.options, row_mask(batch)
         advantage, reward = self.rewards_to_come(jax.lax.stop_gradient(params), fake, batch, key)
-        nll = token_nll_of(self.model, params["generator"], fake, batch, example_keys(key, batch["row"]))
+        nll = token_nll_of(self.model, params["generator"], fake, batch)  # without dropout, as they were drawn
         if options.entropy_weight:
             nll_to_come = jnp.flip(jnp.cumsum(jnp.flip(jax.lax.stop_gradient(nll), 1), axis=1), 1)
             advantage = advantage + options.entropy_weight * nll_to_come
         alive, rows = fake.mask & mask[:, None], len(nll)
         advantage = jnp.where(alive, advantage, 0)
+        metrics = {"reward": masked_sum(reward, mask), "entropy": masked_sum(nll, alive)}
         if options.baseline == "leave_one_out":
             others = (advantage.sum(0, keepdims=True) - advantage) / max(rows - 1, 1)
             advantage = jnp.where(fake.mask, advantage - others, 0)
         elif options.baseline == "moving_average":
+            metrics["to_come"] = masked_sum(advantage, alive)
             advantage = jnp.where(fake.mask, advantage - carry["baseline"], 0)
         surrogate = jnp.sum(jnp.where(alive, advantage * nll, 0), axis=1)
-        metrics = {"reward": masked_sum(reward, mask), "entropy": masked_sum(nll, alive)}
         metrics |= compare(real_examples(self.model, self.spec, batch).values, fake.values)
         return masked_sum(surrogate, mask), metrics
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from gentrain.losses import critic_nll, generator_loss
+from gentrain.losses import class_weights, critic_nll, generator_loss
 
 Logits = Float[Array, "n ..."]
 
@@ -34,8 +34,9 @@ class Game(NamedTuple):
 
 
 def hinge_critic(real: Logits, fake: Logits, real_prior: float, label_smoothing: float) -> tuple[Logits, Logits]:
-    """2 pi max(0, 1 - l) of real examples and 2 (1 - pi) max(0, 1 + l) of generated ones (Lim and Ye, 2017)."""
-    return 2 * real_prior * jax.nn.relu(1 - real), 2 * (1 - real_prior) * jax.nn.relu(1 + fake)
+    """max(0, 1 - l) of real examples and max(0, 1 + l) of generated ones, by class_weights (Lim and Ye, 2017)."""
+    real_weight, fake_weight = class_weights(real_prior, len(real), len(fake))
+    return real_weight * jax.nn.relu(1 - real), fake_weight * jax.nn.relu(1 + fake)
 
 
 def hinge_cost(logits: Logits, real_prior: float, real_logits: Logits | None) -> Logits:
