@@ -230,3 +230,14 @@ def test_a_block_of_the_resnet_critic_bends_before_and_between_its_convolutions(
     want = x + conv(np.maximum(inner, 0), **layers[1])
     params = {"params": {"Conv_0": layers[0], "Conv_1": layers[1]}}
     np.testing.assert_allclose(jax.jit(module.apply)(params, x), want, rtol=1e-4, atol=1e-4)
+
+
+def test_features_of_the_resnet_critic_are_sums_of_what_is_above_zero():
+    """An image of 7x7 has one resolution: they are relu(block(x)) summed over its pixels."""
+    module, x = resnet.Features(OPTIONS), normal(2, 7, 7, 1)
+    params = jax.tree.map(lambda leaf: normal(*leaf.shape), jax.eval_shape(module.init, KEYS[0], x)["params"])
+    block = resnet.Down(4, False, True, OPTIONS)
+    bent = np.asarray(jax.jit(block.apply)({"params": params["Down_0"]}, x))
+    assert (bent < 0).any()
+    want = np.maximum(bent, 0).sum((1, 2))
+    np.testing.assert_allclose(jax.jit(module.apply)({"params": params}, x), want, rtol=1e-4)

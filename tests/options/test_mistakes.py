@@ -9,7 +9,7 @@ import pytest
 
 from configs import base
 from gentrain.options import check
-from launch.__main__ import main
+from launch import __main__ as launcher
 from launch.cli import parse
 from tests.helpers import ROOT, environment, launch
 
@@ -138,8 +138,14 @@ MISTAKES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_run(monkeypatch):
+    """A mistake that nothing refuses fails at once, where the launcher would train."""
+    monkeypatch.setattr(launcher, "run", lambda command, stop: pytest.fail("nothing was refused"))
+
+
 def mistake(capsys, *arguments) -> str:
-    assert main(["launch", *arguments]) == 2
+    assert launcher.main(["launch", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("ConfigError: ")
     assert captured.err.count("\n") == 1 and "Traceback" not in captured.err and not captured.out
