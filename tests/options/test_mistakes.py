@@ -188,7 +188,9 @@ def test_a_short_run_shortens_its_warmup_and_says_so():
     command = parse(["launch", SURNAMES, "--config.steps=10"])
     assert command.config.optimizer.warmup_steps == 1
     assert command.notes == ["optimizer.warmup_steps: 100 -> 1, since steps=10"]
-    assert parse(["launch", SURNAMES]).notes == []
+    # A run that ends with its warm-up would never be at its peak.
+    assert parse(["launch", SURNAMES, "--config.steps=100"]).config.optimizer.warmup_steps == 10
+    assert parse(["launch", SURNAMES, "--config.steps=101"]).notes == parse(["launch", SURNAMES]).notes == []
 
 
 def test_the_default_workdir_is_named_after_the_config_and_its_variant():
