@@ -268,6 +268,13 @@ def test_schedules_warm_up_to_the_peak_and_decay_to_their_end(config, name):
     )
 
 
+def test_a_straight_line_stays_at_its_end():
+    """As where a run goes on for more steps than its line was drawn over."""
+    assert [float(schedules.between(2.0, 0.5, 10)(step)) for step in (0, 4, 10, 15)] == pytest.approx(
+        [2, 1.4, 0.5, 0.5]
+    )
+
+
 STEPS = 3
 
 

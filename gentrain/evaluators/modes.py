@@ -57,7 +57,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
 def scatter(points: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Points of the plane over the places where they should be: (height, width, 3) uint8."""
     figure, axes = pyplot.subplots(figsize=(4, 4), dpi=100)
-    reach = 1.4 * np.abs(means).max()
+    reach = 1.4 * (np.abs(means).max() or np.abs(points).max())  # one Gaussian lies at 0
     axes.plot(*means.T, "+", color="C3", ms=12, mew=1)
     axes.plot(*points.T, ".", color="C0", ms=2, alpha=0.4)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")

@@ -77,6 +77,18 @@ def test_bad_input_is_named(call, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [((0.5, 0.4), "p is not normalised: it sums to 0.9"), ((1.5, -0.5), "p has negative entries, down to -0.5")],
+)
+def test_one_bad_law_in_a_batch_is_refused(bad, message):
+    good = np.full((3, 2), 0.5)
+    batch = np.concatenate([good, [bad]])
+    for call in (d.entropy, lambda p: d.kl(p, good[:1]), lambda p: d.normalised_js(p, good[:1], 0.5)):
+        with pytest.raises(ValueError, match=message):
+            call(batch)
+
+
 def test_float32_rounding_is_let_pass_and_so_is_what_is_traced():
     p = jnp.full(4, 0.25, jnp.float32)
     assert np.isfinite(d.kl(p * (1 + 5e-5), p))

@@ -28,6 +28,17 @@ def test_monte_carlo_within_four_standard_errors(seed):
         assert abs(estimate.value.mean() - exact) < 4 * spread / 50**0.5
 
 
+def test_the_standard_error_of_few_samples_is_not_too_small():
+    """Its square is the unbiased variance by the number of samples; the errors of JS_pi's two means add in squares."""
+    kl = d.monte_carlo_kl(np.asarray([1.0, 3.0]), np.zeros(2))
+    assert kl == (2.0, pytest.approx(1.0))  # a variance of 2, of two samples
+    weights, ratios = np.asarray([0.3, 0.7]), np.asarray([[1.0, 3.0], [0.5, -1.0]])  # log P/Q at P, at Q
+    over_mixture = [-np.log(0.3 + 0.7 * np.exp(-ratios[0])), -np.log(0.7 + 0.3 * np.exp(ratios[1]))]
+    variances = [((terms - terms.mean()) ** 2).sum() / 2 for terms in over_mixture]
+    js = d.monte_carlo_js(ratios[0], np.zeros(2), ratios[1], np.zeros(2), 0.3)
+    assert js.standard_error == pytest.approx(np.sqrt(weights**2 @ variances))
+
+
 def test_one_sample_has_no_standard_error():
     with pytest.raises(ValueError, match="two samples or more, not 1"):
         d.monte_carlo_kl(np.zeros(1), np.zeros(1))

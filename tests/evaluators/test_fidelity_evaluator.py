@@ -118,6 +118,17 @@ def test_a_model_with_contexts_gets_the_classes_of_the_real_images():
     assert measured(config, answers(), typical[:1].repeat(10, 0))["fidelity/classes_kl"] > 1.5
 
 
+def test_each_real_image_has_a_generated_one_of_its_class(untrained, monkeypatch):
+    looks = []
+    monkeypatch.setattr(evaluator, "compare", lambda real, fake, classes: looks.append(fake.features) or {})
+    config = digits(**{"data.conditional": True, "data.batch_size": 16, "evaluate.examples": 50})
+    labels = pictures(config, "valid", 50)[1].tolist()
+    measured(config, answers(), jnp.linspace(-1, 1, 10)[:, None, None, None] * jnp.ones((8, 8, 1))[None])
+    firsts = [labels.index(label) for label in labels]
+    np.testing.assert_allclose(looks[0], looks[0][firsts], rtol=1e-5)
+    assert len(np.unique(np.round(looks[0][firsts], 4), axis=0)) == len(set(labels)) > 5
+
+
 def test_draws_do_not_depend_on_the_batch_they_are_in():
     one, other = (measured(digits(**{"data.batch_size": size}), noise()) for size in (16, 64))
     assert one == pytest.approx(other, rel=1e-4)

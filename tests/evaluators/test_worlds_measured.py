@@ -50,6 +50,16 @@ def test_modes_are_counted_and_samples_judged_by_their_distance(config, name, co
     assert wide["modes/quality"] == pytest.approx(1 - np.exp(-0.5), abs=0.05)
 
 
+def test_distances_to_a_mode_are_measured_along_its_own_axes(config):
+    """Of N(0, S) with correlated coordinates the same share of samples lies within 3 deviations as of any."""
+    config.data.name, config.evaluate.examples, config.data.world.held_out = "world:gaussian", 2500, 64
+    factor = jnp.asarray(worlds.of(config, "a test").factors[0], jnp.float32)
+    draw = jax.vmap(lambda key: factor @ jax.random.normal(key, (2,)))
+    values = measured("modes", config, Sampler(lambda key: {}, lambda params, keys, context=None: draw(keys)), {})
+    assert values["modes/captured"] == 1
+    assert values["modes/quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
+
+
 def test_modes_are_of_mixtures_in_the_plane(config):
     config.data.name = "world:bimodal"
     with pytest.raises(ConfigError, match="mixtures in the plane"):

@@ -1,4 +1,4 @@
-"""Tiny random sequence models, compiled once for all tests of a process, and what to do with them."""
+"""Tiny random models, those of sequences compiled once for all tests of a process, and what to do with them."""
 
 import functools
 
@@ -94,3 +94,15 @@ def decode(model, params, inputs, context):
     inputs = inputs.swapaxes(0, 1)  # tokens, or mixtures of them
     _, logits = jax.lax.scan(lambda cache, token: model.step(params, cache, token), cache, inputs)
     return logits.swapaxes(0, 1)
+
+
+def weights(module, *inputs):
+    """Random parameters of a module, also of those that start at 0 or 1."""
+    rng, shapes = np.random.default_rng(3), jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+
+
+def conv(x, kernel, bias=0.0, stride=1):
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=dimensions)
+    return np.asarray(y) + bias

@@ -9,7 +9,7 @@ import pytest
 
 from configs.base import get_config
 from gentrain.datasets.spec import TextSpec
-from gentrain.models import transformer
+from gentrain.models import layers, lstm, transformer
 from gentrain.models.layers import keep_mask
 from gentrain.plugins import load
 from tests.models.helpers import (
@@ -18,12 +18,13 @@ from tests.models.helpers import (
     CONTEXT_VOCAB,
     LENGTH,
     VOCAB,
-    changed,
     close,
+    conv,
     draw,
     dropout_keys,
     make,
     put,
+    weights,
 )
 
 
@@ -50,11 +51,52 @@ def test_rotated_scores_see_distances_alone_at_the_stated_wavelengths():
         assert np.ptp(np.diagonal(scores, apart)) < 1e-4 < np.ptp(scores)
 
 
-def test_the_transformer_turns_by_its_own_base():
-    """A base that is infinite turns the first pair alone."""
-    (model, params), (slow, _) = make("transformer"), make("transformer", rope_base=1e30)
-    inputs, _ = draw("transformer")
-    assert changed(model.apply(params, inputs), slow.apply(params, inputs))[:, 1:].all()
+def transformer_by_numpy(params, inputs, heads, base, masks):
+    """Logits (batch, length, vocab); masks: two a layer, and last that of the embeddings, each (batch, length, width).
+
+    x + attention(norm(x)) W, then x + (silu(norm(x) G) * norm(x) U) D, attention to one's own sequence up to oneself.
+    """
+    table, layers = np.concatenate([params["embed"], params["bos"][None]]), params["layers"]
+    width, length, size = table.shape[1], inputs.shape[1], table.shape[1] // heads
+    slots = np.arange(length)
+    first = np.maximum.accumulate(np.where(inputs == VOCAB, slots, 0), axis=1)
+    visible = (first[:, :, None] <= slots) & (slots <= slots[:, None])
+    angle = (slots - first)[..., None] * base ** (-2 * np.arange(size // 2) / size)
+
+    def norm(x, scale):
+        return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-6) * scale
+
+    def split_heads(y):
+        return y.reshape(*y.shape[:2], -1, size).transpose(2, 0, 1, 3)  # (head, batch, length, size)
+
+    def rotate(y):
+        turned = (y[..., : size // 2] + 1j * y[..., size // 2 :]) * np.exp(1j * angle)
+        return np.concatenate([turned.real, turned.imag], axis=-1)
+
+    x = table[inputs] * np.sqrt(width) * masks[-1]
+    for layer in range(len(layers["query"]["kernel"])):
+        kernel = {name: layers[name]["kernel"][layer] for name in layers if not name.endswith("norm")}
+        y = norm(x, layers["attention_norm"]["scale"][layer])
+        query, key, value = (split_heads(y @ kernel[name]) for name in ("query", "key", "value"))
+        key, value = (np.repeat(part, heads // len(part), axis=0) for part in (rotate(key), value))
+        scores = np.where(visible, rotate(query) @ key.swapaxes(-1, -2) / np.sqrt(size), -np.inf)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        seen = (weights / weights.sum(-1, keepdims=True) @ value).transpose(1, 2, 0, 3).reshape(x.shape)
+        x = x + seen @ kernel["out"] * masks[2 * layer]
+        y = norm(x, layers["mlp_norm"]["scale"][layer])
+        gate = y @ kernel["gate"]
+        x = x + (gate / (1 + np.exp(-gate)) * (y @ kernel["up"])) @ kernel["down"] * masks[2 * layer + 1]
+    return norm(x, params["norm"]["scale"]) @ params["output"]["kernel"] + params["output"]["bias"]
+
+
+def test_the_transformer_is_its_formula():
+    """Grouped heads, sequences that begin at a beginning, and a mask of dropout a branch and one for the embeddings."""
+    model, params = make("transformer", dropout=0.4, rope_base=50.0)
+    inputs, keys = put(draw("transformer")[0], BOS, (0, 0), (1, 4)), dropout_keys()
+    masks = jax.jit(lambda: [keep_mask(keys, site, 0.4, (LENGTH, 16), jnp.dtype("float32")) for site in range(5)])()
+    want = functools.partial(transformer_by_numpy, params, inputs, 4, 50.0)
+    close(model.apply(params, inputs), want(np.ones((5, 1, 1, 1))), 1e-3)
+    close(model.apply(params, inputs, None, keys), want(np.asarray(masks)), 1e-3)
 
 
 def lstm_by_numpy(params, inputs, masks=None):
@@ -104,6 +146,30 @@ def test_cells_of_an_lstm_are_sums_in_float32():
         assert (cell.dtype.name, hidden.dtype.name) == ("float32", "bfloat16")
         assert (cell != cell.astype(hidden.dtype).astype(np.float32)).any()  # float32 in truth, not in name
         assert 0 < np.abs(cell - want).max() < 0.1
+
+
+def test_what_a_step_adds_to_a_large_cell_is_not_lost_in_bfloat16():
+    """c' = sigmoid(f + 1) c + sigmoid(i) tanh(g), here c + tanh(0.1): a fifth of what bfloat16 tells apart at 100."""
+    width, zeros = 4, np.zeros((4, 16), np.float32)
+    bias = np.repeat(np.asarray([20, 20, 0.1, 0], np.float32), width)  # i, f, g, o
+    params = {"input": {"kernel": zeros}, "recurrent": {"kernel": zeros, "bias": bias}}
+    state = jnp.full((1, width), 100, jnp.float32), jnp.zeros((1, width), jnp.bfloat16)
+    # Not compiled: XLA on a CPU leaves out roundings to bfloat16.
+    (cell, _), _ = lstm.Cell("float32").apply({"params": params}, state, jnp.zeros((1, width), jnp.bfloat16))
+    close(cell, np.full((1, width), 100 + np.tanh(0.1)), 1e-4)
+
+
+def test_a_picture_is_read_by_strided_convolutions_as_rows_of_vectors():
+    """Of numbers in [-1, 1], silu(norm(conv(x))) until 4 rows or columns at most are left, and a linear map."""
+    module, x = layers.Picture(16, "float32"), np.random.default_rng(0).integers(0, 256, (2, 9, 14, 2), np.uint8)
+    params = weights(module, x)
+    y = x.astype(np.float32) / 127.5 - 1
+    for number in range(2):  # 9x14 -> 5x7 -> 3x4
+        y = conv(y, **params[f"Conv_{number}"], stride=2)
+        y = y / np.sqrt(np.square(y).mean(-1, keepdims=True) + 1e-6) * params[f"RMSNorm_{number}"]["scale"]
+        y = y / (1 + np.exp(-y))
+    want = (y @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]).reshape(2, 12, 16)
+    close(jax.jit(module.apply)({"params": params}, x), want, 1e-3)
 
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])

@@ -13,10 +13,12 @@ from gentrain.errors import ConfigError
 from gentrain.models import dcgan, images, r3gan, resnet
 from gentrain.models.resnet_options import CriticOptions
 from gentrain.plugins import load
+from tests.models.helpers import conv, weights
 
 CLASSES, BATCH, SHAPE = 5, 3, (8, 8, 1)
 models = pytest.mark.parametrize("name", ["dcgan", "resnet", "r3gan"])
 KEYS = jax.random.split(jax.random.key(1), BATCH)
+FAST_KEY = jax.random.key(1, impl="unsafe_rbg")  # which compiles faster
 LABELS = np.asarray([[0], [3], [2]], np.int32)
 OTHER = np.asarray([[0], [1], [2]], np.int32)
 ONLY_SECOND = np.array([False, True, False])
@@ -207,7 +209,7 @@ def test_groups_are_the_same_on_all_devices(monkeypatch):
 def test_residual_blocks_of_r3gan_start_as_nothing():
     module = r3gan.Block(16, OPTIONS)
     x = normal(1, 2, 2, 32)
-    params = jax.device_get(jax.jit(module.init)(jax.random.key(1, impl="unsafe_rbg"), x))
+    params = jax.device_get(jax.jit(module.init)(FAST_KEY, x))
     assert not changed(jax.jit(module.apply)(params, x), x).any()
     kernels = params["params"]["Conv_0"]["kernel"], params["params"]["Grouped_0"]["kernel"]
     for kernel in kernels:  # He's standard deviation for leaky ReLUs, times 16^(-1/4)
@@ -215,18 +217,96 @@ def test_residual_blocks_of_r3gan_start_as_nothing():
         assert abs(kernel.std() / want - 1) < 0.1
 
 
+def normed(x, scale, bias):
+    """Of each image and each of 4 groups of channels."""
+    parts = x.reshape(*x.shape[:3], 4, -1)
+    mean, variance = parts.mean((1, 2, 4), keepdims=True), parts.var((1, 2, 4), keepdims=True)
+    return ((parts - mean) / np.sqrt(variance + 1e-6)).reshape(x.shape) * scale + bias
+
+
+def relu(x, slope=0.0):
+    assert (x < 0).any()
+    return np.maximum(x, slope * x)
+
+
+def call(module, params, x):
+    return np.asarray(jax.jit(module.apply)({"params": params}, x))
+
+
+def assert_is(module, params, x, want):
+    np.testing.assert_allclose(call(module, params, x), want, rtol=1e-3, atol=1e-3)
+
+
+def test_dcgan_is_its_formula():
+    """Transposed convolutions, normalised, with ReLUs; and strided ones with leaky ReLUs, not normalised."""
+    body, z = dcgan.Generator(OPTIONS, SHAPE), normal(2, 6)
+    params = weights(body, z)
+    x = np.reshape(z @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], (2, 4, 4, 8))
+    x = call(dcgan.Double(4, OPTIONS), params["Double_0"], relu(normed(x, **params["GroupNorm_0"])))
+    assert_is(body, params, z, conv(relu(normed(x, **params["GroupNorm_1"])), **params["Conv_0"]))
+    body, x = dcgan.Features(OPTIONS), normal(2, *SHAPE)
+    params = weights(body, x)
+    features = relu(conv(relu(conv(x, **params["Conv_0"]), 0.2), **params["Conv_1"], stride=2), 0.2)
+    assert_is(body, params, x, features.reshape(2, -1))
+
+
+@models
+def test_critics_are_linear_in_features_with_a_row_for_each_label(name):
+    """<w, features> + b + <v_label, features>."""
+    _, critic, _, params = make(name)
+    body = load("models", name).Features(CriticOptions.of(settings(name, "critic")))
+    shown = noise()
+    features = call(body, params["body"], shown)
+    rows = params["output"]["kernel"].T + params["label"]["kernel"][LABELS[:, 0]]
+    want = (rows * features).sum(1, keepdims=True) + params["output"]["bias"]
+    np.testing.assert_allclose(critic.apply(params, shown, LABELS), want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_block_of_r3gan_is_its_formula():
+    """x + conv(leaky(conv(leaky(conv(x))))) of leaks of 0.2."""
+    module, x = r3gan.Block(1, OPTIONS), normal(1, 3, 3, 4)  # 8 channels inside: one group
+    params = weights(module, x)
+    inner = relu(conv(relu(conv(x, **params["Conv_0"]), 0.2), **params["Grouped_0"]), 0.2)
+    assert_is(module, params, x, x + conv(inner, **params["Conv_1"]))
+
+
+def test_features_of_r3gan_start_at_the_size_of_one_pixel():
+    """Weights of a sum over h w pixels are drawn with variance 1 / (h w)."""
+    module = r3gan.Features(CriticOptions.of(settings("r3gan", "critic", width=16)))
+    basis = jax.jit(module.init)(FAST_KEY, normal(1, 7, 7, 1))["params"]["basis"]
+    assert basis.shape == (7, 7, 16) and abs(float(basis.std()) * 7 - 1) < 0.1
+
+
+def test_kernels_after_a_relu_start_with_twice_the_variance_of_their_fan_in():
+    """An output of a transposed convolution sees a quarter of its taps."""
+    x = normal(1, 2, 2, 16)
+    for module, fan_in in ((dcgan.Double(16, OPTIONS), 4 * 16), (images.conv(OPTIONS, 16), 9 * 16)):
+        kernel = jax.jit(module.init)(FAST_KEY, x)["params"]["kernel"]
+        assert abs(float(kernel.std()) / np.sqrt(2 / fan_in) - 1) < 0.1
+
+
+def test_a_block_of_the_resnet_generator_is_its_formula():
+    """x' + conv(relu(norm(conv(relu(norm(x))')))), every pixel of x' being 2x2 of x; a 1x1 convolution on the way."""
+    module, x = resnet.Up(4, True, OPTIONS), normal(1, 3, 3, 8)
+    params = weights(module, x)
+    twice = lambda y: np.kron(y, np.ones((1, 2, 2, 1), np.float32))
+    inner = conv(twice(relu(normed(x, **params["GroupNorm_0"]))), **params["Conv_0"])
+    inner = conv(relu(normed(inner, **params["GroupNorm_1"])), **params["Conv_1"])
+    assert_is(module, params, x, twice(conv(x, **params["Conv_2"])) + inner)
+
+
 @pytest.mark.parametrize("first", [False, True])
-def test_a_block_of_the_resnet_critic_bends_before_and_between_its_convolutions(first):
+def test_a_block_of_the_resnet_critic_is_its_formula(first):
     """x + conv(relu(conv(relu(x)))); an image, in the first block, has no ReLU before it."""
     module, x = resnet.Down(4, False, first, OPTIONS), normal(1, 3, 3, 4)
-    layers = [{"kernel": normal(3, 3, 4, 4), "bias": normal(4)} for _ in range(2)]
+    params = weights(module, x)
+    inner = conv(x if first else relu(x), **params["Conv_0"])
+    assert_is(module, params, x, x + conv(relu(inner), **params["Conv_1"]))
 
-    def conv(x, kernel, bias):
-        y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return np.asarray(y) + bias
 
-    inner = conv(x if first else np.maximum(x, 0), **layers[0])
-    assert (x < 0).any() and (inner < 0).any()
-    want = x + conv(np.maximum(inner, 0), **layers[1])
-    params = {"params": {"Conv_0": layers[0], "Conv_1": layers[1]}}
-    np.testing.assert_allclose(jax.jit(module.apply)(params, x), want, rtol=1e-4, atol=1e-4)
+def test_features_of_the_resnet_critic_are_sums_of_what_is_above_zero():
+    """An image of 7x7 has one resolution: they are relu(block(x)) summed over its pixels."""
+    module, x = resnet.Features(OPTIONS), normal(2, 7, 7, 1)
+    params = weights(module, x)
+    block = call(resnet.Down(4, False, True, OPTIONS), params["Down_0"], x)
+    assert_is(module, params, x, relu(block).sum((1, 2)))

@@ -219,7 +219,7 @@ def test_parameters_match_the_sharding_rules():
 
 
 @both
-def test_kernels_start_with_the_variance_of_their_fan_in(variant):
+def test_kernels_start_with_the_variance_of_their_fan_in_and_tables_of_the_width(variant):
     model, _ = make(variant, width=64, tie_embeddings=variant == "lstm")
     key = jax.random.key(4, impl="unsafe_rbg")  # which compiles faster
     params = jax.device_get(jax.jit(model.init)(key))
@@ -228,6 +228,7 @@ def test_kernels_start_with_the_variance_of_their_fan_in(variant):
         if "kernel" in name:
             gain = 1 / np.sqrt(2 * 2) if re.search("out'|down'", name) else 1
             assert abs(x.std() * np.sqrt(x.shape[-2]) / gain - 1) < 0.15, name
+    assert abs(params["embed"].std() * np.sqrt(64) - 1) < 0.15
     assert ("kernel" in params["output"]) == (variant != "lstm")
 
 

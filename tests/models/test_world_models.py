@@ -101,3 +101,20 @@ def test_an_mlp_critic_starts_at_zero_and_can_leave_it(config, spec):
     last = params["layer_2"]
     moved = params | {"layer_2": last | {"kernel": np.ones_like(last["kernel"])}}
     assert len(np.unique(apply(moved, examples))) > 5
+
+
+def test_an_mlp_is_its_formula_and_starts_with_kinks_all_over_the_plane(config):
+    """W relu(W' relu(W'' z + b'') + b') + b; kernels of variance 2 / fan_in, and 1 / fan_in of the last; biases of 1
+    and, of the last, 0."""
+    config.model.update({"name": "mlp", "width": 64, "layers": 2})
+    config.model.mlp.latent = 32
+    model, keys = mlp.build(config.model, POINTS), jax.random.split(jax.random.key(1), 5)
+    params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
+    for name, (gain, bias) in {"layer_0": (2, 1), "layer_1": (2, 1), "layer_2": (1, 0)}.items():
+        kernel = params[name]["kernel"]
+        assert abs(kernel.std() * np.sqrt(len(kernel) / gain) - 1) < 0.2, name
+        assert abs(params[name]["bias"].std() - bias) < 0.3 * bias + 1e-9, name
+    x = np.asarray(jax.jit(jax.vmap(lambda key: jax.random.normal(key, (32,))))(keys))
+    for name in sorted(params):
+        x = (x if name == "layer_0" else np.maximum(x, 0)) @ params[name]["kernel"] + params[name]["bias"]
+    np.testing.assert_allclose(jax.jit(model.sample)(params, keys), x, rtol=1e-4, atol=1e-4)

@@ -24,6 +24,22 @@ def test_distances_are_those_of_the_pairs():
     np.testing.assert_allclose(diagnostics.distances(jnp.asarray(x), jnp.asarray(y)), differ, rtol=1e-6)
 
 
+def test_signs_are_their_formulas():
+    """E d(y, y') / E d(x, x') of different rows; the same of each row's nearest other; the energy distance."""
+    x, y = 10 * RANDOM.normal(size=(2, 5, 3)).astype(np.float32)
+    apart = lambda a, b: np.linalg.norm(a[:, None] - b[None], axis=-1)
+    others = lambda a: apart(a, a)[~np.eye(5, dtype=bool)].reshape(5, 4)
+    among_data, among_samples, between = others(x), others(y), apart(x, y).mean()
+    assert signs(x, y) == pytest.approx(
+        {
+            "diversity": among_samples.mean() / among_data.mean(),
+            "nearest": among_samples.min(1).mean() / among_data.min(1).mean(),
+            "apart": (2 * between - among_data.mean() - among_samples.mean()) / (2 * between),
+        },
+        rel=1e-4,
+    )
+
+
 def test_samples_of_the_data_s_law_show_no_sign():
     runs = [signs(RANDOM.normal(size=(64, 2)), RANDOM.normal(size=(64, 2))) for _ in range(60)]
     means = {name: np.mean([each[name] for each in runs]) for name in runs[0]}

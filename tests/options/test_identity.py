@@ -69,6 +69,17 @@ def test_another_name_is_another_run(saved, key, value):
         identity.check_same_run(config, saved)
 
 
+def test_what_may_change_says_how_a_run_is_carried_out_and_not_what_it_is():
+    """Whole sections of how; nothing of the data, the objective and the networks but these."""
+    sections = {"training", "mesh", "checkpoint", "log", "sample", "evaluate", "report", "optimizer"}
+    keys = {"steps", "sweep", "init_from"}
+    names = {"prefetch", "compute_dtype", "remat", "logits_chunk", "attention", "scan_layers"}
+    names |= {"critic_rate", "mediator_rate"}  # learning rates
+    for key, field in declared_fields().items():
+        how = key in keys or key.partition(".")[0] in sections or key.rpartition(".")[2] in names
+        assert field.metadata["may_change"] == (how and key != "optimizer.name"), key
+
+
 def test_what_may_change_and_what_nothing_reads_does_not_count_and_is_told(saved):
     config = game()
     config.steps, config.optimizer.learning_rate, config.data.prefetch = 5, 0.5, 3

@@ -9,7 +9,7 @@ import pytest
 
 from configs import base
 from gentrain.options import check
-from launch.__main__ import main
+from launch import __main__ as launcher
 from launch.cli import parse
 from tests.helpers import ROOT, environment, launch
 
@@ -143,8 +143,14 @@ MISTAKES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_run(monkeypatch):
+    """A mistake that nothing refuses fails at once, where the launcher would train."""
+    monkeypatch.setattr(launcher, "run", lambda command, stop: pytest.fail("nothing was refused"))
+
+
 def mistake(capsys, *arguments) -> str:
-    assert main(["launch", *arguments]) == 2
+    assert launcher.main(["launch", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("ConfigError: ")
     assert captured.err.count("\n") == 1 and "Traceback" not in captured.err and not captured.out
@@ -187,7 +193,9 @@ def test_a_short_run_shortens_its_warmup_and_says_so():
     command = parse(["launch", SURNAMES, "--config.steps=10"])
     assert command.config.optimizer.warmup_steps == 1
     assert command.notes == ["optimizer.warmup_steps: 100 -> 1, since steps=10"]
-    assert parse(["launch", SURNAMES]).notes == []
+    # A run that ends with its warm-up would never be at its peak.
+    assert parse(["launch", SURNAMES, "--config.steps=100"]).config.optimizer.warmup_steps == 10
+    assert parse(["launch", SURNAMES, "--config.steps=101"]).notes == parse(["launch", SURNAMES]).notes == []
 
 
 def test_the_default_workdir_is_named_after_the_config_and_its_variant():

@@ -27,6 +27,22 @@ def test_every_key_of_the_config_has_a_declaration_and_the_other_way_round():
     assert all(flat[key] == fields[key].default for key in flat)
 
 
+def test_by_default_nothing_is_added_to_an_objective_and_the_model_s_own_law_is_drawn_from():
+    """Adam's constants, AdamW without decay and gradients of norm 1 at most, apart."""
+    flat = check.flatten(base.get_config())
+    nothing = ["adversarial.r1", "adversarial.r2", "adversarial.entropy_weight", "adversarial.label_smoothing"]
+    nothing += ["adversarial.likelihood_weight", "adversarial.likelihood_final", "adversarial.spectral_norm"]
+    nothing += [
+        f"{name}.{key}" for name in ("likelihood", "scheduled_sampling") for key in ("label_smoothing", "z_loss")
+    ]
+    nothing += ["model.dropout", "critic.dropout", "mediator.dropout", "optimizer.weight_decay", "training.ema_decay"]
+    assert not any(flat[key] for key in [*nothing, "sample.top_k", "evaluate.batches", "data.conditional"])
+    ones = ["sample.temperature", "sample.top_p", "training.microbatches", "adversarial.critic_rate"]
+    assert {flat[key] for key in [*ones, "cooperative.mediator_rate", "optimizer.clip_norm"]} == {1}
+    assert [flat[f"optimizer.{key}"] for key in ("b1", "b2", "eps")] == [0.9, 0.99, 1e-8]
+    assert flat["objective.real_prior"] == 0.5 and flat["evaluate.split"] == "valid"  # never the test split unasked
+
+
 def test_objectives_read_their_own_sections_alone():
     sections = {name: {key.partition(".")[0] for key in reads(objective__name=name)} for name in
                 ("likelihood", "scheduled_sampling", "adversarial", "cooperative")}  # fmt: skip

@@ -25,11 +25,13 @@ def compare(tmp_path, config, write_run, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(("data", "best"), [("same", {"valid/nll": "b"}), ("other", {})])
+@pytest.mark.parametrize(
+    ("data", "best"), [({}, {"valid/nll": "b"}), ({"data.name": "other"}, {}), ({"data.tokenizer": "words"}, {})]
+)
 def test_a_sweep_names_the_best_of_those_that_saw_the_same_data(compare, data, best):
     variants = {
-        name: ({"data.name": source, "seed": 0}, {"valid/nll": value, "generator/grad_norm": 1 / value})
-        for name, value, source in (("a", 2.0, "same"), ("b", 1.5, data))
+        name: ({"data.tokenizer": "chars", **changes}, {"valid/nll": value, "generator/grad_norm": 1 / value})
+        for name, value, changes in (("a", 2.0, {}), ("b", 1.5, data))
     }
     summary, page = compare(variants)
     assert summary["best"] == best
