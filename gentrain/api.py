@@ -59,7 +59,7 @@ class LoadedRun:
         unmeasured.mesh.update(replica=1, data=1, fsdp=1, tensor=1, rules=())
         mesh = sharding.one_device()
         run = train.build(unmeasured, workdir, mesh)
-        state, self.step = train.restored(run, allow)
+        state, self.step, _ = train.restored(run, allow)
         self.config, self.workdir, self.spec = config, workdir, run.data.spec
         self.model, self.mesh = run.program.objective.model, mesh
         self.params = train.evaluated_params(state)["generator"]

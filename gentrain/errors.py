@@ -55,6 +55,12 @@ class Stopped(GentrainError):
     exit_code = 42
 
 
+class Corrupted(GentrainError):
+    """Devices hold different copies of what should be the same; the same command goes on from a sound checkpoint."""
+
+    exit_code = 42
+
+
 class LostPeer(GentrainError):
     """Another process of the run died or hangs; the same command on all of them goes on from the last checkpoint."""
 

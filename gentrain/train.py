@@ -19,7 +19,7 @@ from gentrain import program as programs
 from gentrain.datasets import build as building
 from gentrain.datasets.prefetch import all_left_out, batch_number, prefetch
 from gentrain.datasets.spec import Images, Texts
-from gentrain.errors import CheckpointError, Diverged, Stopped
+from gentrain.errors import CheckpointError, Corrupted, Diverged, Stopped
 from gentrain.evaluators.base import Evaluator
 from gentrain.options.identity import check_same_run, resolved
 from gentrain.program import Program
@@ -27,7 +27,7 @@ from gentrain.reporting import lines, report
 from gentrain.reporting.alarms import Alarms
 from gentrain.reporting.meter import Meter, Profile
 from gentrain.reporting.writer import Writer, show
-from gentrain.runtime import peers, provenance
+from gentrain.runtime import peers, provenance, replicas
 from gentrain.runtime.checkpoint import Checkpoints
 from gentrain.runtime.goodput import Phases
 from gentrain.runtime.lock import lock
@@ -56,6 +56,7 @@ class Session:
     allow: Collection[str] = ()  # changes since the last start that are gone on with: see launch/cli.py
     frozen: dict[str, Any] = field(default_factory=dict)  # where the parameters of frozen players are from
     left_out: list[tuple[int, int]] = field(default_factory=list)  # ranges of batches that are not trained on
+    replicas_differ: Callable | None = None  # compiled at the first check
 
 
 def build(config: ConfigDict, workdir: Path, mesh: Mesh | None = None, allow: Collection[str] = ()) -> Run:
@@ -192,7 +193,7 @@ def look(config: ConfigDict, workdir: Path, mode: str, allow: Collection[str] = 
     if mode == "sample":
         config.evaluate.evaluators = ("samples",)
     run = build(config, workdir, allow=allow)
-    state, step = restored(run, allow)
+    state, step, _ = restored(run, allow)
     show(workdir, mode, step, *measure(run, state, step))
 
 
@@ -205,6 +206,7 @@ def loop(run: Run, state: TrainState, session: Session) -> int:
     generator_size = sharding.elements(run.program.state.params["generator"])
     meter = Meter(run.program.objective.players[-1], generator_size)
     alarms, step, due = Alarms([*run.program.objective.alarms, health.FAR_ALARM]), first, False
+    replica_steps = config.training.replica_check_steps * (run.program.mesh.size > 1)
     with closing(batches), stop.deferred(), Profile(run.workdir / "profile", config.log.profile) as profile:
         while True:
             stopping, last, logged = stop.at(step), step >= config.steps, step % config.log.every_steps == 0
@@ -235,6 +237,8 @@ def loop(run: Run, state: TrainState, session: Session) -> int:
                 meter.push(sums)
                 step += 1
                 out.advance()
+                if replica_steps and step % replica_steps == 0:
+                    check_replicas(run, state, step, session)
                 if step % config.log.every_steps == 0 or step == config.steps:
                     log(run, step, meter, alarms, out)
                     may_save(run, state, step, session)
@@ -278,6 +282,16 @@ def may_save(run: Run, state: TrainState, step: int, session: Session) -> bool:
     return sound
 
 
+def check_replicas(run: Run, state: TrainState, step: int, session: Session) -> None:
+    """Raises Corrupted where copies of an array differ, and puts aside what was saved since the last check."""
+    if session.replicas_differ is None:
+        session.replicas_differ = replicas.make_check(run.program.state, run.program.mesh)
+    if different := replicas.names_of(state, jax.device_get(session.replicas_differ(state))):
+        since = max(step - run.config.training.replica_check_steps, 0)
+        session.checkpoints.put_aside(since + 1)
+        raise Corrupted(replicas.describe(different, step, since))
+
+
 def save(run: Run, state: TrainState, step: int, session: Session) -> bool:
     """Starts saving in the background where the state is sound, so that no bad checkpoint takes a good one's place."""
     if not may_save(run, state, step, session):
@@ -290,12 +304,15 @@ def save(run: Run, state: TrainState, step: int, session: Session) -> bool:
     return True
 
 
-def restored(run: Run, allow: Collection[str] = ()) -> tuple[TrainState, int]:
-    """The newest good state of the workdir, changing nothing there. Raises CheckpointError where there is none."""
+def restored(run: Run, allow: Collection[str] = (), step: int | None = None) -> tuple[TrainState, int, dict[str, Any]]:
+    """The newest good state of the workdir, or that of a step, its step and meta; nothing there is changed.
+
+    Raises CheckpointError where there is none.
+    """
     wanted, same_data = run.program.state, building.unchanged(run.data, allow, warnings.warn)
     with Checkpoints(run.workdir / "checkpoints", read_only=True) as checkpoints:
-        if found := checkpoints.restore(replace(wanted, frozen={}), same_data):
+        if found := checkpoints.restore(replace(wanted, frozen={}), same_data, step):
             step, state, meta = found
             frozen, _ = players.restore_frozen(meta.get("frozen", {}), wanted.frozen)
-            return replace(state, frozen=frozen), step
+            return replace(state, frozen=frozen), step, meta
     raise CheckpointError(f"no checkpoint in {run.workdir}; train first, or choose another --workdir")

@@ -57,7 +57,11 @@ def run(command: cli.Command, stop: signals.Stop) -> None:
     # A mesh that does not fit the devices or the batch is refused before the rest is imported and the workdir touched.
     for one in check.variants(config).values() if config.sweep else [config]:
         sharding.make_mesh(one.mesh, one.data.batch_size, one.training.microbatches)
-    if config.sweep:
+    if values.replay:
+        from gentrain.replay import replay
+
+        replay(config, workdir, *cli.numbers(values.replay, "replay"))
+    elif config.sweep:
         from launch.sweep import sweep
 
         sweep(config, workdir, values.mode, stop, allow)

@@ -32,6 +32,8 @@ Trains what a config file says, or resumes it: the same command again goes on fr
   --mode            train; evaluate or sample from the newest checkpoint
   --rewind          goes on from the checkpoint of this step, and puts later ones aside; once, however often it is run
   --skip_batches    A:B leaves the batches A to B - 1 out, now and whenever the run goes on
+  --replay          A:B does the steps A to B - 1 once more from the checkpoint of A, prints their losses and compares
+                    with the checkpoint of B, if there is one; the run stays as it is
   --allow           what to go on with that would end the command with exit code 2, by name, separated by commas;
                     data: the data or the tokenizer changed since the checkpoint; memory: a step
                     takes more than there is
@@ -71,6 +73,7 @@ def make_flags(argv: Sequence[str]) -> flags.FlagValues:
     flags.DEFINE_list("allow", [], "changes to go on with", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "check the config, print sizes", flag_values=values)
     flags.DEFINE_integer("rewind", None, "go on from this step", lower_bound=0, flag_values=values)
+    flags.DEFINE_string("replay", "", "A:B, steps to do once more", flag_values=values)
     flags.DEFINE_string("skip_batches", "", "A:B, batches to leave out", flag_values=values)
     flags.DEFINE_string("coordinator", "", "host:port where the processes of one run meet", flag_values=values)
     flags.DEFINE_integer("processes", 1, "how many, with --coordinator", flag_values=values)
@@ -112,7 +115,9 @@ def parse(argv: Sequence[str]) -> Command:
         raise ConfigError(f"--allow={unknown[0]}: expected names of {', '.join(ALLOWED)}, separated by commas")
     config = values.config
     if values.skip_batches:
-        config.data.skip_batches += (batch_range(values.skip_batches),)
+        config.data.skip_batches += (numbers(values.skip_batches, "skip_batches"),)
+    if values.replay and (config.sweep or numbers(values.replay, "replay")[1] > config.steps):
+        raise ConfigError("--replay does steps of one run once more: expected no sweep, and steps that it has")
     if values.rewind is not None and (config.sweep or values.mode != "train" or values.dry_run):
         raise ConfigError("--rewind puts a run back that is then trained: expected one run, and --mode=train")
     notes = [note] if (note := check.shorten_warmup(config)) else []
@@ -123,11 +128,11 @@ def parse(argv: Sequence[str]) -> Command:
     return Command(values, config if one_of_sweep is None else one_of_sweep, workdir, notes, tuple(values.allow))
 
 
-def batch_range(text: str) -> tuple[int, int]:
+def numbers(text: str, flag: str) -> tuple[int, int]:
     """'200:300' -> (200, 300). Raises ConfigError."""
     first, _, end = text.partition(":")
     if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
-        raise ConfigError(f"--skip_batches={text}: expected the first batch and the one after the last, as 200:300")
+        raise ConfigError(f"--{flag}={text}: expected the first number and the one after the last, as 200:300")
     return int(first), int(end)
 
 

@@ -31,7 +31,7 @@ LEVELS = {
     **dict.fromkeys(["program"], 13),
     **dict.fromkeys(["players", "memory"], 14),
     **dict.fromkeys(["train"], 15),
-    **dict.fromkeys(["api"], 16),
+    **dict.fromkeys(["api", "replay"], 16),
 }
 OWNERS = {
     "flax": ["gentrain/models/"],

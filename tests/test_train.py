@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from gentrain import files, health, sharding, train
-from gentrain.errors import CheckpointError, ConfigError, Diverged, ReportError, Stopped
+from gentrain import files, health, replay, sharding, train
+from gentrain.errors import CheckpointError, ConfigError, Corrupted, Diverged, ReportError, Stopped
 from gentrain.reporting import plots, report
 from gentrain.runtime import signals
 from gentrain.runtime.checkpoint import Checkpoints
@@ -34,7 +34,7 @@ def run_config(config, run_on_one_device):
 
 
 def final(config, workdir):
-    state, step = train.restored(train.build(config, workdir))
+    state, step, _ = train.restored(train.build(config, workdir))
     return jax.device_get(state), step
 
 
@@ -227,12 +227,12 @@ def test_a_game_of_two_resumes_between_any_two_steps_to_the_same_bits(run_config
         config.adversarial.augment, config.model.dropout, config.model.width = ("shift", "cutout"), 0.0, 4
     train.train(config, tmp_path / "whole", signals.Stop())
     run = train.build(config, tmp_path / "whole")
-    expected, step = train.restored(run)
+    expected, step, _ = train.restored(run)
     assert step == 5 and set(expected.params) == set(expected.ema) == {"critic", "generator"}
     assert expected.carry["spectral"] and (kind == "images" or expected.carry["baseline"] != 0)
     for cut in (4, 3, 2, 1):
         shutil.rmtree(tmp_path / "whole" / "checkpoints" / str(cut + 1))
-        state, step = train.restored(run)
+        state, step, _ = train.restored(run)
         assert step == cut
         for n in range(cut, 5):
             batch = sharding.put(run.data.train.batch(n), run.program.mesh, config.data.batch_size)
@@ -257,3 +257,38 @@ def test_a_critic_joins_a_generator_that_was_trained_by_likelihood(run_config, t
     assert_trees_close(state.ema["generator"], state.params["generator"])
     assert set(state.params) == {"critic", "generator"} and int(state.step) == 0
     train.train(config, tmp_path / "game", signals.Stop())
+
+
+def test_steps_done_once_more_end_in_the_same_bits_or_say_so(run_config, tmp_path, monkeypatch):
+    run_config.checkpoint.keep_last, run_config.data.skip_batches = 9, ((1, 3),)
+    train.train(run_config, tmp_path, StopAt())
+    files_before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    said: list[str] = []
+    replay.replay(run_config, tmp_path, 2, 6, said.append)
+    assert [line.split(":")[0] for line in said[:-1]] == [f"step {step}" for step in range(2, 6)]
+    assert said[-1] == "the same bits as the checkpoint of step 6"
+    logged = {record["step"]: record for record in files.read_jsonl(tmp_path / "metrics.jsonl")}
+    nll = float.fromhex(said[-2].partition("(")[2].rstrip(")"))
+    assert logged[6]["generator/loss"] == pytest.approx(nll, rel=0.1)
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == files_before
+    replay.replay(run_config, tmp_path, 4, 5, said.append)
+    assert said[-1] == "there is no checkpoint of step 5 to compare with"
+    batch_number = train.batch_number
+    monkeypatch.setattr(train, "batch_number", lambda step, left_out: batch_number(step, left_out) + (step == 5))
+    with pytest.raises(CheckpointError, match="steps 4 to 6 end in other bits"):
+        replay.replay(run_config, tmp_path, 4, 6, said.append)
+    with pytest.raises(CheckpointError, match="no step 3"):
+        replay.replay(run_config, tmp_path, 3, 6, said.append)
+
+
+def test_copies_that_differ_end_the_run_and_what_was_saved_since_is_put_aside(run_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharding, "make_mesh", on_all_devices)
+    run_config.training.microbatches, run_config.training.replica_check_steps = 1, 2
+    run_config.checkpoint.every_steps, run_config.checkpoint.keep_last = 1, 9
+    looks = itertools.count(1)
+    found = lambda state, differ: ["params/generator/embed"] if next(looks) == 2 else []
+    monkeypatch.setattr(train.replicas, "names_of", found)
+    with pytest.raises(Corrupted, match=r"at step 4 .*params/generator/embed.* after step 2"):
+        train.train(run_config, tmp_path, StopAt())
+    assert final(run_config, tmp_path)[1] == 2
+    train.train(run_config, tmp_path, StopAt())

@@ -237,6 +237,11 @@ class TrainingOptions(Options):
         0.0, "standard deviations above the mean of its last 128 losses at which a player's update is not applied;"
              " 0: never",
     )  # fmt: skip
+    replica_check_steps: int = setting(
+        100,
+        "steps between two looks at whether devices hold the same copies of parameters and state; where they do not, a"
+        " device computes wrongly and the run ends with exit code 42; 0: never",
+    )
     stuck_seconds: float = setting(
         60.0,
         "a run of several processes in which a step takes longer than this, and than ten of the longest step before,"

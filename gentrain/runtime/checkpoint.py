@@ -113,16 +113,16 @@ class Checkpoints:
             raise CheckpointError(f"{self.directory}: cannot save step {step}, because {reason}")
 
     def restore(
-        self, abstract: Any, check: Callable[[int, dict[str, Any]], None] | None = None
+        self, abstract: Any, check: Callable[[int, dict[str, Any]], None] | None = None, step: int | None = None
     ) -> tuple[int, Any, dict[str, Any]] | None:
-        """The newest undamaged checkpoint as (step, state, meta); None if there are no checkpoints at all.
+        """The newest undamaged checkpoint, or that of a step, as (step, state, meta); None if there are none at all.
 
         `abstract` is the state as a pytree of jax.ShapeDtypeStruct with shardings, of any mesh. check(step, meta) comes
         before any array is read; what it raises is raised.
         Newer damaged ones are warned about and renamed to quarantine-STEP: Orbax refuses to save up to the newest step.
         Raises CheckpointError if all are damaged, or if the newest good one has other leaves than `abstract`.
         """
-        step = self._newest_good()
+        step = self._newest_good() if step is None else self.require(step)
         if step is None:
             return None
         expected = _leaves(abstract)
