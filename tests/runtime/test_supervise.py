@@ -20,13 +20,13 @@ SLEEP = "import time; time.sleep(60)"
 TELL_STOP = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(42))
-print("ready", flush=True)
+print("ready\\n", end="", flush=True)
 time.sleep(60)
 """
 IGNORE_STOP = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("ready", flush=True)
+print("ready\\n", end="", flush=True)
 time.sleep(60)
 """
 
@@ -78,7 +78,7 @@ def test_a_signal_reaches_all_as_sigterm_and_a_second_one_ends_them(number):
 
 
 def test_a_signal_before_all_have_met_ends_them_at_once():
-    ready = "print('ready', flush=True); "
+    ready = "print('ready\\n', end='', flush=True); "  # a single write, which no other cuts in two
     children = f"supervise.supervise([[sys.executable, '-c', child] for child in {[ready + SLEEP, IGNORE_STOP]}])"
     program = f"import sys; from gentrain.runtime import supervise; sys.exit({children})"
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as supervisor:
