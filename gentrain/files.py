@@ -1,10 +1,11 @@
 """JSON files of a workdir: written whole and read as they stand; and how a file of unknown origin is opened."""
 
+import io
 import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -36,7 +37,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [merged[step] for step in sorted(merged)]
 
 
-def open_regular(path: Path, root: Path | None = None) -> BinaryIO:
+def open_regular(path: Path, root: Path | None = None) -> io.BufferedReader:
     """A file of unknown origin, opened to be read. Links are followed, but never out of the folder `root`.
 
     Raises OSError for what is no regular file (a pipe would be waited for, a device may have no end) and for a link

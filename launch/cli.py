@@ -173,18 +173,7 @@ def unknown_flag(name: str, argv: Sequence[str]) -> str:
     exact = [key for key in known if key == name or key.rsplit(".")[-1] == name]
     if exact:
         return f"there is no flag --{name}; did you mean --config.{exact[0]}=…?"
-    own = [
-        "config",
-        "workdir",
-        "mode",
-        "allow",
-        "dry_run",
-        "coordinator",
-        "processes",
-        "process",
-        "local_processes",
-        "help",
-    ]
+    own = [*make_flags([]), "help"]
     near = difflib.get_close_matches(name, own, 1, 0.5)
     near_keys = difflib.get_close_matches(name, known, 1, 0.6)
     if near:
