@@ -2,6 +2,7 @@
 origin is opened."""
 
 import contextlib
+import io
 import json
 import os
 import stat
@@ -9,7 +10,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from gentrain.errors import CheckpointError
 
@@ -109,6 +110,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [merged[step] for step in sorted(merged)]
 
 
+<<<<<<< HEAD
 def parse(text: bytes) -> dict[str, Any]:
     """A JSON object. Raises ValueError for anything else."""
     if not text.strip():
@@ -120,6 +122,9 @@ def parse(text: bytes) -> dict[str, Any]:
 
 
 def open_regular(path: Path, root: Path | None = None) -> BinaryIO:
+=======
+def open_regular(path: Path, root: Path | None = None) -> io.BufferedReader:
+>>>>>>> rel-b
     """A file of unknown origin, opened to be read. Links are followed, but never out of the folder `root`.
 
     Raises OSError for what is no regular file (a pipe would be waited for, a device may have no end) and for a link

@@ -116,16 +116,17 @@ def parse(argv: Sequence[str]) -> Command:
     config = values.config
     if values.skip_batches:
         config.data.skip_batches += (numbers(values.skip_batches, "skip_batches"),)
-    if values.replay and (config.sweep or numbers(values.replay, "replay")[1] > config.steps):
-        raise ConfigError("--replay does steps of one run once more: expected no sweep, and steps that it has")
-    if values.rewind is not None and (config.sweep or values.mode != "train" or values.dry_run):
-        raise ConfigError("--rewind puts a run back that is then trained: expected one run, and --mode=train")
     notes = [note] if (note := check.shorten_warmup(config)) else []
     check.validate(config, keys_set(config, plain.config, [found[1] for found in overrides]))
     file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
     workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant)))).absolute()
     one_of_sweep = check.variants(config).get(workdir.name)  # the folder of a variant is that variant
-    return Command(values, config if one_of_sweep is None else one_of_sweep, workdir, notes, tuple(values.allow))
+    config = config if one_of_sweep is None else one_of_sweep
+    if values.replay and (config.sweep or numbers(values.replay, "replay")[1] > config.steps):
+        raise ConfigError("--replay does steps of one run once more: expected no sweep, and steps that it has")
+    if values.rewind is not None and (config.sweep or values.mode != "train" or values.dry_run):
+        raise ConfigError("--rewind puts a run back that is then trained: expected one run, and --mode=train")
+    return Command(values, config, workdir, notes, tuple(values.allow))
 
 
 def numbers(text: str, flag: str) -> tuple[int, int]:

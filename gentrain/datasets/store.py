@@ -6,6 +6,7 @@ Every folder of the cache has key.json: what it was made for, and a digest of ea
 
 import array
 import contextlib
+import fcntl
 import hashlib
 import json
 import math
@@ -87,7 +88,10 @@ def cached(key: Any, make: Callable[[Path], None]) -> Path:
         raise DataError(
             f"cannot write the cache {cache()}: {error.strerror}; set GENTRAIN_CACHE to another folder"
         ) from error
+    claim = os.open(unfinished, os.O_RDONLY)
     try:
+        with contextlib.suppress(OSError):  # not every file system has locks
+            fcntl.flock(claim, fcntl.LOCK_EX)
         make(unfinished)
         unfinished.chmod(0o755)  # a cache may be shared by users
         (unfinished / KEY).write_text(json.dumps({"key": text, "files": digests(unfinished)}))
@@ -104,6 +108,7 @@ def cached(key: Any, make: Callable[[Path], None]) -> Path:
             raise
         raise DataError(f"the cache {cache()} is full: make room, or set GENTRAIN_CACHE to another folder") from error
     finally:
+        os.close(claim)
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
@@ -142,7 +147,8 @@ def clean_up() -> None:
         host, _, process = folder.name.removeprefix(UNFINISHED).rpartition("-")[0].rpartition("-")
         here = host == socket.gethostname() and process.isdigit()
         with contextlib.suppress(FileNotFoundError):  # it was finished just now
-            if (here and not is_running(int(process))) or time.time() - folder.stat().st_mtime > ABANDONED:
+            old = time.time() - folder.stat().st_mtime > ABANDONED
+            if old or (here and not is_running(int(process)) and not is_claimed(folder)):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -155,6 +161,18 @@ def is_running(process: int) -> bool:
     except PermissionError:  # it is another user's
         return True
     return True
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a process holds the folder, one of another container too, which has numbers of its own."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def files_identity(files: list[Path]) -> list[tuple[str, int, int, int]]:

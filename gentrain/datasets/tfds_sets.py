@@ -16,6 +16,7 @@ from gentrain.datasets import held_out
 from gentrain.datasets.pictures import Pictures
 from gentrain.datasets.store import Writer
 from gentrain.errors import DataError
+from gentrain.files import open_regular
 
 COMMAND = "run: python -m launch.prepare --config=<your config>"
 WITHOUT_TENSORFLOW = ("array_record", "parquet")
@@ -82,6 +83,15 @@ def versions(root: Path, pattern: str) -> list[Path]:
     folders = [f for f in root.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", f.name) and fnmatch.fnmatch(f.name, pattern)]
     folders = [folder for folder in folders if (folder / "dataset_info.json").is_file()]
     return sorted(folders, key=lambda folder: [int(number) for number in folder.name.split(".")])
+
+
+def check_files(folder: Path) -> None:
+    """Raises DataError for what is no regular file of the folder: TFDS would wait for it, or read elsewhere."""
+    for file in folder.iterdir():
+        try:
+            open_regular(file, folder).close()
+        except OSError as error:
+            raise DataError(f"{folder} is not as TFDS prepares a set: {error}") from error
 
 
 def prepare(where: str) -> Path:

@@ -126,10 +126,10 @@ ASCII_WORDS = re.compile(r"<unk>|\w+(?:['-]\w+)*|[^\w\s]")
 
 @functools.cache
 def word_pattern() -> re.Pattern[str]:
-    """Words, with what is between their parts, or one mark of punctuation or symbol, with what modifies it.
+    """ASCII_WORDS for any text: a word, or one symbol.
 
-    What Unicode calls marks (vowel signs, points, accents of their own), which \\w leaves out, go with what is before
-    them, and so do the joiners of a word's letters or a symbol's parts.
+    What Unicode calls marks (vowel signs, points, accents that are characters of their own), which \\w leaves out, go
+    with what they modify, and so do the joiners of letters (U+200C, U+200D) and of a symbol's parts (U+200D).
     """
     points = [point for point in range(0x300, 0xE01F0) if unicodedata.category(chr(point)).startswith("M")]
     starts = [point for point in points if unicodedata.category(chr(point - 1))[0] != "M"]

@@ -102,6 +102,17 @@ def test_what_a_killed_process_left_unfinished_is_removed_at_the_next_start(text
     assert [folder.exists() for folder in (left, mine, elsewhere, old)] == [False, True, True, False]
 
 
+def test_a_folder_that_a_process_of_another_container_fills_is_left_alone(cache, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)  # which is nobody's number here
+
+    def make(folder):
+        (folder / "half").write_text("")
+        store.clean_up()
+        assert folder.exists()
+
+    assert (store.cached("key", make) / "half").exists()
+
+
 KILLED = """
 import os, signal
 from gentrain.datasets import store

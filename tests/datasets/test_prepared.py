@@ -1,4 +1,5 @@
 import io
+import os
 import time
 
 import numpy as np
@@ -122,6 +123,18 @@ CAPTIONS = {
     "valid": [f"{i}: {k}" for i in range(20, 26) for k in range(i % 4)],
     "test": [f"{i}: {k}" for i in (10, 11) for k in range(i % 4)],
 }
+
+
+def test_a_set_is_made_of_regular_files_in_its_folder(toys, tmp_path):
+    toys.data.name = "tfds:toy_text"
+    folder = tfds_sets.find("toy_text")
+    for plant in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to(tmp_path / "out")):
+        (tmp_path / "out").write_text("")
+        plant(folder / "x")
+        with pytest.raises(DataError, match=r"is not as TFDS prepares a set: .*/x (is no regular file|leads out of)"):
+            build(toys, None)
+        (folder / "x").unlink()
+    build(toys, None)
 
 
 def test_no_picture_of_a_set_is_given_to_ghostscript(toys, monkeypatch):

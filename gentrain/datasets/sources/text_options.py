@@ -12,5 +12,7 @@ class Options(TextOptions):
     shared = (*TextOptions.shared, "valid_fraction", "test_fraction")
 
     unit: str = option(
-        "document", "a document: 'line', each line, or 'document', the whole file", choices=("document", "line")
+        "document",
+        "a document: 'line', each line (LF, CRLF and CR end one), or 'document', the whole file",
+        choices=("document", "line"),
     )

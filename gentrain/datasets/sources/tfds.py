@@ -17,6 +17,7 @@ def read(argument: str, data: ConfigDict) -> Corpus:
     Where text has an image beside it and data.conditional is set, the text is about that image.
     """
     folder = tfds_sets.find(argument)
+    tfds_sets.check_files(folder)
     key = [
         "tfds",
         store.files_identity(sorted(folder.iterdir())),

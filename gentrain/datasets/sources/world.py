@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from gentrain import files, worlds
+from gentrain import worlds
 from gentrain.datasets import store
 from gentrain.datasets.build import Batch, Data
 from gentrain.datasets.spec import PointSpec, Spec, TextSpec
+from gentrain.files import open_regular
 
 CHUNK = 1024  # examples that one seed draws: what a step reads does not depend on how many processes share it
 
@@ -56,8 +57,11 @@ def summarise(config: ConfigDict, spec: Spec) -> dict[str, Any]:
 
 
 def digest_of_law(path: str) -> str:
-    """Of what a law comes from besides the config: the file of weights, where there is one."""
-    return hashlib.sha256(files.open_regular(Path(path)).read() if path else b"").hexdigest()
+    """Of what a law comes from besides the config: the file of weights; '' where there is none."""
+    if not path:
+        return ""
+    with open_regular(Path(path)) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class WorldSource:
