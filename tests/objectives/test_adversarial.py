@@ -225,7 +225,7 @@ def test_gradients_through_mixtures_point_the_right_way_but_are_biased(estimator
 def test_mixtures_end_as_the_data_do(estimator):
     """After the end token 0, or a critic of whole sequences would tell them apart by what follows."""
     config = settings(estimator=estimator)
-    config.model.name, config.model.width = "lstm", 8
+    config.model.name, config.critic.name, config.model.width = "lstm", "mlp", 8
     objective = plugins.load("objectives", "adversarial").build(config, TextSpec(VOCAB, 6, end=VOCAB - 1))
     params, batch = objective.model.init(jax.random.key(1)), whole_batch(np.zeros((32, 6), np.int32))
     weights, mask = jax.jit(objective.estimator.draw)(params, batch, jax.random.key(2))
