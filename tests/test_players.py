@@ -218,8 +218,10 @@ def test_an_unknown_player_or_something_else_than_triples_is_a_config_error(trai
 
 
 def test_a_player_that_the_other_run_does_not_have_is_an_error_where_it_is_asked_for_by_name(trained, teacher):
-    with pytest.raises(CheckpointError, match=r"has the players \['generator'\], not critic"):
-        trained(Student(), "student", 1, given_by(teacher, "critic"))
+    beside = (("generator", str(teacher.workdir), "generator"),)  # which it has
+    for number, init_from in enumerate((given_by(teacher, "critic"), (*beside, *given_by(teacher, "critic")))):
+        with pytest.raises(CheckpointError, match=r"has the players \['generator'\], not critic"):
+            trained(Student(), f"student{number}", 1, init_from)
 
 
 def test_one_player_may_give_two_and_the_one_that_learns_goes_its_own_way(trained, teacher):

@@ -167,6 +167,11 @@ def test_rows_arrive_where_they_belong():
     assert all(shard.data.shape == (2, 3) for shard in placed.addressable_shards)
 
 
+def test_as_many_rows_are_drawn_as_are_asked_for_or_the_next_number_that_divides():
+    mesh = sharding.make_mesh(mesh_config(replica=2, fsdp=2, tensor=2), 16)  # four parts of rows
+    assert [sharding.round_up(mesh, count) for count in (1, 4, 5, 16, 17)] == [4, 4, 8, 16, 20]
+
+
 def test_the_shape_of_the_whole_batch_is_told_where_processes_hold_copies(monkeypatch):
     mesh = sharding.make_mesh(mesh_config(tensor=8), 16)
     monkeypatch.setattr(jax, "make_array_from_process_local_data", lambda sharding, rows, shape=None: shape)
