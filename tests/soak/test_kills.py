@@ -19,7 +19,12 @@ from gentrain.runtime.checkpoint import Checkpoints
 from tests.helpers import ROOT
 
 TEXT = ("--config.data.name=names", "--config.data.length=12")
-IMAGES = ("--config.data.name=digits", "--config.data.levels=4", "--config.data.image_size=4", "--config.data.length=16")
+IMAGES = (
+    "--config.data.name=digits",
+    "--config.data.levels=4",
+    "--config.data.image_size=4",
+    "--config.data.length=16",
+)
 GAME = ("--config.objective.name=adversarial", "--config.adversarial.critic_steps=3", "--config.critic.width=8")
 CELLS = {
     "likelihood, text": TEXT,
@@ -27,7 +32,12 @@ CELLS = {
     "scheduled sampling, text": (*TEXT, "--config.objective.name=scheduled_sampling"),
     "scheduled sampling, images": (*IMAGES, "--config.objective.name=scheduled_sampling"),
     "adversarial, text": (*TEXT, *GAME),
-    "adversarial, images": (*GAME, "--config.data.name=digits", "--config.model.name=dcgan", "--config.critic.name=dcgan"),
+    "adversarial, images": (
+        *GAME,
+        "--config.data.name=digits",
+        "--config.model.name=dcgan",
+        "--config.critic.name=dcgan",
+    ),
     "cooperative, text": (*TEXT, "--config.objective.name=cooperative"),
     "cooperative, images": (*IMAGES, "--config.objective.name=cooperative"),
 }
