@@ -110,7 +110,6 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [merged[step] for step in sorted(merged)]
 
 
-<<<<<<< HEAD
 def parse(text: bytes) -> dict[str, Any]:
     """A JSON object. Raises ValueError for anything else."""
     if not text.strip():
@@ -121,10 +120,7 @@ def parse(text: bytes) -> dict[str, Any]:
     return value
 
 
-def open_regular(path: Path, root: Path | None = None) -> BinaryIO:
-=======
 def open_regular(path: Path, root: Path | None = None) -> io.BufferedReader:
->>>>>>> rel-b
     """A file of unknown origin, opened to be read. Links are followed, but never out of the folder `root`.
 
     Raises OSError for what is no regular file (a pipe would be waited for, a device may have no end) and for a link
