@@ -1,5 +1,7 @@
 """Times a step of each variant of a config's sweep, side by side: python -m launch.benchmark --config configs/x.py
 
+`python -m launch.benchmark reliability` measures how long an interrupted run takes to go on: see launch/reliability.py.
+
 All variants are compiled, then take turns on the same batches, so that what else the machine does meets all of them.
 What is printed are medians, and their ratios to the first variant. Nothing is trained and no workdir is touched; with
 config.init_from the parameters are those of a run.
@@ -18,7 +20,7 @@ from ml_collections import ConfigDict
 
 from gentrain.errors import GentrainError
 from gentrain.options import check
-from launch import cli
+from launch import cli, reliability
 
 TURNS = 9
 STEPS = 3  # of a variant in each turn
@@ -42,6 +44,8 @@ def main(argv: list[str]) -> int:
         if cli.asks_for_help(argv):
             print(__doc__)
             return 0
+        if argv[1:] == ["reliability"]:
+            return reliability.main()
         benchmark(cli.parse(argv).config)
     except GentrainError as error:
         cli.say(f"{type(error).__name__}: {error}")
