@@ -23,7 +23,7 @@ Of 2,000 words, from a likelihood checkpoint: 500 steps of likelihood, and 300 m
     python -m launch --config configs/shakespeare_adversarial.py:words
 
 On 2 CPU cores that were not idle, 4 min, and then 3 min by likelihood and 6 to 10 against each critic. Nats a word;
-reverse_kl is exposure/reverse_kl, from a 3-gram of the training plays, and another draw of samples moves it by .005:
+reverse_kl is exposure/reverse_kl, from a 3-gram of the training plays; one seed, and another draw moved it by .005:
 
                               nll     reverse_kl    the critic's loss: at chance, first 20 steps, last 20
     after 500 steps          4.234       .672
