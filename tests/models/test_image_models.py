@@ -262,12 +262,13 @@ def test_critics_are_linear_in_features_with_a_row_for_each_label(name):
     np.testing.assert_allclose(critic.apply(params, shown, LABELS), want, rtol=1e-4, atol=1e-4)
 
 
-def test_a_block_of_r3gan_is_its_formula():
-    """x + conv(leaky(conv(leaky(conv(x))))) of leaks of 0.2."""
-    module, x = r3gan.Block(1, OPTIONS), normal(1, 3, 3, 4)  # 8 channels inside: one group
-    params = weights(module, x)
-    inner = relu(conv(relu(conv(x, **params["Conv_0"]), 0.2), **params["Grouped_0"]), 0.2)
-    assert_is(module, params, x, x + conv(inner, **params["Conv_1"]))
+def test_the_generator_of_r3gan_is_its_formula():
+    """A learned picture times a map of z, x + conv(leaky(conv(leaky(conv(x))))) of leaks of 0.2, and a convolution."""
+    module, z = r3gan.Generator(OPTIONS, (7, 7, 1)), normal(2, 6)  # one resolution, and 8 channels inside: one group
+    params = weights(module, z)
+    x, block = params["basis"][None] * (z @ params["Dense_0"]["kernel"])[:, None, None], params["Block_0"]
+    inner = relu(conv(relu(conv(x, **block["Conv_0"]), 0.2), **block["Grouped_0"]), 0.2)
+    assert_is(module, params, z, conv(x + conv(inner, **block["Conv_1"]), **params["Conv_0"]))
 
 
 def test_features_of_r3gan_start_at_the_size_of_one_pixel():
@@ -285,28 +286,30 @@ def test_kernels_after_a_relu_start_with_twice_the_variance_of_their_fan_in():
         assert abs(float(kernel.std()) / np.sqrt(2 / fan_in) - 1) < 0.1
 
 
-def test_a_block_of_the_resnet_generator_is_its_formula():
-    """x' + conv(relu(norm(conv(relu(norm(x))')))), every pixel of x' being 2x2 of x; a 1x1 convolution on the way."""
-    module, x = resnet.Up(4, True, OPTIONS), normal(1, 3, 3, 8)
-    params = weights(module, x)
+def test_the_generator_of_the_resnet_is_its_formula():
+    """A linear map, x' + conv(relu(norm(conv(relu(norm(x))')))), every pixel of x' being 2x2 of x, with a 1x1
+    convolution where channels change, and conv(relu(norm(x)))."""
+    module, z = resnet.Generator(OPTIONS, SHAPE), normal(2, 6)
+    params = weights(module, z)
     twice = lambda y: np.kron(y, np.ones((1, 2, 2, 1), np.float32))
-    inner = conv(twice(relu(normed(x, **params["GroupNorm_0"]))), **params["Conv_0"])
-    inner = conv(relu(normed(inner, **params["GroupNorm_1"])), **params["Conv_1"])
-    assert_is(module, params, x, twice(conv(x, **params["Conv_2"])) + inner)
+    x, block = z @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], params["Up_0"]
+    x = x.reshape(2, 4, 4, 8)
+    inner = conv(twice(relu(normed(x, **block["GroupNorm_0"]))), **block["Conv_0"])
+    inner = conv(relu(normed(inner, **block["GroupNorm_1"])), **block["Conv_1"])
+    x = twice(conv(x, **block["Conv_2"])) + inner
+    assert_is(module, params, z, conv(relu(normed(x, **params["GroupNorm_0"])), **params["Conv_0"]))
 
 
-@pytest.mark.parametrize("first", [False, True])
-def test_a_block_of_the_resnet_critic_is_its_formula(first):
-    """x + conv(relu(conv(relu(x)))); an image, in the first block, has no ReLU before it."""
-    module, x = resnet.Down(4, False, first, OPTIONS), normal(1, 3, 3, 4)
+def test_the_critic_of_the_resnet_is_its_formula():
+    """Blocks x + conv(relu(conv(relu(x)))), no ReLU before an image; the last at one resolution takes means of 2x2
+    pixels, but for the coarsest, whose ReLUs are summed over pixels. Two blocks at each of two resolutions."""
+    module, x = resnet.Features(CriticOptions.of(settings("resnet", "critic", layers=2))), normal(2, 8, 8, 1)
     params = weights(module, x)
-    inner = conv(x if first else relu(x), **params["Conv_0"])
-    assert_is(module, params, x, x + conv(relu(inner), **params["Conv_1"]))
-
-
-def test_features_of_the_resnet_critic_are_sums_of_what_is_above_zero():
-    """An image of 7x7 has one resolution: they are relu(block(x)) summed over its pixels."""
-    module, x = resnet.Features(OPTIONS), normal(2, 7, 7, 1)
-    params = weights(module, x)
-    block = call(resnet.Down(4, False, True, OPTIONS), params["Down_0"], x)
-    assert_is(module, params, x, relu(block).sum((1, 2)))
+    y = x
+    for number in range(4):
+        block = params[f"Down_{number}"]
+        inner = conv(relu(conv(relu(y) if number else y, **block["Conv_0"])), **block["Conv_1"])
+        y = inner + (conv(y, **block["Conv_2"]) if "Conv_2" in block else y)
+        if number == 1:
+            y = (y[:, ::2, ::2] + y[:, 1::2, ::2] + y[:, ::2, 1::2] + y[:, 1::2, 1::2]) / 4
+    assert_is(module, params, x, relu(y).sum((1, 2)))

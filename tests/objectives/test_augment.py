@@ -35,6 +35,9 @@ def test_operations_follow_one_another_and_draw_for_themselves():
     assert augment((), IMAGES, KEYS) is IMAGES
     both = compiled("flip", "shift")(IMAGES, KEYS)
     np.testing.assert_array_equal(both, compiled("shift")(jnp.asarray(changed("flip")), KEYS))
+    light, contrast = changed("brightness").mean((1, 2, 3)) - IMAGES.mean((1, 2, 3)), changed("contrast").std((1, 2, 3))
+    correlation = np.corrcoef(light, contrast / IMAGES.std((1, 2, 3)))[0, 1]
+    assert abs(correlation) < 4 / COUNT**0.5  # of two independent draws
 
 
 def test_flip_is_the_image_or_its_mirror():

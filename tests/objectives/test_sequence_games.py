@@ -8,6 +8,7 @@ import pytest
 from configs import base
 from gentrain import plugins
 from gentrain.datasets.spec import TextSpec
+from gentrain.models.base import prefix_critic
 from gentrain.objectives.adversarial.estimators import FAKES
 from gentrain.objectives.adversarial.examples import Examples
 from tests.objectives.helpers import every_string, whole_batch
@@ -46,6 +47,26 @@ def test_rows_that_only_fill_up_a_batch_count_for_nobody(name, options, weights)
         assert one == two and one.weight == weight
         signs = ("diversity", "nearest", "apart")  # of collapse, which compare all rows
         assert all(metrics[key] == same[key] for key in metrics if key not in signs)
+
+
+@pytest.mark.parametrize("family", ["tabular", "lstm"])
+def test_a_critic_of_prefixes_says_nothing_at_the_start_and_is_not_stuck_there(family):
+    """Its estimate of log P/Q is 0 after every prefix, at a slope that is not."""
+    config, sequences = base.get_config().critic, every_string(3, LENGTH)
+    config.name, config.width = family, 8
+    critic = prefix_critic(plugins.load("models", family).build(config, TextSpec(3, LENGTH)))
+
+    @jax.jit
+    def at_start():
+        def estimate(params):
+            estimates = critic.apply(params, jnp.asarray(sequences))
+            return estimates @ jnp.arange(1.0, LENGTH + 1) @ jnp.arange(1.0, len(sequences) + 1), estimates
+
+        return jax.grad(estimate, has_aux=True)(critic.init(KEY))
+
+    slope, estimates = jax.device_get(at_start())
+    assert estimates.shape == sequences.shape and (estimates == 0).all()
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope))
 
 
 @pytest.mark.parametrize("reward", ["sequence", "dense", "discounted"])
