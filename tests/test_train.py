@@ -282,7 +282,9 @@ def test_steps_done_once_more_end_in_the_same_bits_or_say_so(run_config, tmp_pat
         replay.replay(run_config, tmp_path, 3, 6, said.append)
 
 
-def test_copies_that_differ_end_the_run_and_what_was_saved_since_is_put_aside(run_config, tmp_path, monkeypatch):
+def test_copies_that_differ_end_the_run_and_what_was_saved_since_is_put_aside(
+    run_config, tmp_path, monkeypatch, no_mesh
+):
     monkeypatch.setattr(sharding, "make_mesh", on_all_devices)
     run_config.training.microbatches, run_config.training.replica_check_steps = 1, 2
     run_config.checkpoint.every_steps, run_config.checkpoint.keep_last = 1, 9

@@ -248,6 +248,7 @@ class Checkpoints:
         try:
             found = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
             well_formed = all(isinstance(found[name], dict) for name in ("meta", "leaves", "sums"))
+            well_formed &= isinstance(found["trusted"], int) and isinstance(found["rewound"], list)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: what it holds cannot be read, {_first_line(error)}") from error
         if not well_formed or found["leaves"].keys() != found["sums"].keys():

@@ -6,6 +6,7 @@ Run as a script, this file is one of the processes that its last tests start.
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import warnings

@@ -8,11 +8,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from gentrain import program, sharding
 from gentrain.runtime import replicas
 
+pytestmark = pytest.mark.usefixtures("no_mesh")
+
 
 def flip_one_bit(array: jax.Array, device: int) -> jax.Array:
     """The array with one bit of the part that one device holds flipped."""
-    parts = [np.asarray(shard.data).copy() for shard in array.addressable_shards]
-    parts[device].view(np.uint8).flat[np.random.default_rng().integers(parts[device].nbytes)] ^= 1 << 3
+    parts = [np.array(shard.data) for shard in array.addressable_shards]
+    raw = parts[device].reshape(-1).view(np.uint8)
+    raw[np.random.default_rng().integers(raw.size)] ^= 1 << 3
     placed = [jax.device_put(part, shard.device) for part, shard in zip(parts, array.addressable_shards, strict=True)]
     return jax.make_array_from_single_device_arrays(array.shape, array.sharding, placed)
 

@@ -18,7 +18,7 @@ import pytest
 from gentrain.runtime.checkpoint import Checkpoints
 from tests.helpers import ROOT
 
-TEXT = ("--config.data.name=names", "--config.data.length=12")
+TEXT = ("--config.data.name=surnames", "--config.data.length=12")
 IMAGES = (
     "--config.data.name=digits",
     "--config.data.levels=4",
@@ -133,7 +133,7 @@ def kill_again_and_again(start, tmp_path: Path, cell: str, steps: int, kills: in
 
 
 def test_five_kills_one_in_each_phase(start, tmp_path):
-    kill_again_and_again(start, tmp_path, "adversarial, text", steps=400, kills=5)
+    kill_again_and_again(start, tmp_path, "adversarial, text", steps=120, kills=5)
 
 
 @pytest.mark.soak
