@@ -246,6 +246,7 @@ def test_weight_decay_is_on_matrices_only(config, name):
     params = {
         "layers": {"kernel": jnp.ones((2, 3, 3)), "bias": jnp.ones((2, 3)), "scale": jnp.ones((2, 3))},
         "bos": jnp.ones(3),
+        "mean": jnp.ones(3),
     }
     zero = jax.tree.map(jnp.zeros_like, params)
     updates, _ = transform.update(zero, transform.init(params), params)

@@ -65,6 +65,7 @@ def test_order_is_grains():
 
 
 def test_shares_are_exact():
+    assert proportions([1.0, 1e-9]).tolist() == [1_000_000, 1]  # however rare, it is read
     shares = proportions([0.5, 0.3, 0.2])
     assert shares.tolist() == [500_000, 300_000, 200_000]
     parts = [part(10), part(10, first=100), part(10, first=200)]

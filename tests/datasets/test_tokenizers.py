@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +58,14 @@ def test_what_train_lacks(unicode):
 def test_chars_reserve_the_unknown_only_where_needed(text):
     data = build(text, None)
     assert data.spec.vocab == len(set("".join(decoded(data, "train")))) + 1
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_character_that_train_lacks_is_unknown_in_any_held_out_split(unicode, split):
+    folder = Path(unicode.data.name.partition(":")[2])
+    (folder / "valid.txt").write_text("apples\n")
+    (folder / f"{split}.txt").write_text("apples ∀\n")
+    assert decoded(build(unicode, None), split) == ["apples \ufffd"]
 
 
 def test_words_keep_the_commonest(unicode):

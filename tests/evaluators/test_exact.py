@@ -9,7 +9,8 @@ from gentrain import divergences, plugins, sharding, worlds
 from gentrain.datasets.build import build
 from gentrain.errors import ConfigError
 from gentrain.evaluators import exact
-from gentrain.objectives.base import Objective
+from gentrain.objectives.base import Objective, Optimum
+from gentrain.worlds.support import Support
 
 
 def objective_in_world(config) -> Objective:
@@ -24,6 +25,14 @@ def measure(config, objective, params):
         data._replace(split={name: data.split(name)}.__getitem__),
     )  # and of no other name
     return exact.build(config, objective, data, mesh)({"generator": params}, jax.random.key(0))
+
+
+def test_the_excess_is_above_the_least_of_the_family_at_its_own_prior():
+    """JS_pi[P||Q] / (pi (1 - pi)) less that of Q*, which is not symmetric; and the largest |Q(x) - Q*(x)|."""
+    p, q, best = np.random.default_rng(0).dirichlet(np.ones(4), 3)
+    values = exact.from_optimum(Optimum("minimiser", best.reshape(2, 2), 0.1), Support(None, np.log(p), 0.0), np.log(q))
+    excess = divergences.normalised_js(p, q, 0.1) - divergences.normalised_js(p, best, 0.1)
+    assert values == pytest.approx({"minimiser_error": np.abs(q - best).max(), "excess_njs": excess})
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -163,6 +163,11 @@ def test_a_mistake_is_named_in_one_line(capsys, arguments, words):
     assert all(word in error for word in words), error
 
 
+def test_a_flag_that_some_variants_set_anew_is_read_by_the_others():
+    sweep = "--config.sweep=({'model.width': 8}, {'seed': 1})"
+    assert parse(["launch", SURNAMES, sweep, "--config.model.width=16"]).config.model.width == 16
+
+
 def test_a_fault_in_a_config_file_is_placed(capsys, tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "bad.py").write_text("def get_config():\n    return 1 / 0\n")
