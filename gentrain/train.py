@@ -134,7 +134,7 @@ def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:
 
 
 def train(
-    config: ConfigDict, workdir: Path, stop: Stop, rewind: int | None = None, allow: Collection[str] = ()
+    config: ConfigDict, workdir: Path, stop: Stop, *, rewind: int | None = None, allow: Collection[str] = ()
 ) -> None:
     """Trains to config.steps, from wherever the workdir stands, or from its step `rewind`.
 

@@ -69,7 +69,7 @@ def run(command: cli.Command, stop: signals.Stop) -> None:
         from gentrain import train
 
         if values.mode == "train":
-            train.train(config, workdir, stop, values.rewind, allow)
+            train.train(config, workdir, stop, rewind=values.rewind, allow=allow)
         else:
             train.look(config, workdir, values.mode, allow)
 

@@ -118,7 +118,7 @@ def show(timings: dict[str, Timing]) -> None:
 
 def says_what_was_done(key: str) -> bool:
     """Whether a metric says what a step did, rather than how far it has learned."""
-    return key.rpartition("/")[2] not in ("loss", "nll", "grad_norm", "learning_rate", "skipped")
+    return key.rpartition("/")[2] not in ("loss", "nll", "grad_norm", "learning_rate", "skipped", "far")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def write(file, letters, seed=0):
 
 def go(config, workdir, step, allow=()):
     with pytest.raises(Stopped):
-        train.train(config, workdir, StopAt(step), allow)
+        train.train(config, workdir, StopAt(step), allow=allow)
     return jax.device_get(train.restored(train.build(config, workdir), allow)[0])
 
 

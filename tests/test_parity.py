@@ -222,8 +222,8 @@ def a_batch_is_skipped(monkeypatch):
 def changed_restore(monkeypatch, change):
     restore = Checkpoints.restore
 
-    def changed(self, target):
-        found = restore(self, target)
+    def changed(self, target, *rest):
+        found = restore(self, target, *rest)
         return found and (found[0], change(found[1]), *found[2:])
 
     monkeypatch.setattr(Checkpoints, "restore", changed)
@@ -264,7 +264,7 @@ def test_a_resumed_run_is_the_same_and_a_broken_resume_is_found(game, tmp_path, 
     runs = {name: game._replace(workdir=tmp_path / name) for name in ("straight", "resumed")}
     for name, steps in (("straight", [6]), ("resumed", [3, 6])):
         with monkeypatch.context() as patch:
-            patch.setattr(train, "build", lambda config, workdir: game)
+            patch.setattr(train, "build", lambda config, workdir, allow=(): game)
             for step in steps:
                 if mutant and step == 6:
                     mutant(patch)

@@ -68,7 +68,7 @@ def ended(child: subprocess.Popen, timeout: float) -> tuple[int, str]:
     return child.returncode, output
 
 
-def test_a_run_of_one_goes_on_as_four_as_two_and_as_one_with_the_same_data(tmp_path, main, monkeypatch):
+def test_a_run_of_one_goes_on_as_four_as_two_and_as_one_with_the_same_data(tmp_path, main, monkeypatch, no_mesh):
     config = (*SMALL, "--config.steps=240", "--config.optimizer.warmup_steps=2", "--config.model.dropout=0.1")
     with monkeypatch.context() as patch:
         patch.setattr(sharding, "make_mesh", partial(sharding.make_mesh, devices=jax.devices()[:2]))

@@ -30,7 +30,7 @@ def run(tmp_path, monkeypatch):
         config = surnames_likelihood.get_config()
         config.sweep = tuple({"seed": seed} for seed in range(4))
 
-        def fake_train(variant, workdir, stop):
+        def fake_train(variant, workdir, stop, allow=()):
             ran.append(variant.seed)
             if variant.seed in errors:
                 raise errors[variant.seed]

@@ -72,7 +72,7 @@ def test_another_name_is_another_run(saved, key, value):
 def test_what_may_change_says_how_a_run_is_carried_out_and_not_what_it_is():
     """Whole sections of how; nothing of the data, the objective and the networks but these."""
     sections = {"training", "mesh", "checkpoint", "log", "sample", "evaluate", "report", "optimizer"}
-    keys = {"steps", "sweep", "init_from"}
+    keys = {"steps", "sweep", "init_from", "init_from_vocab", "data.skip_batches"}
     names = {"prefetch", "compute_dtype", "remat", "logits_chunk", "attention", "scan_layers"}
     names |= {"critic_rate", "mediator_rate"}  # learning rates
     for key, field in declared_fields().items():

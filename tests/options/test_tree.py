@@ -39,7 +39,7 @@ def test_by_default_nothing_is_added_to_an_objective_and_the_model_s_own_law_is_
     assert not any(flat[key] for key in [*nothing, "sample.top_k", "evaluate.batches", "data.conditional"])
     ones = ["sample.temperature", "sample.top_p", "training.microbatches", "adversarial.critic_rate"]
     assert {flat[key] for key in [*ones, "cooperative.mediator_rate", "optimizer.clip_norm"]} == {1}
-    assert [flat[f"optimizer.{key}"] for key in ("b1", "b2", "eps")] == [0.9, 0.99, 1e-8]
+    assert [flat[f"optimizer.{key}"] for key in ("b1", "b2", "eps")] == [0.9, 0.99, 0]
     assert flat["objective.real_prior"] == 0.5 and flat["evaluate.split"] == "valid"  # never the test split unasked
 
 
