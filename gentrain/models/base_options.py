@@ -13,7 +13,9 @@ class TokenModelOptions(NetworkSection):
 
     reads_mixtures = True
 
-    tie_embeddings: bool = option(False, "the output matrix is the table of embeddings, transposed")
+    tie_embeddings: bool = option(
+        False, "the output matrix is the table of embeddings, transposed; a critic then does not start at 0"
+    )
     logits_chunk: int = option(
         0,
         "positions whose logits are in memory at once, in losses and while tokens are found in parallel, for large"

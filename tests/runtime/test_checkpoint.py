@@ -399,14 +399,17 @@ def test_a_kill_before_the_commit_leaves_what_was(two: Path, monkeypatch: pytest
     assert {path.name for path in two.iterdir()} == {"10", "20", "30"}
 
 
-def test_retention_over_saves_failures_and_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("events", [80, pytest.param(500, marks=pytest.mark.soak)])
+def test_retention_over_saves_failures_and_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: int
+) -> None:
     rng = random.Random(1)
     state = {"x": jnp.zeros(2)}
     saved: list[int] = []
     kept: set[int] = set()
     checkpoints = Checkpoints(tmp_path, keep_last=2, keep_every=4)
     step = 0
-    for event in rng.choices(["save", "fail", "restart"], [6, 1, 2], k=80):
+    for event in rng.choices(["save", "fail", "restart"], [6, 1, 2], k=events):
         if event == "restart":
             checkpoints.close()
             checkpoints = Checkpoints(tmp_path, keep_last=2, keep_every=4)

@@ -112,8 +112,14 @@ def run_to_the_end(start, arguments, output: Path) -> None:
     assert process.exitcode == 0, output.read_text()
 
 
-def kill_again_and_again(start, tmp_path: Path, cell: str, steps: int, kills: int) -> None:
-    config = (*SMALL, *CELLS[cell], f"--config.steps={steps}")
+def any_member(process: multiprocessing.Process) -> int:
+    """One of the processes that a launcher of several has started, or the launcher before it has."""
+    members = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(random.choice(members)) if members else process.pid
+
+
+def kill_again_and_again(start, tmp_path: Path, cell: str, steps: int, kills: int, flags=(), victim=None) -> None:
+    config = (*SMALL, *CELLS[cell], f"--config.steps={steps}", *flags)
     run_to_the_end(start, (*config, f"--workdir={tmp_path / 'whole'}"), tmp_path / "whole.txt")
     workdir, output, done = tmp_path / "killed", tmp_path / "killed.txt", 0
     for number in range(kills):
@@ -122,9 +128,10 @@ def kill_again_and_again(start, tmp_path: Path, cell: str, steps: int, kills: in
         process = start((*config, f"--workdir={workdir}"), output)
         wait_for(PHASES[number % len(PHASES)], workdir, output, process)
         if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
+            os.kill(victim(process) if victim else process.pid, signal.SIGKILL)
             done += 1
-        process.join()
+        process.join(90)
+        assert not process.is_alive(), "it waits for a member that is gone"
         assert not before or max(committed(workdir)) >= max(before)  # nothing that was saved is lost
     assert done >= kills * 0.8, f"the run was over before it was killed {kills} times: it needs more steps"
     run_to_the_end(start, (*config, f"--workdir={workdir}"), output)
@@ -139,6 +146,12 @@ def test_five_kills_one_in_each_phase(start, tmp_path):
 @pytest.mark.soak
 def test_a_hundred_kills(start, tmp_path):
     kill_again_and_again(start, tmp_path, "likelihood, text", steps=4000, kills=100)
+
+
+@pytest.mark.soak
+def test_thirty_kills_of_a_member_of_two_processes(start, tmp_path):
+    flags = ("--local_processes=2", "--config.mesh.data=2")
+    kill_again_and_again(start, tmp_path, "likelihood, text", 2000, 30, flags, any_member)
 
 
 @pytest.mark.soak
