@@ -135,7 +135,7 @@ def test_a_reader_that_goes_away_ends_no_run(tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 5), (errno.EROFS, 2)])
 def test_what_the_disk_refuses_is_one_line(tmp_path, main, monkeypatch, number, code):
-    def refused(*_):
+    def refused(*_, **__):
         raise OSError(number, "refused", "metrics.jsonl")
 
     monkeypatch.setattr(train, "train", refused)
