@@ -63,8 +63,7 @@ def whole_bytes(tree: Any) -> int:
 
 def local_rows(config: ConfigDict, program: Program) -> int:
     """Rows of a microbatch on one device."""
-    shards = math.prod(program.mesh.shape[axis] for axis in sharding.BATCH_AXES) * config.training.microbatches
-    return config.data.batch_size // shards
+    return config.data.batch_size // (sharding.batch_parts(program.mesh) * config.training.microbatches)
 
 
 def rough_activations(config: ConfigDict, program: Program) -> int:

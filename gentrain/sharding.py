@@ -134,8 +134,13 @@ def _constrain(x: jax.Array, spec: PartitionSpec) -> jax.Array:
         raise RuntimeError("a model runs outside a mesh: compile it with sharding.compile_on, or trace it in inside()")
     if mesh.size == 1 or AxisType.Manual in mesh.axis_types:
         return x
-    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES) if spec else 1
+    parts = batch_parts(mesh) if spec else 1
     return x if x.shape[0] % parts else jax.lax.with_sharding_constraint(x, spec)
+
+
+def batch_parts(mesh: Mesh | AbstractMesh) -> int:
+    """How many parts the mesh splits the rows of a batch into."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
@@ -157,7 +162,7 @@ def put(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, 
 
 def round_up(mesh: Mesh, count: int) -> int:
     """The least number of rows that is no fewer than `count` and divides over the devices."""
-    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    shards = batch_parts(mesh)
     return -(-count // shards) * shards
 
 

@@ -183,14 +183,8 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
             state, sums = move(state, player, batch, jax.random.fold_in(key, number))
             totals = add_sums(totals, sums)
         applied = jnp.all(jnp.stack([totals[f"{player}/skipped"].total == 0 for player in objective.players]))
-        near = jnp.all(
-            jnp.stack(
-                [
-                    jnp.isfinite(totals[f"{player}/loss"].total) & (totals[f"{player}/far"].total == 0)
-                    for player in objective.players
-                ]
-            )
-        )
+        finite = jnp.all(jnp.stack([jnp.isfinite(totals[f"{player}/loss"].total) for player in objective.players]))
+        far = jnp.any(jnp.stack([totals[f"{player}/far"].total > 0 for player in objective.players]))
         remembered = objective.remember(state.carry, totals, state.params | state.frozen)
         carry = select(applied, remembered, state.carry)
         decay = training.ema_decay
@@ -199,7 +193,7 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
             return (decay * mean + (1 - decay) * leaf).astype(mean.dtype)
 
         ema = jax.tree.map(average, state.ema, state.params) if state.ema else {}
-        new_health = health.count_step(state.health, applied, near)
+        new_health = health.count_step(state.health, applied, finite & ~far)
         return replace(state, step=state.step + 1, ema=ema, carry=carry, health=new_health), totals
 
     return init, update

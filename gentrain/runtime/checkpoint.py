@@ -27,7 +27,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from gentrain.errors import CheckpointError, ConfigError
+from gentrain.errors import CheckpointError, ConfigError, first_line
 from gentrain.runtime import manifest
 
 _UNCOMMITTED = ".orbax-checkpoint-tmp"  # ends the name of a step directory until the rename that commits it
@@ -139,7 +139,8 @@ class Checkpoints:
     def trust(self, first: int, last: int) -> None:
         """Of the steps first..last, which have proved to be sound, the newest that is saved is kept from now on."""
         proved = [step for step in self.steps() if first <= step <= last]
-        self.trusted = max([*proved, self.trusted or 0]) if proved else self.trusted
+        if proved and max(proved) > (self.trusted or 0):
+            self.trusted = max(proved)
 
     def put_aside(self, since: int, name: str = "quarantine") -> None:
         """Renames the steps from `since` on to NAME-STEP: Orbax refuses to save up to the newest step."""
@@ -218,7 +219,7 @@ class Checkpoints:
         except Exception as error:
             self._manager.reload()  # Orbax has already struck off the steps that this save was to replace
             where = self.directory / str(self._saving)
-            raise CheckpointError(f"{where}: not saved, {_first_line(error)}") from error
+            raise CheckpointError(f"{where}: not saved, {first_line(error)}") from error
 
     def _write_manifest(self) -> None:
         (root,) = self.directory.glob(f"{self._saving}{_UNCOMMITTED}*")
@@ -250,7 +251,7 @@ class Checkpoints:
             well_formed = all(isinstance(found[name], dict) for name in ("meta", "leaves", "sums"))
             well_formed &= isinstance(found["trusted"], int) and isinstance(found["rewound"], list)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: what it holds cannot be read, {_first_line(error)}") from error
+            raise CheckpointError(f"{path}: what it holds cannot be read, {first_line(error)}") from error
         if not well_formed or found["leaves"].keys() != found["sums"].keys():
             raise CheckpointError(f"{path}: what it holds is not described as by this version of gentrain")
         return found
@@ -277,7 +278,7 @@ class Checkpoints:
                 sums = {name: description["sums"][name] for name in expected}
                 wrong = manifest.differences(sums, manifest.checksums(arrays))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: its arrays cannot be read, {_first_line(error)}") from error
+            raise CheckpointError(f"{path}: its arrays cannot be read, {first_line(error)}") from error
         if wrong:
             raise CheckpointError(f"{path}: arrays are not as they were saved ({wrong}); remove it to go back a step")
         return list(arrays.values())
@@ -338,11 +339,6 @@ def restore_params(
                 jax.tree.structure(shapes), checkpoints._arrays(step, expected, description)
             )
     return step, params, manifest.read(path)["sha256"]
-
-
-def _first_line(error: Exception) -> str:
-    """The kind of an error, and the first line of what it says."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _leaves(tree: Any) -> dict[str, Any]:

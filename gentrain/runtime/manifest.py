@@ -5,7 +5,6 @@ Nothing is signed: who rewrites arrays, checksums and manifest alike is believed
 
 import hashlib
 import json
-import os
 import re
 import stat
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gentrain.files import open_regular
+from gentrain.files import open_regular, sync, write_json
 
 MANIFEST = "manifest.json"
 LONGEST = 2**28  # bytes of a manifest that are read
@@ -28,12 +27,8 @@ def write(root: Path) -> None:
     """Writes the manifest of a step's folder, once all its files are on disk."""
     files = fingerprints(root)
     for name in files:  # a power cut must not leave the rename without the contents
-        with (root / name).open("rb") as file:
-            os.fsync(file.fileno())
-    with (root / MANIFEST).open("w") as file:
-        json.dump({"files": files, "sha256": digest(files)}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+        sync(root / name)
+    write_json(root / MANIFEST, {"files": files, "sha256": digest(files)})
 
 
 def read(root: Path) -> dict[str, Any]:
