@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from gentrain import console
-from gentrain.errors import GentrainError, LostPeer, ReportError, Stopped, first_line
+from gentrain.errors import Corrupted, GentrainError, LostPeer, ReportError, Stopped, first_line
 from gentrain.options import check
 from gentrain.runtime import signals
 
@@ -14,9 +14,9 @@ from gentrain.runtime import signals
 def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allow: Collection[str] = ()) -> None:
     """Trains (or evaluates, or samples) every variant; what was done before is not done again.
 
-    A variant that fails is named and the others run; the first failure is raised at the end. A signal and a fault of
-    the program end the sweep at once, and so does any failure in several processes: it may be one process's alone,
-    which the others, in a collective, would wait for.
+    A variant that fails is named and the others run; the first failure is raised at the end. A signal, a device that
+    computes wrongly and a fault of the program end the sweep at once, and so does any failure in several processes: it
+    may be one process's alone, which the others, in a collective, would wait for.
     """
     import jax
 
@@ -34,7 +34,7 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allo
                 train.train(variant, workdir / name, stop, allow=allow)
             else:
                 train.look(variant, workdir / name, mode, allow)
-        except (Stopped, LostPeer):
+        except (Stopped, LostPeer, Corrupted):
             raise
         except GentrainError as error:
             if jax.process_count() > 1:

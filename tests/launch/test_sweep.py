@@ -7,7 +7,16 @@ import pytest
 
 from configs import surnames_likelihood
 from gentrain import files, train
-from gentrain.errors import CheckpointError, DataError, Diverged, LostPeer, ReportError, Stopped, WorkdirInUse
+from gentrain.errors import (
+    CheckpointError,
+    Corrupted,
+    DataError,
+    Diverged,
+    LostPeer,
+    ReportError,
+    Stopped,
+    WorkdirInUse,
+)
 from gentrain.options import check
 from gentrain.reporting import comparison
 from gentrain.runtime.signals import Stop
@@ -70,7 +79,9 @@ def test_a_report_that_fails_comes_after_variants_that_failed(run):
         assert ran == [0, 1, 2, 3] and type(error) is kind and "the report failed" in str(error)
 
 
-@pytest.mark.parametrize("error", [Stopped("SIGTERM"), LostPeer("gone"), ZeroDivisionError("a fault")])
+@pytest.mark.parametrize(
+    "error", [Stopped("SIGTERM"), LostPeer("gone"), Corrupted("copies differ"), ZeroDivisionError("a fault")]
+)
 def test_a_signal_a_lost_peer_and_a_fault_of_the_program_end_it_at_once(run, error):
     assert run({1: error}) == ([0, 1], [], error)
 
