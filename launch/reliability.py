@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gentrain import files
+from gentrain.errors import LostPeer, Stopped
 
+STEPS, SAVE_EVERY = 2000, 50
 CONFIG = (
-    "--config=configs/surnames_likelihood.py", "--config.model.width=64", "--config.checkpoint.every_steps=50",
-    "--config.log.every_steps=10", "--config.evaluate.evaluators=('likelihood',)", "--config.evaluate.batches=2",
-    "--config.evaluate.every_steps=1000000", "--config.log.tensorboard=False",
+    "--config=configs/surnames_likelihood.py", "--config.model.width=64", "--config.log.every_steps=10",
+    f"--config.checkpoint.every_steps={SAVE_EVERY}", "--config.evaluate.every_steps=1000000",
+    "--config.evaluate.evaluators=('likelihood',)", "--config.evaluate.batches=2", "--config.log.tensorboard=False",
 )  # fmt: skip
 PATIENCE = 120  # seconds that anything here may take
 
@@ -50,28 +52,29 @@ def measure(folder: Path) -> Iterator[Level]:
     whole, killed = folder / "whole", folder / "killed"
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     began = time.monotonic()
-    cold = Run(whole, 2000, environment)
+    cold = Run(whole, STEPS, environment)
     cold.wait_for_line("step 10/")
     yield Level("cold start to the tenth step", time.monotonic() - began, 20, "s")
     cold.end()
-    seconds = files.read_json(whole / "goodput.json")["seconds"]
-    yield Level("checkpoint stall, of the time spent training", seconds["save"] / seconds["train"], 0.035, "share")
-    wall = files.read_json(whole / "goodput.json")["wall"]
+    ledger = files.read_json(whole / "goodput.json")
+    seconds, wall = ledger["seconds"], ledger["wall"]
+    stall = seconds["save"] / (STEPS / SAVE_EVERY)
+    yield Level("a save holds training up, of three minutes", stall / 180, 0.01, "share")
     yield Level("seconds of the ledger less its wall time", abs(sum(seconds.values()) - wall) / wall, 0.01, "share")
 
-    first = Run(killed, 2000, environment)
+    first = Run(killed, STEPS, environment)
     first.wait_for_line("step 300/")
     first.kill()
     began = time.monotonic()
-    again = Run(killed, 2000, environment)
+    again = Run(killed, STEPS, environment)
     again.wait_for_line("resuming at step")
     restored = time.monotonic() - began
-    again.wait_for_line("step 3")
+    again.wait_for_line(f"/{STEPS:,}: ")
     yield Level("kill -9 to the first line of the log after the resume", time.monotonic() - began, 15, "s")
     yield Level("of which until the state is restored", restored, 12, "s")
     began = time.monotonic()
     again.process.send_signal(signal.SIGTERM)
-    again.process.wait(PATIENCE)
+    again.end(Stopped.exit_code)
     yield Level("SIGTERM to a saved state and exit 42", time.monotonic() - began, 10, "s")
 
     yield Level("a peer is killed, the run ends", time_of_loss(folder / "pair", environment, signal.SIGKILL), 30, "s")
@@ -87,7 +90,7 @@ def time_of_loss(workdir: Path, environment: dict[str, str], number: signal.Sign
     member = pair.children()[-1]
     began = time.monotonic()
     os.kill(member, number)
-    pair.process.wait(PATIENCE)
+    pair.end(LostPeer.exit_code)
     return time.monotonic() - began
 
 
@@ -117,9 +120,10 @@ class Run:
         text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in text.split()]
 
-    def end(self) -> None:
-        if self.process.wait(PATIENCE):
-            raise RuntimeError(self.output.read_text()[-2000:])
+    def end(self, code: int = 0) -> None:
+        """Returns once the run has ended with this exit code. Raises RuntimeError where it ends with another."""
+        if (ended := self.process.wait(PATIENCE)) != code:
+            raise RuntimeError(f"exit code {ended}, expected {code}:\n{self.output.read_text()[-2000:]}")
 
     def kill(self) -> None:
         self.process.kill()
