@@ -33,6 +33,10 @@ class DataError(GentrainError):
     exit_code = 4
 
 
+class DamagedExample(DataError):
+    """One example cannot be read; data.max_damaged may let it be left out."""
+
+
 class CheckpointError(GentrainError):
     """Checkpoints exist but none of them can be used, or none can be written."""
 

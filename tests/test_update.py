@@ -67,10 +67,10 @@ class Duel(Objective):
         return {"examples": carry["examples"] + metrics["generator/error"].weight}
 
 
-def duel(config, kind=Duel, **changes):
-    mesh = sharding.make_mesh(config.mesh, config.data.batch_size, 1, jax.devices()[:1])
+def duel(config, kind=Duel, devices=1, **changes):
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size, 1, jax.devices()[:devices])
     init, step = update.build(config, kind(**changes), mesh)
-    return init, jax.jit(step)
+    return init, sharding.compile_on(mesh, step)
 
 
 def test_players_move_in_order_each_on_its_own_loss_and_see_the_moves_before(config):
@@ -121,6 +121,52 @@ def test_an_update_that_is_not_finite_is_not_applied_and_ten_in_a_row_stop_that_
     assert after.health.skipped["generator"] == 3
     stuck, _ = step(after, good)  # too many in a row: it stays where it was, so that whoever looks later still sees it
     assert stuck.health.skipped["generator"] > 3 and stuck.params["generator"] == after.params["generator"]
+
+
+@dataclass(frozen=True)
+class Poisoned(Duel):
+    """A player of two leaves; `poison` says what is not finite where a row of the batch begins with a 0."""
+
+    players: tuple[str, ...] = ("generator",)
+    poison: str = "batch"
+
+    def init(self, key, batch):
+        return {"generator": {"kernel": jnp.zeros(()), "bias": jnp.zeros(())}}, {}
+
+    def loss(self, player, params, carry, batch, key, step):
+        rows = batch["tokens"].astype(jnp.float32)
+        bad = rows[:, :1] == 0
+        if self.poison == "batch":
+            rows = jnp.where(bad, jnp.nan, rows)
+        # The root of 0 has no gradient: the loss itself is finite.
+        root = jnp.sqrt(jnp.where(bad, params[player]["bias"] ** 2, 1.0)) if self.poison == "gradient" else 0.0
+        errors = (params[player]["kernel"] - rows) ** 2 + params[player]["bias"] + root
+        return Sum(jnp.sum(errors), jnp.asarray(errors.size, jnp.float32)), {}
+
+    def remember(self, carry, metrics, params):
+        return carry
+
+
+@pytest.mark.usefixtures("no_mesh")
+@pytest.mark.parametrize("mode", ["jit", "shard_map"])
+@pytest.mark.parametrize("poison", ["batch", "gradient"])
+def test_what_is_not_finite_in_one_row_on_one_device_is_never_applied_nor_averaged(config, mode, poison):
+    config.training.mode, config.training.ema_decay = mode, 0.9
+    init, step = duel(config, Poisoned, devices=4, poison=poison)
+    good = {"tokens": np.full((16, 4), 3, np.int32)}
+    bad = {"tokens": good["tokens"].copy()}
+    bad["tokens"][5, 0] = 0
+    state = init(good)
+    before = jax.tree.map(np.asarray, state)
+    after, sums = step(state, bad)
+    assert mean(sums["generator/skipped"]) == 1
+    if poison == "gradient":
+        assert np.isfinite(mean(sums["generator/loss"])) and np.isnan(mean(sums["generator/grad_norm"]))
+    for part in ("params", "opt_state", "ema"):
+        assert_trees_close(getattr(after, part), getattr(before, part), rtol=0)
+    moved, _ = step(after, good)
+    assert moved.params["generator"]["kernel"] != before.params["generator"]["kernel"]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved.ema))
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])

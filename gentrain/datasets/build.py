@@ -63,8 +63,9 @@ class Data(NamedTuple):
     """All that a run reads.
 
     split: 'train', 'valid' or 'test' -> one pass over it. summary: how many examples and tokens train has, how many of
-    its documents are cut, how many held-out documents also stand in train, each source's share and epochs over the run,
-    and digests of what was read: of each source by its name, and of the tokenizer where there is one.
+    its documents are cut, how many examples are damaged and left out, how many held-out documents also stand in train,
+    each source's share and epochs over the run, and digests of what was read: of each source by its name, and of the
+    tokenizer where there is one.
     """
 
     spec: Spec
@@ -134,6 +135,7 @@ def from_sources(config: ConfigDict, sources: list[WeightedSource], workdir: Pat
         "length": spec.length,
         "cut": sum(int((np.diff(part.offsets) > spec.length).sum()) for part in train),
         "repeated": sum(source.meta["repeated"] for source in raw),
+        "damaged": sum(source.meta["damaged"] for source in raw),
         "held_out": sum(source.meta["documents"][split] for source in raw for split in ("valid", "test")),
         "digests": digests | {name: corpus.digest for name, corpus in zip(names, corpora, strict=True)},
     }
@@ -167,6 +169,8 @@ def summarise(
 def remarks(summary: Mapping[str, Any]) -> list[str]:
     """What a reader of a run's numbers wants to know of its documents, where there is anything to say."""
     said = []
+    if damaged := summary["damaged"]:
+        said.append(f"{damaged:,} examples cannot be read and are left out, as data.max_damaged allows")
     if cut := summary["cut"]:
         share = cut / summary["documents"]
         said.append(f"{cut:,} documents ({share:.1%}) are longer than data.length={summary['length']} and are cut")

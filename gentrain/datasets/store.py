@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gentrain.errors import FULL, DataError
+from gentrain.errors import FULL, DamagedExample, DataError
 from gentrain.files import sync
 
 SPLITS = ("train", "valid", "test")
@@ -53,7 +53,8 @@ class Corpus(NamedTuple):
     digest: of the contents of all its files. meta: what its maker noted: kind ('text' or 'image'); for images shape,
     top (the largest value) and classes; where there are contexts context_shape and, where these are symbols 1, 2, …
     (0: padding), the alphabet they number. And, noted by the writer, documents and tokens by split, and repeated: how
-    many documents of valid and test stand in train too, with the same label or context.
+    many documents of valid and test stand in train too, with the same label or context. And damaged: how many examples
+    were left out because they cannot be read.
     """
 
     digest: str
@@ -191,11 +192,13 @@ def files_identity(files: list[Path]) -> list[tuple[str, int, int, int]]:
 class Writer:
     """Writes a corpus document by document; nothing but the documents' lengths and labels is held in memory.
 
-    To be used in a `with` block that ends with finish(). All splits' contexts are in one file.
+    To be used in a `with` block that ends with finish(). All splits' contexts are in one file. max_damaged: the share
+    of the examples that may be left out because they cannot be read.
     """
 
-    def __init__(self, folder: Path, dtype: type | np.dtype = np.uint8):
+    def __init__(self, folder: Path, dtype: type | np.dtype = np.uint8, max_damaged: float = 0.0):
         self.folder, self.dtype = folder, np.dtype(dtype)
+        self.max_damaged, self.damaged = max_damaged, list[str]()
         self.files: dict[str, Any] = {split: (folder / f"{split}.tokens").open("wb") for split in SPLITS}
         self.lengths = {split: array.array("q") for split in SPLITS}
         self.labels = {split: array.array("i") for split in SPLITS}
@@ -225,6 +228,16 @@ class Writer:
         self.lengths[split].frombytes(np.asarray(lengths, np.int64).tobytes())
         self.characters[split] += characters
 
+    @contextlib.contextmanager
+    def may_be_damaged(self) -> Iterator[None]:
+        """A block that reads and adds one example, which is left out and counted if it is damaged and some may be."""
+        try:
+            yield
+        except DamagedExample as error:
+            if not self.max_damaged:
+                raise
+            self.damaged.append(str(error))
+
     def __enter__(self) -> "Writer":
         return self
 
@@ -233,7 +246,11 @@ class Writer:
             file.close()
 
     def finish(self, **meta: Any) -> None:
-        """Notes what was written, with the maker's own meta; without it the folder is no corpus."""
+        """Notes what was written, with the maker's own meta; without it the folder is no corpus.
+
+        Raises DataError where more than max_damaged of the examples were left out.
+        """
+        self.check_damaged()
         for split in SPLITS:
             offsets = np.concatenate([[0], np.cumsum(np.asarray(self.lengths[split], np.int64))]).astype(np.int64)
             offsets.tofile(self.folder / f"{split}.offsets")
@@ -243,7 +260,18 @@ class Writer:
         meta["tokens"] = {split: sum(self.lengths[split]) for split in SPLITS}
         train = np.unique(self.hashes["train"])
         meta["repeated"] = sum(int(np.isin(self.hashes[split], train).sum()) for split in ("valid", "test"))
+        meta["damaged"] = len(self.damaged)
         (self.folder / "meta.json").write_text(json.dumps(meta))
+
+    def check_damaged(self) -> None:
+        """Raises DataError where more than max_damaged of the examples were left out."""
+        left_out = len(self.damaged)
+        total = left_out + sum(map(len, self.lengths.values()))
+        if left_out > self.max_damaged * total:
+            raise DataError(
+                f"{left_out} of {total} examples cannot be read, more than data.max_damaged = {self.max_damaged:g}"
+                f" allows; the first: {self.damaged[0]}"
+            )
 
 
 def read(folder: Path) -> Corpus:

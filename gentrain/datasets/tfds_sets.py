@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from gentrain.datasets import held_out
 from gentrain.datasets.pictures import Pictures
 from gentrain.datasets.store import Writer
-from gentrain.errors import DataError
+from gentrain.errors import DamagedExample, DataError
 from gentrain.files import open_regular
 
 COMMAND = "run: python -m launch.prepare --config=<your config>"
@@ -179,7 +179,7 @@ def convert(folder: Path, out: Path, data: ConfigDict) -> None:
             f"{folder} has neither the feature data.tfds.text_key = {data.tfds.text_key!r} nor 'image'"
             f"{' with a class label' if data.conditional else ''}; it has: {', '.join(feature_names(folder))}"
         )
-    with Writer(out) as writer:
+    with Writer(out, max_damaged=data.max_damaged) as writer:
         if is_text:
             write_texts(writer, read_splits(builder, data), data, has_pictures(folder, data))
         else:
@@ -228,18 +228,22 @@ def write_texts(writer: Writer, examples: Iterator[Example], data: ConfigDict, w
         documents = [document for document in texts(features, data.tfds.text_key, where) if document]
         number = writer.context(pictures.read(features["image"], where)) if with_pictures and documents else None
         for document in documents:
-            if data.tokenizer != "bytes":
-                check_utf8(document, where)
-            writer.add(split, document, number)
+            with writer.may_be_damaged():
+                if data.tokenizer != "bytes":
+                    check_utf8(document, where)
+                writer.add(split, document, number)
     writer.finish(kind="text", context_shape=pictures.shape)
 
 
 def check_utf8(document: bytes, where: str) -> None:
-    """Raises DataError for a document that is no UTF-8."""
+    """Raises DamagedExample for a document that is no UTF-8."""
     try:
         document.decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not UTF-8 at byte {error.start}: set data.tokenizer = 'bytes'") from error
+        raise DamagedExample(
+            f"{where} is not UTF-8 at byte {error.start}: set data.tokenizer = 'bytes', or let data.max_damaged leave"
+            " some out"
+        ) from error
 
 
 def texts(features: dict[str, Any], key: str, where: str) -> list[bytes]:

@@ -119,6 +119,12 @@ class DataSection(SourceOptions):
         0.05, "share of documents, or of the end of a few long ones, held out where no split is given", within="[0, 1)"
     )
     test_fraction: float = option(0.05, "the same for the test split", within="[0, 1)")
+    max_damaged: float = option(
+        0.0,
+        "share of the examples that may be left out, and are counted, because they cannot be read; 0: the first one is"
+        " an error",
+        within="[0, 1)",
+    )
     skip_batches: tuple = setting(
         (), "(first, after the last) pairs: batches of these numbers are left out, for good: --skip_batches=200:300"
     )

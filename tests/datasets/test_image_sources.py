@@ -227,6 +227,21 @@ def test_bad_images_are_named(folder, tmp_path, monkeypatch):
         build(folder, None)
 
 
+def test_damaged_images_are_left_out_as_far_as_the_policy_allows(folder, tmp_path):
+    folder.data.valid_fraction = folder.data.test_fraction = 0.0
+    before = build(folder, None).split("train").documents[0]
+    whole = sorted((tmp_path / "pictures" / "cat").glob("*.png"))[-1].read_bytes()
+    (tmp_path / "pictures" / "cat" / "y.png").write_bytes(b"not an image")
+    (tmp_path / "pictures" / "cat" / "z.png").write_bytes(whole[: len(whole) // 2])  # its header is sound
+    folder.data.max_damaged = 0.3
+    data = build(folder, None)
+    assert data.summary["damaged"] == 2
+    np.testing.assert_array_equal(data.split("train").documents[0], before)
+    folder.data.max_damaged = 0.01
+    with pytest.raises(DataError, match=r"2 of \d+ examples cannot be read, .* the first: .*y\.png"):
+        build(folder, None)
+
+
 def test_images_need_a_folder_with_images(config, tmp_path):
     config.data.name = f"images:{tmp_path / 'no'}"
     with pytest.raises(DataError, match="there is no folder"):

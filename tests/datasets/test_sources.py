@@ -73,6 +73,20 @@ def test_invalid_utf8_names_file_and_byte(text, tmp_path):
     assert tokens.tolist() == [*b"good", 256, *b"b\xffd", 256]
 
 
+def test_damaged_lines_are_left_out_and_told_as_far_as_the_policy_allows(text, tmp_path):
+    text.data.valid_fraction = text.data.test_fraction = 0.0
+    text.data.max_damaged = 0.5
+    (tmp_path / "lines.txt").write_bytes(b"\xef\xbb\xbfb\xffd\none\nb\xffd\ntwo\n")
+    data = build(text, None)
+    assert texts(data, "train") == ["one", "two"]
+    assert remarks(data.summary) == ["2 examples cannot be read and are left out, as data.max_damaged allows"]
+    text.data.max_damaged = 0.49
+    with pytest.raises(
+        DataError, match=r"2 of 4 examples cannot be read, more than .*0.49 allows.*not UTF-8 at byte 4"
+    ):
+        build(text, None)
+
+
 @pytest.mark.parametrize("tokenizer", ["chars", "bytes"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])

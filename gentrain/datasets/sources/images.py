@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from gentrain.datasets import held_out, store
 from gentrain.datasets.pictures import sizes_differ, to_pixels
 from gentrain.datasets.store import SPLITS, Corpus, Writer
-from gentrain.errors import DataError
+from gentrain.errors import DamagedExample, DataError
 from gentrain.files import open_regular
 
 IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -20,7 +20,7 @@ def read(argument: str, data: ConfigDict) -> Corpus:
     """The images below a folder, all in colour if one of them is.
 
     Splits are given (folders train, valid, test) or held out. Raises DataError for images that differ in size and are
-    not resized, and for files that cannot be read as images.
+    not resized, and for more files that cannot be read as images than data.max_damaged allows.
     """
     root = Path(argument).expanduser()
     folders = split_folders(root)
@@ -32,21 +32,30 @@ def read(argument: str, data: ConfigDict) -> Corpus:
     fractions = held_out.missing_fractions(files, data)
 
     def make(folder: Path) -> None:
-        channels = 1 if all(is_grey(file, root) for file in class_of) else 3
-        shape, first = None, next(iter(class_of))
-        with Writer(folder) as writer:
+        with Writer(folder, max_damaged=data.max_damaged) as writer:
+            grey = {}
+            for file in class_of:
+                with writer.may_be_damaged():
+                    grey[file] = is_grey(file, root)
+            channels, shape, first = 1 if all(grey.values()) else 3, None, None
             for split, paths in files.items():
                 for number, file in enumerate(paths):
-                    pixels = to_pixels(read_image(file, root), channels, data.image_size)
-                    shape = shape or pixels.shape
-                    if pixels.shape != shape:
-                        raise DataError(sizes_differ(first, shape, file, pixels.shape))
+                    if file not in grey:
+                        continue
                     target = held_out.split_by_number(number, fractions) if split == "train" else split
-                    writer.add(target, pixels.tobytes(), classes.index(class_of[file]) if classes else None)
+                    with writer.may_be_damaged():
+                        pixels = to_pixels(read_image(file, root), channels, data.image_size)
+                        if shape is None:
+                            shape, first = pixels.shape, file
+                        if pixels.shape != shape:
+                            raise DataError(sizes_differ(first, shape, file, pixels.shape))
+                        writer.add(target, pixels.tobytes(), classes.index(class_of[file]) if classes else None)
             writer.finish(kind="image", shape=shape, top=255, classes=classes)
 
     identity = {split: store.files_identity(paths) for split, paths in files.items()}
-    return store.read(store.cached(["images", str(root.absolute()), identity, data.image_size, fractions], make))
+    return store.read(
+        store.cached(["images", str(root.absolute()), identity, data.image_size, fractions, data.max_damaged], make)
+    )
 
 
 def split_folders(root: Path) -> dict[str, Path]:
@@ -84,7 +93,7 @@ def is_grey(file: Path, root: Path) -> bool:
 def read_image(file: Path, root: Path, header: bool = False) -> Any:
     """A PIL image; with header=True only whether it is grey, without decoding it.
 
-    Raises DataError for what is no image of FORMATS, is dangerously large, has values of more than 8 bits, is no
+    Raises DamagedExample for what is no image of FORMATS, is dangerously large, has values of more than 8 bits, is no
     regular file or leads out of the folder root.
     """
     from PIL import Image
@@ -94,10 +103,14 @@ def read_image(file: Path, root: Path, header: bool = False) -> Any:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with open_regular(file, root) as content, Image.open(content, formats=FORMATS) as image:
                 if image.mode[0] in "IF":
-                    raise DataError(f"{file} has values of more than 8 bits (mode {image.mode}): convert it to 8 bits")
+                    raise DamagedExample(
+                        f"{file} has values of more than 8 bits (mode {image.mode}): convert it to 8 bits"
+                    )
                 return image.mode in ("1", "L", "LA") if header else image.copy()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{file} is too large to be safe ({error}): shrink it first") from error
+        raise DamagedExample(f"{file} is too large to be safe ({error}): shrink it first") from error
     except (OSError, SyntaxError, ValueError) as error:
         why = "it is no " + ", ".join(FORMATS) if isinstance(error, Image.UnidentifiedImageError) else error
-        raise DataError(f"{file} cannot be read as an image ({why}): repair or remove it") from error
+        raise DamagedExample(
+            f"{file} cannot be read as an image ({why}): repair or remove it, or let data.max_damaged leave some out"
+        ) from error

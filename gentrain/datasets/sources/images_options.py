@@ -8,4 +8,4 @@ from gentrain.datasets.sources.base_options import ImageOptions
 @dataclass(frozen=True)
 class Options(ImageOptions):
     argument = "DIR"
-    shared = (*ImageOptions.shared, "image_size", "valid_fraction", "test_fraction")
+    shared = (*ImageOptions.shared, "image_size", "max_damaged", "valid_fraction", "test_fraction")

@@ -2,7 +2,8 @@
 
 import codecs
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from itertools import chain, islice, pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from gentrain.datasets import held_out, store
 from gentrain.datasets.store import SPLITS, Corpus, Writer
-from gentrain.errors import DataError
+from gentrain.errors import DamagedExample, DataError
 from gentrain.files import open_regular
 
 LARGEST = {"line": 2**28, "document": 2**33}  # bytes, which are held in memory
@@ -22,7 +23,8 @@ def read(argument: str, data: ConfigDict) -> Corpus:
     """The documents of a text file or of a folder's .txt files, by data.text.unit: whole files or lines.
 
     Text is read with universal newlines (CRLF and CR are line ends, LF), and without a byte-order mark at a file's
-    start. Splits are given (folders or .txt files train, valid, test) or held out.
+    start. Splits are given (folders or .txt files train, valid, test) or held out. What is no UTF-8 is left out as far
+    as data.max_damaged allows.
     """
     root = Path(argument).expanduser()
     files = files_by_split(root)
@@ -30,9 +32,11 @@ def read(argument: str, data: ConfigDict) -> Corpus:
     fractions = held_out.missing_fractions(files, data)
 
     def make(folder: Path) -> None:
-        with Writer(folder) as writer:
+        with Writer(folder, max_damaged=data.max_damaged) as writer:
             for split, paths in files.items():
-                documents = chain.from_iterable(read_documents(path, root, unit, strict) for path in paths)
+                documents = chain.from_iterable(
+                    read_documents(path, root, unit, strict, writer.may_be_damaged) for path in paths
+                )
                 if split == "train":
                     for target, document in hold_out(documents, fractions):
                         writer.add(target, document)
@@ -42,7 +46,7 @@ def read(argument: str, data: ConfigDict) -> Corpus:
             writer.finish(kind="text")
 
     identity = {split: store.files_identity(paths) for split, paths in files.items()}
-    return store.read(store.cached(["text", identity, unit, strict, fractions], make))
+    return store.read(store.cached(["text", identity, unit, strict, fractions, data.max_damaged], make))
 
 
 def files_by_split(root: Path) -> dict[str, list[Path]]:
@@ -62,20 +66,23 @@ def files_by_split(root: Path) -> dict[str, list[Path]]:
     return files
 
 
-def read_documents(file: Path, root: Path, unit: str, strict: bool) -> Iterator[bytes]:
+def read_documents(
+    file: Path, root: Path, unit: str, strict: bool, may_be_damaged: Callable[[], AbstractContextManager]
+) -> Iterator[bytes]:
     """The documents of a file that are not empty.
 
     Raises DataError for what is no regular file, leads out of the folder root or has more than LARGEST bytes, and, if
-    strict, for what is no UTF-8.
+    strict, DamagedExample for what is no UTF-8, within may_be_damaged().
     """
     start = 0
     for chunk in read_chunks(file, root, unit):
-        if strict:
-            check_utf8(chunk, file, start)
-        text = chunk.removeprefix(codecs.BOM_UTF8) if start == 0 else chunk
-        start += len(chunk)
-        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        yield from filter(None, text.split(b"\n") if unit == "line" else [text])
+        begin, start = start, start + len(chunk)
+        with may_be_damaged():
+            if strict:
+                check_utf8(chunk, file, begin)
+            text = chunk.removeprefix(codecs.BOM_UTF8) if begin == 0 else chunk
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            yield from filter(None, text.split(b"\n") if unit == "line" else [text])
 
 
 def read_chunks(file: Path, root: Path, unit: str) -> Iterator[bytes]:
@@ -97,13 +104,13 @@ def read_chunks(file: Path, root: Path, unit: str) -> Iterator[bytes]:
 
 
 def check_utf8(chunk: bytes, file: Path, start: int) -> None:
-    """Raises DataError for bytes of a file, from byte `start` on, that are no UTF-8."""
+    """Raises DamagedExample for bytes of a file, from byte `start` on, that are no UTF-8."""
     try:
         chunk.decode()
     except UnicodeDecodeError as error:
-        raise DataError(
+        raise DamagedExample(
             f"{file} is not UTF-8 at byte {start + error.start} (0x{chunk[error.start]:02x}): convert it, "
-            "or set data.tokenizer = 'bytes'"
+            "set data.tokenizer = 'bytes', or let data.max_damaged leave some out"
         ) from error
 
 

@@ -9,7 +9,7 @@ from gentrain.options.schema import option
 @dataclass(frozen=True)
 class Options(TextOptions):
     argument = "PATH"
-    shared = (*TextOptions.shared, "valid_fraction", "test_fraction")
+    shared = (*TextOptions.shared, "max_damaged", "valid_fraction", "test_fraction")
 
     unit: str = option(
         "document",

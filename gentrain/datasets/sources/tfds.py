@@ -25,6 +25,7 @@ def read(argument: str, data: ConfigDict) -> Corpus:
         data.tfds.text_key,
         data.image_size,
         data.tokenizer != "bytes",
+        data.max_damaged,
         tfds_sets.has_pictures(folder, data),
     ]
     return store.read(store.cached(key, lambda out: tfds_sets.convert(folder, out, data)))

@@ -50,6 +50,7 @@ def summarise(config: ConfigDict, spec: Spec) -> dict[str, Any]:
         "examples": examples,
         "cut": 0,
         "repeated": 0,
+        "damaged": 0,
         "held_out": 2 * config.data.world.held_out,
         "digests": {name: digest_of_law(config.data.world.path)},
         "sources": {name: source},
