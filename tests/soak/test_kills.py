@@ -22,8 +22,6 @@ TEXT = ("--config.data.name=surnames", "--config.data.length=12")
 IMAGES = (
     "--config.data.name=digits",
     "--config.data.levels=4",
-    "--config.data.image_size=4",
-    "--config.data.length=16",
 )
 GAME = ("--config.objective.name=adversarial", "--config.adversarial.critic_steps=3", "--config.critic.width=8")
 CELLS = {
