@@ -203,6 +203,7 @@ def loop(run: Run, state: TrainState, session: Session) -> int:
     out, phases, stop = session.out, session.phases, session.stop
     batches = prefetch(put_batch(run, session.left_out), first, config.steps, config.data.prefetch)
     out.progress(first, config.steps)
+    update = phases.timed(run.program.update, out.say)
     generator_size = sharding.elements(run.program.state.params["generator"])
     meter = Meter(run.program.objective.players[-1], generator_size)
     alarms, step, due = Alarms([*run.program.objective.alarms, health.FAR_ALARM]), first, False
@@ -233,7 +234,7 @@ def loop(run: Run, state: TrainState, session: Session) -> int:
             profile.at(step)
             with phases.during("train"):
                 step, batch = next(batches)
-                state, sums = run.program.update(state, batch)
+                state, sums = update(state, batch)
                 meter.push(sums)
                 step += 1
                 out.advance()

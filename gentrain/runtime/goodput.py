@@ -6,19 +6,22 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 
 from gentrain import files
 from gentrain.errors import LostPeer
 
+T = TypeVar("T")
 KINDS = ("start", "compile", "train", "evaluate", "save", "restore", "lost")
 FIRST = 1800.0  # seconds that the first phase of a kind may take, which compiles, or reads what is not cached
 SLOWER = 10  # a phase is stuck that takes so many times as long as the longest of its kind before
-COMPILING = "/jax/core/compile/backend_compile_duration"  # JAX's event of a compilation
+LOWERING = "/jax/core/compile/jaxpr_to_mlir_module_duration"  # JAX's events
+COMPILING = "/jax/core/compile/backend_compile_duration"
 KEPT = 100  # saves whose time is remembered, for what was lost after them
 
 
@@ -28,6 +31,7 @@ class Phases:
     Kinds: train, evaluate, save and restore are phases of that name; start is all outside of them; compile is time in
     the compiler, in whatever phase; lost is what was trained and then trained again, after a kill or a lost peer. They
     sum to `wall`, the time since the run's starts; the time between starts is not counted. goodput is train / wall.
+    first_step has the seconds in which the newest start traced, lowered and compiled the training step.
 
     With stuck_seconds a phase that outlasts both that and SLOWER times the longest of its kind ends the process with
     exit code 42 and every thread's stack: a peer that hangs leaves the others in a collective out of which neither an
@@ -39,6 +43,8 @@ class Phases:
         self.stuck_seconds = stuck_seconds
         self.seconds, self.trained_at, starts = read(path)
         self.starts = starts + 1
+        self.events = {LOWERING: 0.0, COMPILING: 0.0}  # seconds of this start
+        self.first_step: dict[str, float] = {}  # seconds of this start until the first step was under way, by part
         self.kinds = ["start"]  # of the phases that are under way, the innermost last
         self.longest: dict[str, float] = {}  # seconds of the longest phase of each kind, the first left out
         self.since = time.monotonic()  # when seconds were last counted
@@ -72,6 +78,23 @@ class Phases:
             self.longest[kind] = 0.0 if first else max(self.longest[kind], time.monotonic() - began)
             self.waited = 0.0
 
+    def timed(self, function: Callable[..., T], say: Callable[[str], object]) -> Callable[..., T]:
+        """The function, whose first call says how long it took to trace, lower and compile it."""
+
+        def call(*arguments):
+            if self.first_step:
+                return function(*arguments)
+            say("compiling the step …")
+            before, began = dict(self.events), time.monotonic()
+            result = function(*arguments)
+            lower, compiled = (self.events[event] - before[event] for event in (LOWERING, COMPILING))
+            trace = max(time.monotonic() - began - lower - compiled, 0.0)
+            self.first_step = {"trace": round(trace, 3), "lower": round(lower, 3), "compile": round(compiled, 3)}
+            say(f"traced in {trace:.1f} s, lowered in {lower:.1f} s, compiled in {compiled:.1f} s")
+            return result
+
+        return call
+
     def saved(self, step: int) -> None:
         """Notes how long was trained up to a step that is being saved."""
         self._count()
@@ -98,6 +121,7 @@ class Phases:
             "wall": wall,
             "goodput": round(seconds["train"] / max(wall, 1e-9), 3),
             "starts": self.starts,
+            "first_step": self.first_step,
             "trained_at": self.trained_at,
         }
         files.note_json(self.path, ledger)
@@ -110,6 +134,8 @@ class Phases:
 
     def _compiled(self, event: str, duration_secs: float, **_: str | int) -> None:
         """Called by JAX after each of its events."""
+        if event in self.events and threading.current_thread() is threading.main_thread():
+            self.events[event] += duration_secs
         if event == COMPILING and threading.current_thread() is threading.main_thread():
             self.seconds["compile"] += duration_secs
             self.seconds[self.kinds[-1]] -= duration_secs  # where _count will put it
