@@ -17,7 +17,7 @@ from gentrain.datasets import store
 from gentrain.errors import GentrainError, explain
 from gentrain.options import check, identity
 from gentrain.runtime import peers, signals, supervise
-from launch import cli, cluster
+from launch import cli, cluster, huge_pages
 
 SUPERVISED = "GENTRAIN_SUPERVISED"  # set for the processes that `supervised` starts
 
@@ -118,6 +118,7 @@ def ended(error: GentrainError, alone: bool) -> int:
 
 def command() -> int:
     """The console command `gentrain`."""
+    huge_pages.start_with_them()
     code = main()
     if code:  # after a failed save, threads of Orbax's would keep an ordinary exit waiting for ever
         signals.leave(code)

@@ -1,5 +1,6 @@
 """What a run says of itself in one line."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +20,9 @@ def describe(state: Any, mesh: Mesh, summary: Mapping[str, Any]) -> str:
     parameters = f"{sharding.elements((state.params, state.frozen)):,} parameters"
     if state.frozen:
         parameters += f" ({sharding.elements(state.frozen):,} frozen)"
+    pages = ", memory in huge pages" if "hugetlb" in os.environ.get("GLIBC_TUNABLES", "") else ""
     parts = [
-        f"{parameters} on {jax.device_count()} x {jax.devices()[0].device_kind} {axes}".rstrip(),
+        f"{parameters} on {jax.device_count()} x {jax.devices()[0].device_kind} {axes}".rstrip() + pages,
         f"{summary['documents']:,} documents, {summary['tokens']:,} tokens of {summary['vocab']:,} symbols",
     ]
     parts += building.remarks(summary)

@@ -26,6 +26,7 @@ def write(workdir: Path) -> None:
             "command": shlex.join(["python", "-m", "launch", *sys.argv[1:]]),
             "commit": commit(Path(__file__).parents[2]),
             "hardware": f"{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} CPU cores",
+            "malloc": os.environ.get("GLIBC_TUNABLES", ""),
             "python": platform.python_version(),
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         },
