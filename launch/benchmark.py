@@ -1,6 +1,7 @@
 """Times a step of each variant of a config's sweep, side by side: python -m launch.benchmark --config configs/x.py
 
-`python -m launch.benchmark reliability` measures how long an interrupted run takes to go on: see launch/reliability.py.
+`python -m launch.benchmark --suite=steps|peers|growth` times works of fixed shapes: launch/suites/suite.py.
+`python -m launch.benchmark reliability` measures how long an interrupted run takes to go on: launch/reliability.py.
 
 All variants are compiled, then take turns on the same batches, so that what else the machine does meets all of them.
 What is printed are medians, and their ratios to the first variant. Nothing is trained and no workdir is touched; with
@@ -21,6 +22,7 @@ from ml_collections import ConfigDict
 from gentrain.errors import GentrainError
 from gentrain.options import check
 from launch import cli, reliability
+from launch.suites import suite
 
 TURNS = 9
 STEPS = 3  # of a variant in each turn
@@ -46,6 +48,8 @@ def main(argv: list[str]) -> int:
             return 0
         if argv[1:] == ["reliability"]:
             return reliability.main()
+        if any(argument.startswith("--suite") for argument in argv):
+            return suite.main(argv[1:])
         benchmark(cli.parse(argv).config)
     except GentrainError as error:
         cli.say(f"{type(error).__name__}: {error}")

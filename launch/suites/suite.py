@@ -1,0 +1,121 @@
+"""python -m launch.benchmark --suite=NAME [--only=TEXT] [--cores=1] [--out=DIR]
+
+NAME is one of
+    steps   gentrain's own works: time, temporary memory, seconds to trace and compile, and the share of the rate at
+            which this core multiplies matrices
+    peers   the same works by the peers that are installed (requirements-bench.txt), in turns
+    growth  a Transformer and an LSTM with each size doubled, and the exponents of time and memory
+--only: works whose name has TEXT in it; --cores: numbers of the cores that all are pinned to. DIR gets a table, JSON
+and a picture. One core is the default: there ratios say what the code does, and not how it is split.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gentrain import files
+from launch.suites import timing
+from launch.suites.works import NARROW, SMALL, WORKS, Work
+
+COLUMNS = {
+    "work": "<36", "contender": "<15", "parameters": ">11,", "cpu_ms": ">9.1f", "wall_ms": ">9.1f", "speed": ">6.2f",
+    "target": ">6.2f", "of_matmul_rate": ">6.0%", "temporary_mb": ">9.1f", "trace_s": ">7.2f", "compile_s": ">7.2f",
+}  # fmt: skip
+GROWN = {"batch": 4, "length": 4, "width": 4, "vocab": 4}  # so many times each is doubled
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command as a function; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m launch.benchmark", usage=__doc__)
+    parser.add_argument("--suite", choices=("steps", "peers", "growth"), required=True)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--cores", default="0")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    cores = [int(core) for core in options.cores.split(",")]
+    works = {name: work for name, work in WORKS.items() if options.only in name}
+    rows, lines = [], [header()]
+    print(lines[0])
+    for row in grow(cores, options.only) if options.suite == "growth" else race(works, options.suite == "peers", cores):
+        rows.append(row)
+        lines.append(line(row))
+        print(lines[-1], flush=True)
+    if options.suite == "growth":
+        for text in exponents(rows):
+            lines.append(text)
+            print(text)
+    if options.out:
+        from launch.suites import pictures
+
+        options.out.mkdir(parents=True, exist_ok=True)
+        files.write_json(options.out / f"{options.suite}.json", rows)
+        (options.out / f"{options.suite}.txt").write_text("\n".join(lines) + "\n")
+        pictures.draw(options.suite, rows, options.out / f"{options.suite}.png")
+    return 0
+
+
+def race(works: dict[str, Work], with_peers: bool, cores: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """A row for each contender of each work; speed: by gentrain's CPU time, that of the contender."""
+    rate = matmul_rate(cores)
+    for name, work in works.items():
+        rows = timing.race(("gentrain", *(work.peers if with_peers else ())), work, cores)
+        ours = rows[0]
+        if work.does == "train":
+            ours["of_matmul_rate"] = work.shape.gflop / (1e-3 * ours["cpu_ms"]) / rate
+        for row in rows:
+            if "cpu_ms" in row and row is not ours:
+                row["speed"] = row["cpu_ms"] / ours["cpu_ms"]
+                row["target"] = work.target if row["contender"] == work.peers[0] else 0.0
+            yield {"work": name, **row}
+
+
+def matmul_rate(cores: Sequence[int]) -> float:
+    """GFLOP a CPU second of a large matmul."""
+    row = timing.race(("matmul",), next(iter(WORKS.values())), cores)[0]
+    return row["gflop"] / (1e-3 * row["cpu_ms"])
+
+
+def grow(cores: Sequence[int], only: str) -> Iterator[dict[str, Any]]:
+    """Rows of training steps in which one size is doubled again and again."""
+    for base in (SMALL, NARROW._replace(vocab=512, width=64)):
+        for size, doublings in GROWN.items():
+            if only not in f"{base.family}, {size}":
+                continue
+            for doubling in range(doublings + 1):
+                value = getattr(base, size) * 2**doubling
+                work = Work("train", base._replace(**{size: value}), {})
+                row = timing.race(("gentrain",), work, cores)[0]
+                yield {
+                    "work": f"{base.family}, {size} {value}",
+                    "family": base.family,
+                    "size": size,
+                    "at": value,
+                    **row,
+                }
+
+
+def exponents(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A line for each size: time ~ size^a and temporary memory ~ size^b over the upper half of its range."""
+    for family, size in dict.fromkeys((row["family"], row["size"]) for row in rows):
+        own = [row for row in rows if (row["family"], row["size"]) == (family, size)]
+        low, high = own[len(own) // 2], own[-1]
+        octaves = math.log2(high["at"] / low["at"]) or math.nan
+        time, memory = (math.log2(high[name] / low[name]) / octaves for name in ("cpu_ms", "temporary_mb"))
+        yield f"{family}, {size}: time ~ {size}^{time:.2f}, temporary memory ~ {size}^{memory:.2f}"
+
+
+def header() -> str:
+    return " ".join(f"{name:{form[0]}{form[1:].split('.')[0].strip(',')}}" for name, form in COLUMNS.items())
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row as text; what is not known is left out."""
+    if "missing" in row:
+        return f"{row['work']:<36} {row['contender']:<15} not installed: {row['missing']}"
+    cells = []
+    for name, form in COLUMNS.items():
+        width = form[1:].split(".")[0].strip(",")
+        cells.append(f"{row[name]:{form}}" if row.get(name) else " " * max(int(width), len(name)))
+    return " ".join(cells).rstrip()

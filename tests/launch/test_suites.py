@@ -1,0 +1,94 @@
+"""Works of fixed shapes, timed in turns."""
+
+import json
+import re
+
+import pytest
+
+from launch import benchmark, huge_pages
+from launch.suites import ours, suite, timing, works
+from launch.suites.works import Shape, Work
+
+TINY = Shape("lstm", 8, 1, 0, 0, 11, 8, 5)
+TINY_TRANSFORMER = Shape("transformer", 8, 1, 2, 16, 11, 8, 5)
+
+
+@pytest.mark.parametrize(
+    "work", [Work("train", TINY, {}), Work("train", TINY, works.SCHEDULED), Work("sample", TINY_TRANSFORMER, {})]
+)
+def test_a_work_is_done_again_and_again_and_knows_its_sizes(work):
+    do, numbers = ours.prepare(work)
+    do()
+    do()
+    assert numbers["parameters"] > 0 and numbers["temporary_mb"] > 0 and numbers["compile_s"] > 0
+
+
+def test_the_matmuls_of_a_step_are_six_flops_a_parameter_and_token():
+    vocab, width, mlp = 11, 8, 16
+    matrices = 4 * width**2 + 3 * width * mlp + width * vocab
+    assert TINY_TRANSFORMER.gflop == pytest.approx(6e-9 * 8 * 5 * matrices)
+    assert TINY.gflop == pytest.approx(6e-9 * 8 * 5 * (8 * width**2 + width * vocab))
+
+
+@pytest.fixture
+def contenders(monkeypatch):
+    """Contenders that take as many ms as their name says, without processes."""
+
+    def race(names, work, cores):
+        known = {"gentrain": 10.0, "gpt2": 15.0, "matmul": 2.0}
+        rows = [{"contender": name, "cpu_ms": known.get(name), "wall_ms": 9.0, "parameters": 7} for name in names]
+        rows = [row if row["cpu_ms"] else {"contender": row["contender"], "missing": "no module"} for row in rows]
+        rows[0] |= {"gflop": 0.5, "temporary_mb": float(work.shape.batch), "trace_s": 0.1, "compile_s": 0.2}
+        return rows
+
+    monkeypatch.setattr(timing, "race", race)
+    return race
+
+
+def test_speeds_are_by_our_time_and_who_is_missing_is_told(contenders, tmp_path, capsys):
+    only = "--only=transformer, width 128"
+    assert benchmark.main(["benchmark", "--suite=peers", only, f"--out={tmp_path}"]) == 0
+    ours_line, gpt2, llama = capsys.readouterr().out.splitlines()[1:]
+    assert "gentrain" in ours_line and re.search(r"gpt2 .* 15.0 .* 1.50 +1.15$", gpt2)
+    assert llama.endswith("not installed: no module")
+    rows = json.loads((tmp_path / "peers.json").read_text())
+    # 10 ms, at the rate of half a GFLOP in 2 ms.
+    assert rows[0]["of_matmul_rate"] == pytest.approx(works.SMALL.gflop / 0.010 / 250)
+    assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG") and (tmp_path / "peers.txt").read_text()
+
+
+def test_growth_has_an_exponent_of_each_size(contenders, tmp_path, capsys):
+    assert benchmark.main(["benchmark", "--suite=growth", "--only=lstm", f"--out={tmp_path}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "lstm, batch: time ~ batch^0.00, temporary memory ~ batch^1.00" in lines
+    assert "lstm, width: time ~ width^0.00, temporary memory ~ width^0.00" in lines
+    assert (tmp_path / "growth.png").exists() and len(json.loads((tmp_path / "growth.json").read_text())) == 20
+
+
+@pytest.mark.parametrize(
+    ("environment", "libc", "pages", "expected"),
+    [
+        ({}, ("glibc", "2.36"), "always [madvise] never", True),
+        ({"JAX_PLATFORMS": "cpu"}, ("glibc", "2.36"), "[always] madvise never", True),
+        ({"JAX_PLATFORMS": "cuda"}, ("glibc", "2.36"), "always [madvise] never", False),
+        ({"GLIBC_TUNABLES": ""}, ("glibc", "2.36"), "always [madvise] never", False),
+        ({}, ("glibc", "2.31"), "always [madvise] never", False),
+        ({}, ("", ""), "always [madvise] never", False),
+        ({}, ("glibc", "2.36"), "always madvise [never]", False),
+    ],
+)
+def test_huge_pages_are_asked_for_where_they_help_and_nothing_else_is_chosen(
+    monkeypatch, tmp_path, environment, libc, pages, expected
+):
+    file = tmp_path / "enabled"
+    file.write_text(pages)
+    monkeypatch.setattr(huge_pages, "HUGE_PAGES", file)
+    monkeypatch.setattr(huge_pages, "ACCELERATORS", ())
+    monkeypatch.setattr(huge_pages.platform, "libc_ver", lambda: libc)
+    assert huge_pages.helps(environment) == expected
+
+
+def test_an_unknown_suite_is_an_error_that_names_those_there_are(capsys):
+    with pytest.raises(SystemExit):
+        suite.main(["--suite=speed"])
+    assert "steps" in capsys.readouterr().err
