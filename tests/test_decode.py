@@ -133,9 +133,33 @@ def test_a_token_of_probability_zero_is_never_drawn():
     assert set(np.asarray(tokens).tolist()) == {1, 3}
 
 
+@pytest.mark.parametrize("vocab", [1, 2, 7, 100, 5000])
+def test_a_draw_inverts_the_cumulative_distribution(vocab):
+    rng = np.random.default_rng(vocab)
+    logits, uniform = 3 * rng.normal(size=(300, vocab)), rng.random(300)
+    logits[rng.random(logits.shape) < 0.3] = -np.inf
+    logits[:, rng.integers(vocab)] = 0.0  # not all of them
+    tokens = np.asarray(decode.draw(jnp.asarray(logits, jnp.float32), jnp.asarray(uniform, jnp.float32)))
+    weights = np.exp(logits)
+    after = np.take_along_axis(np.cumsum(weights, 1) / weights.sum(1, keepdims=True), tokens[:, None], 1)[:, 0]
+    own = np.take_along_axis(weights / weights.sum(1, keepdims=True), tokens[:, None], 1)[:, 0]
+    assert (own > 0).all()
+    assert (after - own < uniform + 1e-5).all() and (uniform < after + 1e-5).all()
+
+
 def test_rounding_never_draws_a_token_beyond_the_vocabulary():
-    logits = jnp.asarray(np.random.default_rng(0).normal(size=(200, 5000)), jnp.float32)
-    assert int(decode.draw(logits, jnp.full(200, 1 - 2**-23)).max()) < 5000
+    rng = np.random.default_rng(0)
+    for vocab in (97, 5000):
+        logits = rng.normal(size=(200, vocab))
+        logits[:, -20:] = -np.inf
+        tokens = decode.draw(jnp.asarray(logits, jnp.float32), jnp.full(200, 1 - 2**-24))
+        assert int(tokens.max()) < vocab - 20
+
+
+def test_the_work_for_every_token_is_done_beforehand_only_where_steps_would_do_more():
+    model = plugins.load("models", "tabular").build(base.get_config().model, TextSpec(vocab=5, length=3))
+    model = model._replace(fold=lambda params: "folded")
+    assert decode.fold(model, "plain", 6) == "folded" and decode.fold(model, "plain", 5) == "plain"
 
 
 def test_temperature_top_k_and_nucleus():

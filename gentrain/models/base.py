@@ -1,6 +1,7 @@
 """What a model is: contracts of pure functions over a nested dict of arrays, and what follows from them alone."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,11 @@ def take_logits(params: Params, x: Array) -> Array:
     return x
 
 
+def take_logits_of(params: Params, x: Array, tokens: Array) -> Array:
+    """What `logits_of` is there."""
+    return jnp.take_along_axis(x, tokens[..., None], axis=-1)[..., 0]
+
+
 class SequenceModel(NamedTuple):
     """An autoregressive model of token sequences, as pure functions over a nested dict of arrays.
 
@@ -43,6 +49,8 @@ class SequenceModel(NamedTuple):
     hidden(params, inputs, context=None, keys=None) -> x; logits(params, x) -> logits
         apply in two halves, x (batch, length, width), the second position by position: see `at_positions`. hidden is
         None in models whose first half is all of it.
+    logits_of(params, x, tokens) -> (batch, length)
+        The logit of tokens (batch, length) alone, at the cost of none but theirs.
     start(params, batch, length, context=None) -> cache
         An empty decoding cache for at most `length` steps.
     step(params, cache, token) -> (cache, logits)
@@ -55,7 +63,6 @@ class SequenceModel(NamedTuple):
         The same parameters with the work done that does not depend on the inputs, for many steps.
     chunk: positions whose logits `at_positions` holds at once, 0 for all.
     end: the token that closes a document, or None where every row is full.
-    differentiable_step: whether a scan of `step` can be differentiated at the cost of apply: where the state is small.
     independent: whether the conditional of a position is the same after every prefix.
     """
 
@@ -68,9 +75,9 @@ class SequenceModel(NamedTuple):
     fold: Callable[[Params], Params] = unchanged
     hidden: Callable[..., Any] | None = None
     logits: Callable[..., Any] = take_logits
+    logits_of: Callable[..., Any] = take_logits_of
     chunk: int = 0
     end: int | None = None
-    differentiable_step: bool = False
     independent: bool = False
 
     def inputs(self, tokens: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
@@ -155,6 +162,24 @@ def at_positions(model: SequenceModel, params: Params, function: Callable, input
     return jax.tree.map(join, jax.lax.map(of_chunk, tuple(map(split, (x, *arrays)))))
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def known_logits(model: SequenceModel, params: Params, x: Array, known: Array) -> Array:
+    """model.logits(params, x) where they are `known` already: their gradient is that of params and x, and costs no
+    matmul over the vocabulary to make them again."""
+    return known
+
+
+def known_forward(model, params, x, known):
+    return known, (params, x)
+
+
+def known_backward(model, residuals, cotangent):
+    return *jax.vjp(model.logits, *residuals)[1](cotangent), jnp.zeros_like(cotangent)
+
+
+known_logits.defvjp(known_forward, known_backward)
+
+
 def before_logits(
     model: SequenceModel, params: Params, inputs: Inputs, context: Array | None = None, keys: Array | None = None
 ) -> Float[Array, "batch length _"]:
@@ -193,13 +218,17 @@ def prefix_critic(model: SequenceModel, normalised: bool = False) -> Critic:
         return params
 
     def apply(params, examples, context=None, keys=None):
+        inputs = inputs_after(examples, sequence_starts(*examples.shape[:2]), model.vocab)
+        if examples.ndim == 2 and not normalised:
+            x = before_logits(model, params, inputs, context, keys)
+            return jnp.cumsum(model.logits_of(params, x, examples), axis=1)
+
         def increments(logits, chosen):
             scores = jax.nn.log_softmax(logits, axis=-1) if normalised else logits
             if chosen.ndim == 3:
                 return jnp.sum(scores * chosen[:, :, : model.vocab], axis=-1)
             return jnp.take_along_axis(scores, chosen[..., None], axis=-1)[..., 0]
 
-        inputs = inputs_after(examples, sequence_starts(*examples.shape[:2]), model.vocab)
         return jnp.cumsum(at_positions(model, params, increments, inputs, examples, context=context, keys=keys), axis=1)
 
     return Critic(init, apply)

@@ -27,4 +27,4 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
     def step(params, cache, token):
         return cache + 1, params["table"][cache]
 
-    return SequenceModel(init, apply, start, step, spec.vocab, differentiable_step=True, independent=True)
+    return SequenceModel(init, apply, start, step, spec.vocab, independent=True)

@@ -1,11 +1,12 @@
 """What the sequence models share: token tables, logits, dropout by example, rematerialisation, the way out of Flax."""
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from gentrain.datasets.spec import Spec
 from gentrain.models.base import Cache, Inputs, Params, SequenceModel, unchanged
@@ -27,30 +28,53 @@ def keep_mask(keys: Array, site: int | Array, rate: float, shape: tuple[int, ...
     return jax.vmap(draw)(keys).astype(dtype) / (1 - rate)
 
 
-def remat(module: type[nn.Module], name: str, scanned: bool) -> type[nn.Module]:
-    """The module, its backward pass keeping everything ('none'), matmul outputs ('dots') or only inputs ('full')."""
+def remat(layer: Any, name: str, scanned: bool, checkpoint: Callable = nn.remat) -> Any:
+    """A layer, its backward pass keeping everything ('none'), matmul outputs ('dots') or only inputs ('full').
+
+    checkpoint: nn.remat for a module, jax.checkpoint for a function.
+    """
     if name == "none":
-        return module
+        return layer
     policies = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None}
     # A loop keeps the compiler from merging the recomputation with the forward pass; unrolled code needs the barrier.
-    return nn.remat(module, policy=policies[name], prevent_cse=not scanned)
+    return checkpoint(layer, policy=policies[name], prevent_cse=not scanned)
+
+
+def by_rows(dense: nn.Dense, x: Float[Array, "*places width"]) -> Float[Array, "*places features"]:
+    """dense(x), by one matmul of the rows at all places.
+
+    In the backward pass its kernel's gradient then contracts one dimension. Contracting batch and length as two, the
+    compiler for CPUs first copies both sides into another order.
+    """
+    return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], dense.features)
 
 
 class Output(nn.Module):
-    """Logits x W + b, in float32 whatever the dtype of x; W is a parameter of its own unless given (width, vocab)."""
+    """Logits x W + b, in float32 whatever the dtype of x; W is a parameter of its own unless given (width, vocab).
+
+    tokens: the one at each position whose logit alone is wanted.
+    """
 
     vocab: int
     param_dtype: str
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch length width"], kernel: Float[Array, "width vocab"] | None = None
-    ) -> Float[Array, "batch length vocab"]:
+        self,
+        x: Float[Array, "batch length width"],
+        kernel: Float[Array, "width vocab"] | None = None,
+        tokens: Int[Array, "batch length"] | None = None,
+    ) -> Float[Array, "batch length vocab"] | Float[Array, "batch length"]:
         if kernel is None:
             kernel = self.param("kernel", unit_variance, (x.shape[-1], self.vocab), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.vocab,), self.param_dtype)
-        logits = keep_rows(jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32))
-        return logits + bias.astype(jnp.float32)[None, None, :]
+        if tokens is not None:
+            columns = keep_whole(kernel).T.at[tokens].get(mode="clip").astype(x.dtype)
+            of_tokens = jnp.sum(x.astype(jnp.float32) * columns.astype(jnp.float32), axis=-1)
+            return of_tokens + bias.astype(jnp.float32)[tokens]
+        rows = x.reshape(-1, x.shape[-1])  # see by_rows
+        logits = jnp.matmul(rows, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        return keep_rows(logits.reshape(*x.shape[:2], self.vocab)) + bias.astype(jnp.float32)[None, None, :]
 
 
 class Picture(nn.Module):
@@ -70,7 +94,7 @@ class Picture(nn.Module):
             x = nn.Conv(features, (3, 3), (2, 2), param_dtype=self.param_dtype)(x)
             x = nn.silu(nn.RMSNorm(param_dtype=self.param_dtype)(x))
             features = min(2 * features, self.width)
-        x = nn.Dense(self.width, kernel_init=unit_variance, param_dtype=self.param_dtype)(x)
+        x = by_rows(nn.Dense(self.width, kernel_init=unit_variance, param_dtype=self.param_dtype), x)
         return x.reshape(x.shape[0], -1, self.width)
 
 
@@ -82,8 +106,6 @@ class TokenModel(nn.Module):
 
     config: TokenModelOptions
     spec: Spec
-
-    differentiable_step: ClassVar[bool] = False  # see models.base.SequenceModel
 
     @property
     def vocab(self) -> int:
@@ -140,6 +162,12 @@ class TokenModel(nn.Module):
         """float32, whatever the dtype of x."""
         return self.output(x, self.embed.T if self.config.tie_embeddings else None)
 
+    def logits_of(
+        self, x: Float[Array, "batch length width"], tokens: Int[Array, "batch length"]
+    ) -> Float[Array, "batch length"]:
+        """The logits of one token at each position, without making those of the others."""
+        return self.output(x, self.embed.T if self.config.tie_embeddings else None, tokens)
+
 
 def sequence_model(module: TokenModel) -> SequenceModel:
     """The pure functions of a module with methods hidden, start and step, and extend or fold where it has them."""
@@ -162,6 +190,9 @@ def sequence_model(module: TokenModel) -> SequenceModel:
 
     def logits(params: Params, x: Array) -> Array:
         return call(params, x, method="logits")
+
+    def logits_of(params: Params, x: Array, tokens: Array) -> Array:
+        return call(params, x, tokens, method="logits_of")
 
     def apply(params: Params, inputs: Array, context: Array | None = None, keys: Array | None = None) -> Array:
         return logits(params, hidden(params, inputs, context, keys))
@@ -188,7 +219,7 @@ def sequence_model(module: TokenModel) -> SequenceModel:
         fold=fold if hasattr(module, "fold") else unchanged,
         hidden=hidden,
         logits=logits,
+        logits_of=logits_of,
         chunk=module.config.logits_chunk,
         end=module.spec.end,
-        differentiable_step=module.differentiable_step,
     )

@@ -1,5 +1,6 @@
 """A multi-layer LSTM; a context is read by a second LSTM whose last state is the first one's initial state."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
 from gentrain.models.base import Cache, Inputs, SequenceModel
-from gentrain.models.layers import TokenModel, keep_mask, remat, sequence_model, unit_variance
+from gentrain.models.layers import TokenModel, by_rows, keep_mask, remat, sequence_model, unit_variance
 from gentrain.models.lstm_options import Options
 
 State = tuple[Float[Array, "batch width"], Float[Array, "batch width"]]  # of a layer: cell (float32), hidden
@@ -22,32 +23,102 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
     return sequence_model(LSTM(Options.of(config), spec))
 
 
-class Cell(nn.Module):
-    """One step of one layer.
+def step_cell(
+    kernel: Float[Array, "width gates"], state: State, gates: Float[Array, "batch gates"]
+) -> tuple[State, Float[Array, "batch width"]]:
+    """One step of one layer, gates being what its input and its bias contribute."""
+    cell, hidden = state
+    i, f, g, o = jnp.split(gates + hidden @ kernel, 4, axis=-1)
+    # The cell is a sum over time: in float32, or small terms would be lost in bfloat16.
+    cell = nn.sigmoid(f + 1).astype(jnp.float32) * cell + (nn.sigmoid(i) * nn.tanh(g)).astype(jnp.float32)
+    hidden = nn.sigmoid(o) * nn.tanh(cell).astype(gates.dtype)
+    return (cell, hidden), hidden
 
-    i, f, g, o = x W + h U + b;  c' = sigmoid(f + 1) c + sigmoid(i) tanh(g);  h' = sigmoid(o) tanh(c')
-    The 1 opens the forget gate at the start of training. x (batch, width) may be given as x W, (batch, 4 width).
-    Hochreiter & Schmidhuber 1997, Gers et al. 2000.
+
+def unroll(
+    step: Callable,
+    kernel: Float[Array, "width gates"],
+    state: State,
+    gates: Float[Array, "batch length gates"],
+    bos: Bool[Array, "batch length"],
+    initial: State,
+) -> tuple[State, Float[Array, "batch length width"]]:
+    """step_cell over the positions: the last state, and the hidden states. Where bos holds a row goes on from initial.
+
+    The kernel's gradient is one matmul after the backward scan. Left to JAX it is summed up position by position, and
+    on a mesh added up over the devices at every one of them.
     """
+
+    def advance(state, position):
+        gates, bos = position
+        state = jax.tree.map(lambda first, last: jnp.where(bos[:, None], first, last), initial, state)
+        return step(kernel, state, gates)
+
+    last, hidden = jax.lax.scan(advance, state, (gates.swapaxes(0, 1), bos.T))
+    return last, hidden.swapaxes(0, 1)
+
+
+def unroll_forward(step, kernel, state, gates, bos, initial):
+    def without_kernel(state, gates, initial):
+        return unroll(step, kernel, state, gates, bos, initial)
+
+    (last, hidden), pull = jax.vjp(without_kernel, state, gates, initial)
+    before = jnp.concatenate([state[1][:, None], hidden[:, :-1]], axis=1)
+    before = jnp.where(bos[:, :, None], initial[1][:, None], before)
+    return (last, hidden), (pull, before)
+
+
+def unroll_backward(step, residuals, cotangents):
+    pull, before = residuals
+    of_state, of_gates, of_initial = pull(cotangents)
+    of_kernel = flat(before).T @ flat(of_gates)
+    return of_kernel, of_state, of_gates, None, of_initial
+
+
+unroll_layer = jax.custom_vjp(unroll, nondiff_argnums=(0,))
+unroll_layer.defvjp(unroll_forward, unroll_backward)
+
+
+def flat(x: Float[Array, "batch length width"]) -> Float[Array, "rows width"]:
+    return x.reshape(-1, x.shape[-1])
+
+
+class Recurrent(nn.Module):
+    """The parameters U and b of a layer."""
 
     param_dtype: str
 
     @nn.compact
-    def __call__(self, state: State, x: Float[Array, "batch _"]) -> tuple[State, Float[Array, "batch width"]]:
-        cell, hidden = state
-        size = 4 * hidden.shape[-1]
-        dense: Any = {"dtype": x.dtype, "param_dtype": self.param_dtype, "kernel_init": unit_variance}
-        gates = x if x.shape[-1] == size else nn.Dense(size, use_bias=False, name="input", **dense)(x)
-        gates += nn.Dense(size, name="recurrent", **dense)(hidden)
-        i, f, g, o = jnp.split(gates, 4, axis=-1)
-        # The cell is a sum over time: in float32, or small terms would be lost in bfloat16.
-        cell = nn.sigmoid(f + 1).astype(jnp.float32) * cell + (nn.sigmoid(i) * nn.tanh(g)).astype(jnp.float32)
-        hidden = nn.sigmoid(o) * nn.tanh(cell).astype(x.dtype)
-        return (cell, hidden), hidden
+    def __call__(self, width: int) -> tuple[Float[Array, "width gates"], Float[Array, "gates"]]:
+        kernel = self.param("kernel", unit_variance, (width, 4 * width), self.param_dtype)
+        return kernel, self.param("bias", nn.initializers.zeros, (4 * width,), self.param_dtype)
+
+
+class Layer(nn.Module):
+    """One layer over a piece of a sequence.
+
+    i, f, g, o = x W + h U + b;  c' = sigmoid(f + 1) c + sigmoid(i) tanh(g);  h' = sigmoid(o) tanh(c')
+    The 1 opens the forget gate at the start of training. x (batch, length, width) may be given as x W, of 4 width.
+    Hochreiter & Schmidhuber 1997, Gers et al. 2000.
+    """
+
+    config: Options
+
+    @nn.compact
+    def __call__(
+        self, state: State, x: Float[Array, "batch length _"], bos: Bool[Array, "batch length"], initial: State
+    ) -> tuple[State, Float[Array, "batch length width"]]:
+        width, param_dtype = self.config.width, self.config.param_dtype
+        if x.shape[-1] == width:
+            dtypes: Any = {"dtype": x.dtype, "param_dtype": param_dtype, "kernel_init": unit_variance}
+            x = by_rows(nn.Dense(4 * width, use_bias=False, name="input", **dtypes), x)
+        kernel, bias = Recurrent(param_dtype, name="recurrent")(width)
+        step = remat(step_cell, self.config.remat, scanned=True, checkpoint=jax.checkpoint)
+        return unroll_layer(step, kernel.astype(x.dtype), state, x + bias.astype(x.dtype)[None, None, :], bos, initial)
 
 
 class Stack(nn.Module):
-    """One step of all layers; rows that read a beginning of sequence go on from their initial state.
+    """All layers over a piece of a sequence; rows that read a beginning of sequence go on from their initial state.
 
     masks: what dropout keeps of each layer's input and, last, of the output, which is not multiplied here.
     """
@@ -58,16 +129,15 @@ class Stack(nn.Module):
     def __call__(
         self,
         carry: Carry,
-        x: Float[Array, "batch _"],
-        bos: Bool[Array, "batch"],
-        masks: Float[Array, "batch sites width"] | None,
+        x: Float[Array, "batch length _"],
+        bos: Bool[Array, "batch length"],
+        masks: Float[Array, "batch length sites width"] | None,
         initial: Carry,
-    ) -> tuple[Carry, Float[Array, "batch width"]]:
-        carry = jax.tree.map(lambda first, last: jnp.where(bos[:, None], first, last), initial, carry)
+    ) -> tuple[Carry, Float[Array, "batch length width"]]:
         states = []
-        for layer, state in enumerate(carry):
-            x = x if masks is None else x * masks[:, layer]
-            state, x = Cell(self.config.param_dtype, name=f"layer_{layer}")(state, x)
+        for number, (state, first) in enumerate(zip(carry, initial, strict=True)):
+            x = x if masks is None else x * masks[:, :, number]
+            state, x = Layer(self.config, name=f"layer_{number}")(state, x, bos, first)
             states.append(state)
         return tuple(states), x
 
@@ -80,20 +150,11 @@ class LSTM(TokenModel):
 
     config: Options
 
-    differentiable_step = True
-
     def setup(self) -> None:
         super().setup()
-        over_time = nn.scan(
-            remat(Stack, self.config.remat, scanned=True),
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            in_axes=(1, 1, 1, nn.broadcast),
-            out_axes=1,
-        )
-        self.decoder = over_time(self.config)
+        self.decoder = Stack(self.config)
         if self.context_vocab:
-            self.encoder = over_time(self.config)
+            self.encoder = Stack(self.config)
 
     def hidden(self, inputs: Inputs, context: Array | None, keys: Array | None) -> Float[Array, "batch length width"]:
         initial = self.initial(inputs.shape[0], context)

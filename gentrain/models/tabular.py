@@ -47,4 +47,4 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
         logits = params["table"][first_rows[cache["position"]] + number]
         return {"number": number, "position": cache["position"] + 1}, logits
 
-    return SequenceModel(init, apply, start, step, vocab, differentiable_step=True)
+    return SequenceModel(init, apply, start, step, vocab)

@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
+from gentrain.models.attention import Slots, attend
 from gentrain.models.base import Cache, Inputs, SequenceModel
-from gentrain.models.layers import TokenModel, keep_mask, remat, sequence_model, unit_variance
+from gentrain.models.layers import TokenModel, by_rows, keep_mask, remat, sequence_model, unit_variance
 from gentrain.models.transformer_options import Options
 from gentrain.sharding import keep_rows
 
@@ -27,11 +28,10 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
 class Place(NamedTuple):
     """Where the inputs of a layer are: what all layers share.
 
-    begin: the slot of the first; visible: the slots that each attends to; cos, sin: see `rotation`.
+    slots: what each attends to; cos, sin: see `rotation`.
     """
 
-    begin: Int[Array, "batch"]
-    visible: Bool[Array, "batch length slots"]
+    slots: Slots
     cos: Float[Array, "batch length 1 half"]
     sin: Float[Array, "batch length 1 half"]
 
@@ -80,7 +80,7 @@ class Block(nn.Module):
         dtypes: Any = {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
 
         def dense(name, features, y, init=unit_variance):
-            return keep_rows(nn.Dense(features, use_bias=False, kernel_init=init, name=name, **dtypes)(y))
+            return keep_rows(by_rows(nn.Dense(features, use_bias=False, kernel_init=init, name=name, **dtypes), y))
 
         def split_heads(name, count, y):
             return dense(name, count * size, y).reshape(*y.shape[:2], count, size)
@@ -93,11 +93,12 @@ class Block(nn.Module):
         key = rotate(split_heads("key", config.kv_heads, y), place.cos, place.sin)
         value = split_heads("value", config.kv_heads, y)
         if cache is not None:
+            begin = place.slots.slot[:, 0]
             write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
-            cache = key, value = write(cache[0], key, place.begin, 0), write(cache[1], value, place.begin, 0)
+            cache = key, value = write(cache[0], key, begin, 0), write(cache[1], value, begin, 0)
         # A few queries over a cache have little to fuse, and lengths that cuDNN may not take.
         implementation: Any = config.attention if cache is None else "xla"
-        y = jax.nn.dot_product_attention(query, key, value, mask=place.visible[:, None], implementation=implementation)
+        y = attend(query, key, value, place.slots, implementation, config.attention_chunk)
         x += drop(dense("out", config.width, y.reshape(x.shape), small), 0)
 
         y = nn.RMSNorm(name="mlp_norm", **dtypes)(x)
@@ -182,11 +183,9 @@ class Transformer(TokenModel):
 
         slot, first: the slots of each input and of its sequence's first; prefix: slots of context.
         """
-        slots = jnp.arange(x.shape[1] if layers is None else layers[0].shape[2])[None, None, :]
-        same_sequence = (first[:, :, None] <= slots) & (slots <= slot[:, :, None])
         # Counted from the beginning of the sequence, or the distance to the context would tell how much came before.
         position = prefix[:, None] + slot - first
         cos, sin = rotation(position, self.config.width // self.config.heads, self.config.rope_base)
-        place = Place(slot[:, 0], same_sequence | (slots < prefix[:, None, None]), cos, sin)
+        place = Place(Slots(slot, first, prefix), cos, sin)
         x, layers = self.layers(x, jnp.arange(self.config.layers), layers, place, keys)
         return self.norm(x), layers

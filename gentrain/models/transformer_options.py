@@ -25,6 +25,13 @@ class Options(TokenModelOptions):
         choices=("xla", "cudnn"),
         may_change=True,
     )
+    attention_chunk: int = option(
+        512,
+        "queries whose scores over all keys are in memory at once, where a sequence is longer; the backward pass makes"
+        " them again; 0: all",
+        within="[0, inf)",
+        may_change=True,
+    )
     scan_layers: bool = option(
         True, "one compiled layer, scanned; False unrolls, which is faster for few layers", may_change=True
     )

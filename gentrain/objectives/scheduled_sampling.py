@@ -16,7 +16,7 @@ from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
 from gentrain.losses import cross_entropy, masked_sum, smoothed_nll
 from gentrain.models import tabular
-from gentrain.models.base import SequenceModel, at_positions
+from gentrain.models.base import SequenceModel, at_positions, before_logits, known_logits
 from gentrain.models.feeding import example_keys, inputs_after
 from gentrain.objectives.base import Objective, Optimum
 from gentrain.objectives.scheduled_sampling_options import MIXTURES, TOKENS, Options
@@ -64,10 +64,12 @@ class ScheduledSampling(Objective):
         recursion = decode.Recursion(self.model, params[player], choose, starts, context)
         one = jnp.ones(())
         metrics = {"keep_true": Sum(keep_true * one, one), "replaced": masked_sum((~keep).astype(jnp.float32), mask)}
-        one_pass = self.model.differentiable_step and not self.dropout and not self.model.chunk
-        if self.options.mode == "sequential" and one_pass:
-            logits, fed = decode.sequential(recursion, return_logits=True)
+        if self.options.mode == "sequential" and not self.dropout and not self.model.chunk:
+            # What is fed was drawn from the very logits that are learned.
+            logits, fed = decode.sequential(self.for_search(recursion), return_logits=True)
             inputs = inputs_after(fed, starts, self.model.vocab)
+            x = before_logits(self.model, params[player], inputs, context)
+            logits = known_logits(self.model, params[player], x, jax.lax.stop_gradient(logits))
             return masked_sum(self.position_loss(logits, self.target(tokens, inputs)), mask), metrics
         fed, search_metrics = self.find_fed(recursion, tokens, keep)
         inputs = inputs_after(fed, starts, self.model.vocab)
@@ -116,11 +118,15 @@ class ScheduledSampling(Objective):
 
         return choose_token if options.feed in TOKENS else mix_tokens
 
+    def for_search(self, recursion: decode.Recursion) -> decode.Recursion:
+        """The recursion, through which a gradient goes only where the options say so."""
+        if self.options.feed_gradient:
+            return recursion
+        return recursion._replace(params=jax.lax.stop_gradient(recursion.params))
+
     def find_fed(self, recursion: decode.Recursion, tokens: Tokens, keep: Mask) -> tuple[Inputs, dict[str, Sum]]:
         """What is fed after each position, and metrics of the search for it."""
-        options = self.options
-        if not options.feed_gradient:
-            recursion = recursion._replace(params=jax.lax.stop_gradient(recursion.params))
+        options, recursion = self.options, self.for_search(recursion)
         if options.mode == "sequential":
             return decode.sequential(recursion), {}
         rounds = int(options.mode.partition(":")[2] or 0)

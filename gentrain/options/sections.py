@@ -224,8 +224,8 @@ class TrainingOptions(Options):
     mode: str = setting(
         "jit",
         "'jit': the compiler places communication; 'shard_map': one explicit sum over devices, each of which has all"
-        " parameters. Over several devices the compiler sums the gradients of an LSTM's recurrent kernels at every time"
-        " step, and gathers all activations for those of grouped convolutions: there shard_map sends far less",
+        " parameters. Over several devices the compiler gathers all activations for the gradients of grouped"
+        " convolutions: there shard_map sends far less",
         choices=("jit", "shard_map"),
     )
     ema_decay: float = setting(

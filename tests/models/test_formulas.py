@@ -9,7 +9,7 @@ import pytest
 
 from configs.base import get_config
 from gentrain.datasets.spec import TextSpec
-from gentrain.models import layers, lstm, transformer
+from gentrain.models import attention, layers, lstm, transformer
 from gentrain.models.layers import keep_mask
 from gentrain.plugins import load
 from tests.models.helpers import (
@@ -150,13 +150,35 @@ def test_cells_of_an_lstm_are_sums_in_float32():
 
 def test_what_a_step_adds_to_a_large_cell_is_not_lost_in_bfloat16():
     """c' = sigmoid(f + 1) c + sigmoid(i) tanh(g), here c + tanh(0.1): a fifth of what bfloat16 tells apart at 100."""
-    width, zeros = 4, np.zeros((4, 16), np.float32)
-    bias = np.repeat(np.asarray([20, 20, 0.1, 0], np.float32), width)  # i, f, g, o
-    params = {"input": {"kernel": zeros}, "recurrent": {"kernel": zeros, "bias": bias}}
+    width, kernel = 4, jnp.zeros((4, 16), jnp.bfloat16)
+    gates = jnp.asarray(np.repeat([20, 20, 0.1, 0], width)[None, :], jnp.bfloat16)  # i, f, g, o
     state = jnp.full((1, width), 100, jnp.float32), jnp.zeros((1, width), jnp.bfloat16)
     # Not compiled: XLA on a CPU leaves out roundings to bfloat16.
-    (cell, _), _ = lstm.Cell("float32").apply({"params": params}, state, jnp.zeros((1, width), jnp.bfloat16))
+    (cell, _), _ = lstm.step_cell(kernel, state, gates)
     close(cell, np.full((1, width), 100 + np.tanh(0.1)), 1e-4)
+
+
+def test_the_gradient_of_the_recurrent_kernel_is_that_of_the_scan():
+    rng, (batch, length, width) = np.random.default_rng(0), (3, 7, 4)
+
+    def normal(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    bos = jnp.asarray(rng.random((batch, length)) < 0.3)
+    state, initial = ((normal(batch, width), normal(batch, width)) for _ in range(2))
+    arguments = normal(width, 4 * width), state, normal(batch, length, 4 * width), initial
+    weights = normal(batch, length, width)
+
+    def loss(unroll, kernel, state, gates, initial):
+        (cell, last), hidden = unroll(lstm.step_cell, kernel, state, gates, bos, initial)
+        return jnp.sum(hidden * weights) + jnp.sum(cell * last)
+
+    # The kernel's gradient as JAX sums it up, and as one matmul.
+    by_scan, by_matmul = (
+        jax.jit(jax.grad(functools.partial(loss, unroll), argnums=range(4)))(*arguments)
+        for unroll in (lstm.unroll, lstm.unroll_layer)
+    )
+    jax.tree.map(lambda x, y: close(x, y, 1e-5), by_scan, by_matmul)
 
 
 def test_a_picture_is_read_by_strided_convolutions_as_rows_of_vectors():
@@ -197,3 +219,42 @@ def test_embeddings_are_read_times_the_root_of_the_width(name):
         strict=True,
     ):
         close(rows, want)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7])
+def test_attention_by_chunks_is_attention(chunk):
+    rng, (batch, length, prefix) = np.random.default_rng(chunk), (2, 7, 2)
+    query = jnp.asarray(rng.normal(size=(batch, length, 4, 6)), jnp.float32)
+    key, value = (jnp.asarray(rng.normal(size=(batch, prefix + length, 2, 6)), jnp.float32) for _ in range(2))
+    slot = jnp.broadcast_to(prefix + jnp.arange(length)[None, :], (batch, length))
+    first = jnp.asarray([[2, 2, 2, 5, 5, 5, 5], [2, 3, 4, 4, 4, 4, 4]])
+    slots = attention.Slots(slot, first, jnp.full(batch, prefix))
+
+    def loss(chunk, query, key, value):
+        attended = attention.attend(query, key, value, slots, "xla", chunk)
+        return jnp.sum(attended**2), attended
+
+    one, whole = (
+        jax.jit(jax.value_and_grad(functools.partial(loss, size), argnums=(0, 1, 2), has_aux=True))(query, key, value)
+        for size in (chunk, 0)
+    )
+    jax.tree.map(lambda x, y: close(x, y, 1e-5), one, whole)
+    # By hand: the third query of the second row sees the context and itself.
+    scores = np.einsum("hd,khd->hk", query[1, 2], np.repeat(key[1, [0, 1, 4]], 2, 1)) / np.sqrt(6)
+    weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    close(one[0][1][1, 2], np.einsum("hk,khd->hd", weights, np.repeat(value[1, [0, 1, 4]], 2, 1)), 1e-5)
+
+
+def test_memory_of_attention_grows_with_the_length_and_not_with_its_square():
+    def temporary(length):
+        x = jax.ShapeDtypeStruct((1, length, 2, 8), jnp.float32)
+        places = jax.ShapeDtypeStruct((1, length), jnp.int32)
+
+        def loss(query, key, value, slot):
+            slots = attention.Slots(slot, jnp.zeros_like(slot), jnp.zeros(1, jnp.int32))
+            return jnp.sum(attention.attend(query, key, value, slots, "xla", 64) ** 2)
+
+        compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(x, x, x, places).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(2048) < 2.2 * temporary(1024)

@@ -13,6 +13,7 @@ from configs.base import TRANSFORMER_RULES, get_config
 from gentrain import sharding
 from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
+from gentrain.models.base import before_logits, known_logits
 from gentrain.models.layers import keep_mask
 from gentrain.options.check import validate
 from tests.models.helpers import (
@@ -305,6 +306,39 @@ def test_folded_parameters_step_alike_and_learn_alike(variant):
         return jax.grad(loss, has_aux=True)(params)
 
     jax.tree.map(close, logits_and_gradient(model.fold, params), logits_and_gradient(lambda params: params, params))
+
+
+@variants
+def test_the_logits_of_some_tokens_are_those_among_all(variant):
+    model, params = make(variant)
+    inputs, context = jax.tree.map(jnp.asarray, draw(variant))
+    tokens = inputs % model.vocab
+
+    def loss(params, alone):
+        x = before_logits(model, params, inputs, context)
+        if alone:
+            of_tokens = model.logits_of(params, x, tokens)
+        else:
+            of_tokens = jnp.take_along_axis(model.logits(params, x), tokens[..., None], axis=-1)[..., 0]
+        return jnp.sum(of_tokens**2), of_tokens
+
+    gradient = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+    jax.tree.map(close, gradient(params, True), gradient(params, False))
+
+
+@variants
+def test_known_logits_have_the_gradient_of_those_that_are_made(variant):
+    model, params = make(variant)
+    inputs, context = jax.tree.map(jnp.asarray, draw(variant))
+    weights = jax.random.normal(jax.random.key(0), (*inputs.shape, model.vocab))
+
+    def loss(known, params):
+        x = before_logits(model, params, inputs, context)
+        logits = known_logits(model, params, x, 0 * weights) if known else model.logits(params, x)
+        return jnp.sum(logits * weights)
+
+    of_made, of_known = (jax.jit(jax.grad(functools.partial(loss, known)))(params) for known in (False, True))
+    jax.tree.map(close, of_known, of_made)
 
 
 @variants
