@@ -124,6 +124,12 @@ def keep_whole(x: jax.Array) -> jax.Array:
     return _constrain(x, PartitionSpec())
 
 
+def holds_all() -> bool:
+    """Whether what is traced runs where all parameters are: on one device, or on each device's own rows."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.size == 1 or AxisType.Manual in mesh.axis_types
+
+
 def _constrain(x: jax.Array, spec: PartitionSpec) -> jax.Array:
     """x placed by the spec in the mesh that the program is compiled for, if that mesh divides its rows.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from gentrain import sharding
 from gentrain.losses import token_nll
 from gentrain.models.feeding import inputs_after, sequence_starts, shift_right
 
@@ -219,7 +220,8 @@ def prefix_critic(model: SequenceModel, normalised: bool = False) -> Critic:
 
     def apply(params, examples, context=None, keys=None):
         inputs = inputs_after(examples, sequence_starts(*examples.shape[:2]), model.vocab)
-        if examples.ndim == 2 and not normalised:
+        # On a mesh the compiler's exchange of what is looked up would not be in the same order in every process.
+        if examples.ndim == 2 and not normalised and sharding.holds_all():
             x = before_logits(model, params, inputs, context, keys)
             return jnp.cumsum(model.logits_of(params, x, examples), axis=1)
 

@@ -69,7 +69,7 @@ class Output(nn.Module):
             kernel = self.param("kernel", unit_variance, (x.shape[-1], self.vocab), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.vocab,), self.param_dtype)
         if tokens is not None:
-            columns = keep_whole(kernel).T.at[tokens].get(mode="clip").astype(x.dtype)
+            columns = kernel.T.at[tokens].get(mode="clip").astype(x.dtype)
             of_tokens = jnp.sum(x.astype(jnp.float32) * columns.astype(jnp.float32), axis=-1)
             return of_tokens + bias.astype(jnp.float32)[tokens]
         rows = x.reshape(-1, x.shape[-1])  # see by_rows
