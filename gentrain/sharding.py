@@ -138,7 +138,7 @@ def _constrain(x: jax.Array, spec: PartitionSpec) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         raise RuntimeError("a model runs outside a mesh: compile it with sharding.compile_on, or trace it in inside()")
-    if mesh.size == 1 or AxisType.Manual in mesh.axis_types:
+    if holds_all():
         return x
     parts = batch_parts(mesh) if spec else 1
     return x if x.shape[0] % parts else jax.lax.with_sharding_constraint(x, spec)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from gentrain.models.base import by_chunks
+
 
 class Slots(NamedTuple):
     """Where the queries of a layer are among its keys, which hold first the context and then the tokens, in order.
@@ -38,23 +40,10 @@ def attend(
     grows with the length and not with its square (Rabe & Staats 2021).
     """
 
-    def of_queries(query: Array, slots: Slots) -> Array:
-        mask = slots.visible(key.shape[1])[:, None]
+    def of_queries(query: Array, slot: Array, first: Array) -> Array:
+        mask = Slots(slot, first, slots.prefix).visible(key.shape[1])[:, None]
         return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
 
-    batch, length = query.shape[:2]
-    if not 0 < chunk < length:
-        return of_queries(query, slots)
-    count = -(-length // chunk)  # of chunks, the last filled up
-
-    def split(x: Array) -> Array:
-        x = jnp.pad(x, ((0, 0), (0, count * chunk - length), *((0, 0),) * (x.ndim - 2)))
-        return x.reshape(batch, count, chunk, *x.shape[2:]).swapaxes(0, 1)
-
-    @jax.checkpoint
-    def of_chunk(part: tuple[Array, Array, Array]) -> Array:
-        query, slot, first = part
-        return of_queries(query, Slots(slot, first, slots.prefix))
-
-    parts = jax.lax.map(of_chunk, tuple(map(split, (query, slots.slot, slots.first))))
-    return parts.swapaxes(0, 1).reshape(batch, count * chunk, *query.shape[2:])[:, :length]
+    if 0 < chunk < query.shape[1]:
+        return by_chunks(of_queries, chunk, query, slots.slot, slots.first)
+    return of_queries(query, slots.slot, slots.first)

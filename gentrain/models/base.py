@@ -144,9 +144,17 @@ def at_positions(model: SequenceModel, params: Params, function: Callable, input
     """
     if not model.chunk:
         return function(model.apply(params, inputs, context, keys), *arrays)
+
+    def of_chunk(x, *arrays):
+        return function(model.logits(params, x), *arrays)
+
     x = before_logits(model, params, inputs, context, keys)
-    batch, length = inputs.shape[:2]
-    size = min(model.chunk, length)
+    return by_chunks(of_chunk, min(model.chunk, inputs.shape[1]), x, *arrays)
+
+
+def by_chunks(function: Callable, size: int, *arrays: Array) -> Any:
+    """function(*arrays), `size` positions of each (batch, length, …) at once; the backward pass makes chunks again."""
+    batch, length = arrays[0].shape[:2]
     count = -(-length // size)  # of chunks, the last filled up
 
     def split(array):
@@ -158,9 +166,9 @@ def at_positions(model: SequenceModel, params: Params, function: Callable, input
 
     @jax.checkpoint
     def of_chunk(chunk):
-        return function(model.logits(params, chunk[0]), *chunk[1:])
+        return function(*chunk)
 
-    return jax.tree.map(join, jax.lax.map(of_chunk, tuple(map(split, (x, *arrays)))))
+    return jax.tree.map(join, jax.lax.map(of_chunk, tuple(map(split, arrays))))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -46,7 +46,12 @@ def by_rows(dense: nn.Dense, x: Float[Array, "*places width"]) -> Float[Array, "
     In the backward pass its kernel's gradient then contracts one dimension. Contracting batch and length as two, the
     compiler for CPUs first copies both sides into another order.
     """
-    return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], dense.features)
+    return dense(flat(x)).reshape(*x.shape[:-1], dense.features)
+
+
+def flat(x: Float[Array, "*places width"]) -> Float[Array, "rows width"]:
+    """The rows at all places."""
+    return x.reshape(-1, x.shape[-1])
 
 
 class Output(nn.Module):
@@ -72,8 +77,7 @@ class Output(nn.Module):
             columns = kernel.T.at[tokens].get(mode="clip").astype(x.dtype)
             of_tokens = jnp.sum(x.astype(jnp.float32) * columns.astype(jnp.float32), axis=-1)
             return of_tokens + bias.astype(jnp.float32)[tokens]
-        rows = x.reshape(-1, x.shape[-1])  # see by_rows
-        logits = jnp.matmul(rows, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        logits = jnp.matmul(flat(x), kernel.astype(x.dtype), preferred_element_type=jnp.float32)  # see by_rows
         return keep_rows(logits.reshape(*x.shape[:2], self.vocab)) + bias.astype(jnp.float32)[None, None, :]
 
 

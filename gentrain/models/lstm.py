@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
 from gentrain.models.base import Cache, Inputs, SequenceModel
-from gentrain.models.layers import TokenModel, by_rows, keep_mask, remat, sequence_model, unit_variance
+from gentrain.models.layers import TokenModel, by_rows, flat, keep_mask, remat, sequence_model, unit_variance
 from gentrain.models.lstm_options import Options
 
 State = tuple[Float[Array, "batch width"], Float[Array, "batch width"]]  # of a layer: cell (float32), hidden
@@ -77,10 +77,6 @@ def unroll_backward(step, residuals, cotangents):
 
 unroll_layer = jax.custom_vjp(unroll, nondiff_argnums=(0,))
 unroll_layer.defvjp(unroll_forward, unroll_backward)
-
-
-def flat(x: Float[Array, "batch length width"]) -> Float[Array, "rows width"]:
-    return x.reshape(-1, x.shape[-1])
 
 
 class Recurrent(nn.Module):

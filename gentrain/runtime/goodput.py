@@ -134,9 +134,10 @@ class Phases:
 
     def _compiled(self, event: str, duration_secs: float, **_: str | int) -> None:
         """Called by JAX after each of its events."""
-        if event in self.events and threading.current_thread() is threading.main_thread():
-            self.events[event] += duration_secs
-        if event == COMPILING and threading.current_thread() is threading.main_thread():
+        if event not in self.events or threading.current_thread() is not threading.main_thread():
+            return
+        self.events[event] += duration_secs
+        if event == COMPILING:
             self.seconds["compile"] += duration_secs
             self.seconds[self.kinds[-1]] -= duration_secs  # where _count will put it
 

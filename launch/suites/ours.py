@@ -46,7 +46,7 @@ def prepare(work: Work) -> Prepared:
 
 
 def compile_ahead(function: Any, *arguments: Any) -> tuple[Callable, dict[str, float]]:
-    """The compiled function, and: seconds to trace and lower it, and to compile it; its temporary memory and work."""
+    """The compiled function, and: seconds to trace and lower it, and to compile it; its temporary memory."""
     began = time.perf_counter()
     lowered = function.lower(*arguments)
     traced = time.perf_counter()

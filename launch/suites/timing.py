@@ -49,7 +49,7 @@ def read_line(process: subprocess.Popen) -> dict[str, Any]:
 
 def start(name: str, work: Work, cores: Sequence[int]) -> Contender:
     """A contender that is ready, or says what it misses. All get the same allocator."""
-    environment = {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": huge_pages.SETTING, "TRANSFORMERS_VERBOSITY": "error"}
+    environment = {"JAX_PLATFORMS": "cpu", huge_pages.VARIABLE: huge_pages.SETTING, "TRANSFORMERS_VERBOSITY": "error"}
     command = [sys.executable, "-m", "launch.suites.contender", name, json.dumps(work), ",".join(map(str, cores))]
     process = subprocess.Popen(
         command, env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 SCHEDULED = {"objective.name": "scheduled_sampling", "scheduled_sampling.keep_true": 0.75}
-ADVERSARIAL = {"objective.name": "adversarial", "critic.name": "lstm"}
+ADVERSARIAL = {"objective.name": "adversarial", "critic.name": "lstm", "critic.width": 32}
 
 
 class Shape(NamedTuple):
@@ -69,14 +69,12 @@ WORKS = {
     "lstm, width 256": Work("train", WIDE, {}, ("torch_lstm",), 1.1),
     "scheduled sampling, width 32": Work("train", NARROW, SCHEDULED, ("torch_scheduled",), 1.7),
     "scheduled sampling, width 256": Work("train", WIDE, SCHEDULED, ("torch_scheduled",), 1.4),
-    "adversarial, dense rewards": Work("train", NARROW, {**ADVERSARIAL, "critic.width": 32}),
-    "adversarial, known density": Work(
-        "train", NARROW, {**ADVERSARIAL, "critic.width": 32, "adversarial.known_density": True}
-    ),
+    "adversarial, dense rewards": Work("train", NARROW, ADVERSARIAL),
+    "adversarial, known density": Work("train", NARROW, {**ADVERSARIAL, "adversarial.known_density": True}),
     "adversarial, one rollout": Work(
         "train",
         NARROW,
-        {**ADVERSARIAL, "critic.width": 32, "adversarial.reward": "rollouts", "adversarial.rollouts": 1},
+        {**ADVERSARIAL, "adversarial.reward": "rollouts", "adversarial.rollouts": 1},
     ),
     "sampling, lstm, width 32": Work("sample", NARROW, {}, ("torch_lstm",), 1.8),
     "sampling, transformer with a cache": Work("sample", SMALL._replace(length=64), {}, ("gpt2",), 5.0),
