@@ -111,6 +111,9 @@ def test_a_dead_process_ends_the_others_with_42_and_the_same_command_goes_on(tmp
     config = (*SMALL, "--config.steps=100000", "--config.checkpoint.every_steps=5", f"--workdir={tmp_path}")
     child = start(*config, "--local_processes=2")
     wait_for(tmp_path, 10, child)
+    while not any(path.name.isdecimal() for path in (tmp_path / "checkpoints").iterdir()):  # written in the background
+        assert child.poll() is None
+        time.sleep(0.01)
     began = time.monotonic()
     os.kill(children(child)[number], sent)
     code, output = ended(child, 90)
