@@ -76,7 +76,6 @@ def get_config(variant: str = "1b"):
         config.adversarial.known_density = True
         transformer(config.critic, size)
         config.critic.transformer.tie_embeddings = False  # so that it starts from the uniform law
-        config.mesh.fsdp, config.mesh.tensor = 1, 8  # drawing a token reads all parameters: fsdp would gather them anew
         config.mesh.rules = (*base.TRANSFORMER_RULES, (r"output/kernel", ("fsdp", "tensor")))
         config.optimizer.b1 = 0.5
         config.optimizer.learning_rate = 3e-5

@@ -157,8 +157,9 @@ class Recursion(NamedTuple):
 
 
 def fold(model: SequenceModel, params: Params, steps: int) -> Params:
-    """The parameters, with the work for each token done beforehand where so many steps of a row would do more."""
-    return model.fold(params) if model.vocab < steps else params
+    """The parameters for so many steps of a row: where they are read, and with the work for each token done
+    beforehand where the steps would do more."""
+    return model.gather(model.fold(params) if model.vocab < steps else params)
 
 
 def sequential(recursion: Recursion, return_logits: bool = False) -> Any:

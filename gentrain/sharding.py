@@ -124,6 +124,24 @@ def keep_whole(x: jax.Array) -> jax.Array:
     return _constrain(x, PartitionSpec())
 
 
+def gather(tree: Any, rules: Rules, name: str) -> Any:
+    """Parameters inside jit, each whole along the axes of the batch: for a loop that reads them all many times.
+
+    Without it every turn of the loop would bring all of them to every device anew. Along tensor they stay as `shard`
+    split them. name: the path of the tree, by which rules know it.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if holds_all() or mesh.shape["fsdp"] == 1:
+        return tree
+
+    def place(path, leaf):
+        spec, _ = _spec(f"{name}/{path_name(path)}", leaf.shape, mesh, rules)
+        kept = PartitionSpec(*(None if axis in BATCH_AXES else axis for axis in spec))
+        return jax.lax.with_sharding_constraint(leaf, kept)
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
 def holds_all() -> bool:
     """Whether what is traced runs where all parameters are: on one device, or on each device's own rows."""
     mesh = jax.sharding.get_abstract_mesh()
@@ -183,7 +201,9 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> tuple[PartitionSpec, str | None]:
+def _spec(
+    name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh, rules: Rules
+) -> tuple[PartitionSpec, str | None]:
     """How one array is split, and the pattern of the rule that it went by; None where it went by none."""
     for pattern, axes in rules:
         if re.search(pattern, name) and len(axes) == len(shape):

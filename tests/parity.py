@@ -47,7 +47,7 @@ CASES = {
     "scheduled sampling": TOKENS | SAMPLING,
     "scheduled sampling, exact": TRANSFORMER | EXACT,
     "adversarial, tokens": TOKEN_GAME,
-    "adversarial, tokens, split": TOKEN_GAME | {"adversarial.baseline": "moving_average"},
+    "adversarial, tokens, split": TOKEN_GAME | {"adversarial.baseline": "moving_average", "seed": 3},
     "adversarial, points": GAME | POINTS,
     "adversarial, images": GAME | IMAGES,
     "cooperative": TOKENS | {"objective.name": "cooperative", "mediator.width": 16},

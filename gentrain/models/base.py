@@ -62,6 +62,8 @@ class SequenceModel(NamedTuple):
         steps.
     fold(params) -> params
         The same parameters with the work done that does not depend on the inputs, for many steps.
+    gather(params) -> params
+        The same parameters where each device reads them without the others, for many steps: see sharding.gather.
     chunk: positions whose logits `at_positions` holds at once, 0 for all.
     end: the token that closes a document, or None where every row is full.
     independent: whether the conditional of a position is the same after every prefix.
@@ -74,6 +76,7 @@ class SequenceModel(NamedTuple):
     vocab: int
     extend: Callable[..., Any] | None = None
     fold: Callable[[Params], Params] = unchanged
+    gather: Callable[[Params], Params] = unchanged
     hidden: Callable[..., Any] | None = None
     logits: Callable[..., Any] = take_logits
     logits_of: Callable[..., Any] = take_logits_of

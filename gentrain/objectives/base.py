@@ -1,11 +1,15 @@
 """What an objective is: a game of one or more players, each with its own parameters and loss."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
+from ml_collections import ConfigDict
 
+from gentrain import plugins, sharding
+from gentrain.datasets.spec import Spec
 from gentrain.models.base import DensityModel, Params, Sampler, SequenceModel
 from gentrain.sums import Sum
 
@@ -84,3 +88,11 @@ class Objective:
     def optimum(self, world: Any) -> Optimum | None:
         """Where theory says that a run in this world ends; None where it says nothing in closed form."""
         return None
+
+
+def generator_of(config: ConfigDict, spec: Spec) -> SequenceModel | DensityModel | Sampler:
+    """The model of a config, whose parameters are gathered by the rules of the mesh before tokens are drawn."""
+    model = plugins.load("models", config.model.name).build(config.model, spec)
+    if not isinstance(model, SequenceModel):
+        return model
+    return model._replace(gather=partial(sharding.gather, rules=config.mesh.rules, name="params/generator"))

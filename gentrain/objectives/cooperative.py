@@ -12,7 +12,7 @@ from gentrain.datasets.spec import Spec
 from gentrain.losses import masked_sum
 from gentrain.models.base import Params, SequenceModel, at_positions, before_logits, token_nlls
 from gentrain.models.feeding import example_keys
-from gentrain.objectives.base import Batch, Loss, Objective
+from gentrain.objectives.base import Batch, Loss, Objective, generator_of
 from gentrain.objectives.cooperative_options import Options
 from gentrain.objectives.diagnostics import COLLAPSE, DIAGNOSTICS, compare
 from gentrain.sums import Metric, Sum
@@ -101,7 +101,7 @@ class Cooperative(Objective):
 
 
 def build(config: ConfigDict, spec: Spec) -> Cooperative:
-    model = plugins.load("models", config.model.name).build(config.model, spec)
+    model = generator_of(config, spec)
     mediator = plugins.load("models", config.mediator.name).build(config.mediator, spec)
     options = Options.read(config.objective, config.cooperative)
     players = ("mediator",) * options.mediator_steps + ("generator",)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gentrain import plugins, worlds
+from gentrain import worlds
 from gentrain.datasets.spec import Spec
 from gentrain.divergences import normalised_js_from_logits
 from gentrain.errors import ConfigError
 from gentrain.models.base import DensityModel, SequenceModel
-from gentrain.objectives.base import Objective, Optimum
+from gentrain.objectives.base import Objective, Optimum, generator_of
 from gentrain.objectives.optima import factorised_optimum
 from gentrain.sums import Metric, Sum
 from gentrain.worlds.support import Support, support
@@ -45,7 +45,7 @@ class Divergence(Objective):
 def build(config: ConfigDict, spec: Spec) -> Divergence:
     """Raises ConfigError for a world that cannot be enumerated."""
     world = worlds.of(config, "objective.name='divergence'")
-    model = plugins.load("models", config.model.name).build(config.model, spec)
+    model = generator_of(config, spec)
     all_examples = support(world)
     if all_examples is None:
         raise ConfigError(f"objective.name='divergence' cannot enumerate {config.data.name}; take a smaller world")

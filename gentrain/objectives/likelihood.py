@@ -5,12 +5,11 @@ from functools import partial
 
 from ml_collections import ConfigDict
 
-from gentrain import plugins
 from gentrain.datasets.spec import Spec
 from gentrain.losses import masked_sum, smoothed_nll
 from gentrain.models.base import DensityModel, SequenceModel, at_positions
 from gentrain.models.feeding import example_keys
-from gentrain.objectives.base import Objective
+from gentrain.objectives.base import Objective, generator_of
 from gentrain.objectives.likelihood_options import Options
 from gentrain.sums import Metric
 
@@ -46,5 +45,5 @@ class Likelihood(Objective):
 
 
 def build(config: ConfigDict, spec: Spec) -> Likelihood:
-    model = plugins.load("models", config.model.name).build(config.model, spec)
+    model = generator_of(config, spec)
     return Likelihood(model, Options.read(config.objective, config.likelihood))

@@ -11,14 +11,14 @@ from jax import Array
 from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
-from gentrain import decode, plugins, schedules, worlds
+from gentrain import decode, schedules, worlds
 from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
 from gentrain.losses import cross_entropy, masked_sum, smoothed_nll
 from gentrain.models import tabular
 from gentrain.models.base import SequenceModel, at_positions, before_logits, known_logits
 from gentrain.models.feeding import example_keys, inputs_after
-from gentrain.objectives.base import Objective, Optimum
+from gentrain.objectives.base import Objective, Optimum, generator_of
 from gentrain.objectives.scheduled_sampling_options import MIXTURES, TOKENS, Options
 from gentrain.sums import Metric, Sum
 
@@ -185,7 +185,7 @@ class ScheduledSampling(Objective):
 def build(config: ConfigDict, spec: Spec) -> ScheduledSampling:
     """Raises ConfigError for an expert in a world that cannot be enumerated."""
     options = Options.read(config.objective, config.scheduled_sampling)
-    model = plugins.load("models", config.model.name).build(config.model, spec)
+    model = generator_of(config, spec)
     expert = world_expert(config, spec) if options.label == "expert" else None
     return ScheduledSampling(model, options, config.steps, config.model.dropout, expert)
 

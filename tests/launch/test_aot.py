@@ -9,6 +9,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import pytest
@@ -76,6 +77,19 @@ def test_parameters_travel_to_the_rows_and_not_the_rows_to_the_parameters(config
     assert sent[1] <= 1.1 * sent[0]  # four times the rows
     # Gathered forward and backward, and gradients summed: at most 2 of their bytes each, and a few sums.
     assert sent[1] <= 6 * 4 * sharding.elements(built.state.params) / built.mesh.shape["tensor"]
+
+
+def test_parameters_are_gathered_once_for_all_tokens_that_are_drawn(config, spec):
+    config.objective.name, config.model.name, config.model.width = "adversarial", "transformer", 256
+    config.model.transformer.scan_layers, config.model.layers = True, 2
+    config.mesh.update({"data": 1, "fsdp": 4, "tensor": 2})
+    config.mesh.rules = base.TRANSFORMER_RULES
+    sent = []
+    for length in (4, 32):
+        built, executable, _ = aot.compile_update(config, replace(spec, length=length), jax.devices())
+        rows, _ = hlo.traffic(executable.as_text(), built.mesh.shape)
+        sent.append(sum(row.sent for row in rows if row.kind == "all-gather" and "fsdp" in row.axes))
+    assert sent[1] - sent[0] < 4 * sharding.elements(built.state.params["generator"])
 
 
 def test_a_large_array_that_is_copied_to_every_device_is_caught(config, spec):

@@ -21,7 +21,7 @@ from gentrain.objectives.adversarial.estimators import FAKES, Estimator
 from gentrain.objectives.adversarial.examples import real_examples
 from gentrain.objectives.adversarial.games import GAMES
 from gentrain.objectives.adversarial_options import Options
-from gentrain.objectives.base import Alarm, Objective, Optimum
+from gentrain.objectives.base import Alarm, Objective, Optimum, generator_of
 from gentrain.objectives.diagnostics import COLLAPSE, DIAGNOSTICS
 from gentrain.objectives.optima import factorised_optimum
 from gentrain.sums import Metric, Sum
@@ -163,7 +163,7 @@ class Adversarial(Objective):
 
 def build(config: ConfigDict, spec: Spec) -> Adversarial:
     options = Options.read(config.objective, config.adversarial)
-    model = plugins.load("models", config.model.name).build(config.model, spec)
+    model = generator_of(config, spec)
     family = plugins.load("models", config.critic.name)
     if hasattr(family, "critic"):
         network = family.critic(config.critic, spec)
