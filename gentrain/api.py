@@ -56,7 +56,7 @@ class LoadedRun:
     def __init__(self, config: ConfigDict, workdir: Path, allow: Collection[str] = ()):
         unmeasured = config.copy_and_resolve_references()
         unmeasured.evaluate.evaluators = ()
-        unmeasured.mesh.update(replica=1, data=1, fsdp=1, tensor=1, rules=())
+        unmeasured.mesh.update(replica=1, data=1, fsdp=1, sequence=1, tensor=1, rules=())
         mesh = sharding.one_device()
         run = train.build(unmeasured, workdir, mesh)
         state, self.step, _ = train.restored(run, allow)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gentrain import plugins, sharding, update
 from gentrain.datasets.spec import Spec
+from gentrain.errors import ConfigError
 from gentrain.objectives.base import Objective
 from gentrain.update import TrainState
 
@@ -27,10 +28,20 @@ class Program(NamedTuple):
 
 def build(config: ConfigDict, spec: Spec, mesh: Mesh | None = None) -> Program:
     """Objective, update and shardings for data of this spec. mesh: by default that of all devices. Nothing is computed
-    yet."""
+    yet.
+
+    Raises ConfigError for a mesh.sequence that the model cannot use, or that does not divide the length.
+    """
     size, rules = config.data.batch_size, config.mesh.rules
     mesh = mesh or sharding.make_mesh(config.mesh, size, config.training.microbatches)
     objective = plugins.load("objectives", config.objective.name).build(config, spec)
+    parts = mesh.shape["sequence"]
+    if parts > 1 and not getattr(objective.model, "parallel", False):
+        raise ConfigError(
+            f"mesh.sequence={parts}: model.name={config.model.name!r} has no positions side by side; set 1"
+        )
+    if parts > 1 and spec.length % parts:
+        raise ConfigError(f"mesh.sequence={parts} does not divide data.length={spec.length}")
     init, step = update.build(config, objective, mesh)
     rows = sharding.batch_sharding(mesh)
     batch = {

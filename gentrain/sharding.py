@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from gentrain.errors import ConfigError
 
-AXES = ("replica", "data", "fsdp", "tensor")
+AXES = ("replica", "data", "fsdp", "sequence", "tensor")
 BATCH_AXES = AXES[:3]  # all of them split the rows of a batch
 NO_MESH = AbstractMesh((), ())
 SMALL = 2**12  # arrays of fewer elements are copied to every device: gathering them would cost more than keeping them
@@ -114,9 +114,21 @@ def keep_rows(x: jax.Array) -> jax.Array:
     """x, whose rows stay on the devices that hold them; the compiler decides where its other dimensions go.
 
     Without it the compiler brings all rows to where the parts of a parameter are, rather than the parts to the rows.
+    Positions, the second of three dimensions, stay where they are too, if mesh.sequence splits them.
     """
-    free = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
+    free: list[Any] = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
+    if x.ndim == 3 and sequence_parts() > 1 and x.shape[1] % sequence_parts() == 0:
+        free[0] = "sequence"
     return _constrain(x, PartitionSpec(BATCH_AXES, *free))
+
+
+def keep_sequences(x: jax.Array) -> jax.Array:
+    """x, whose rows stay on the devices that hold them, with all of their positions: every query reads every key."""
+    return (
+        x
+        if sequence_parts() == 1
+        else _constrain(x, PartitionSpec(BATCH_AXES, None, *[PartitionSpec.UNCONSTRAINED] * (x.ndim - 2)))
+    )
 
 
 def keep_whole(x: jax.Array) -> jax.Array:
@@ -140,6 +152,11 @@ def gather(tree: Any, rules: Rules, name: str) -> Any:
         return jax.lax.with_sharding_constraint(leaf, kept)
 
     return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def sequence_parts() -> int:
+    """How many parts the positions of a row are split into, where this is traced."""
+    return 1 if holds_all() else jax.sharding.get_abstract_mesh().shape["sequence"]
 
 
 def holds_all() -> bool:

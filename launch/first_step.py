@@ -68,7 +68,7 @@ def measure(argument: str) -> int:
     try:
         config = cli.parse(["launch", f"--config={argument}"]).config
         config = next(iter(check.variants(config).values()), config)
-        config.mesh.update(replica=1, data=-1, fsdp=1, tensor=1, rules=())
+        config.mesh.update(replica=1, data=-1, fsdp=1, sequence=1, tensor=1, rules=())
         print(json.dumps(first_step(config)))
     except GentrainError as error:
         cli.say(f"not measured: {error}")

@@ -67,6 +67,7 @@ class SequenceModel(NamedTuple):
     chunk: positions whose logits `at_positions` holds at once, 0 for all.
     end: the token that closes a document, or None where every row is full.
     independent: whether the conditional of a position is the same after every prefix.
+    parallel: whether hidden reads all positions side by side, so that mesh.sequence may split them.
     """
 
     init: Callable[..., Params]
@@ -83,6 +84,7 @@ class SequenceModel(NamedTuple):
     chunk: int = 0
     end: int | None = None
     independent: bool = False
+    parallel: bool = False
 
     def inputs(self, tokens: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
         """The inputs that teach the model `tokens`: each one's predecessor, and BOS where a document begins."""
@@ -158,14 +160,18 @@ def at_positions(model: SequenceModel, params: Params, function: Callable, input
 def by_chunks(function: Callable, size: int, *arrays: Array) -> Any:
     """function(*arrays), `size` positions of each (batch, length, …) at once; the backward pass makes chunks again."""
     batch, length = arrays[0].shape[:2]
-    count = -(-length // size)  # of chunks, the last filled up
+    parts = sharding.sequence_parts()  # a chunk has as many positions of each, so that all devices work on every chunk
+    of_part = -(-size // parts)
+    count = -(-length // (parts * of_part))  # of chunks, the last filled up
 
     def split(array):
-        array = jnp.pad(array, ((0, 0), (0, count * size - length), *((0, 0),) * (array.ndim - 2)))
-        return array.reshape(batch, count, size, *array.shape[2:]).swapaxes(0, 1)
+        array = jnp.pad(array, ((0, 0), (0, count * parts * of_part - length), *((0, 0),) * (array.ndim - 2)))
+        chunks = jnp.moveaxis(array.reshape(batch, parts, count, of_part, *array.shape[2:]), 2, 0)
+        return chunks.reshape(count, batch, parts * of_part, *array.shape[2:])
 
-    def join(parts):
-        return parts.swapaxes(0, 1).reshape(batch, count * size, *parts.shape[3:])[:, :length]
+    def join(chunks):
+        array = jnp.moveaxis(chunks.reshape(count, batch, parts, of_part, *chunks.shape[3:]), 0, 2)
+        return array.reshape(batch, -1, *chunks.shape[3:])[:, :length]
 
     @jax.checkpoint
     def of_chunk(chunk):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from gentrain.datasets.spec import Spec
 from gentrain.models.base import Cache, Inputs, Params, SequenceModel, unchanged
 from gentrain.models.base_options import TokenModelOptions
-from gentrain.sharding import keep_rows, keep_whole
+from gentrain.sharding import keep_rows, keep_whole, sequence_parts
 
 unit_variance = nn.initializers.variance_scaling(1.0, "fan_in", "normal")  # std 1/sqrt(fan_in)
 
@@ -44,9 +44,9 @@ def by_rows(dense: nn.Dense, x: Float[Array, "*places width"]) -> Float[Array, "
     """dense(x), by one matmul of the rows at all places.
 
     In the backward pass its kernel's gradient then contracts one dimension. Contracting batch and length as two, the
-    compiler for CPUs first copies both sides into another order.
+    compiler for CPUs first copies both sides into another order. Where positions are split over devices, they stay so.
     """
-    return dense(flat(x)).reshape(*x.shape[:-1], dense.features)
+    return dense(x) if sequence_parts() > 1 else dense(flat(x)).reshape(*x.shape[:-1], dense.features)
 
 
 def flat(x: Float[Array, "*places width"]) -> Float[Array, "rows width"]:
@@ -77,7 +77,8 @@ class Output(nn.Module):
             columns = kernel.T.at[tokens].get(mode="clip").astype(x.dtype)
             of_tokens = jnp.sum(x.astype(jnp.float32) * columns.astype(jnp.float32), axis=-1)
             return of_tokens + bias.astype(jnp.float32)[tokens]
-        logits = jnp.matmul(flat(x), kernel.astype(x.dtype), preferred_element_type=jnp.float32)  # see by_rows
+        rows = x if sequence_parts() > 1 else flat(x)  # see by_rows
+        logits = jnp.matmul(rows, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
         return keep_rows(logits.reshape(*x.shape[:2], self.vocab)) + bias.astype(jnp.float32)[None, None, :]
 
 
@@ -226,4 +227,5 @@ def sequence_model(module: TokenModel) -> SequenceModel:
         logits_of=logits_of,
         chunk=module.config.logits_chunk,
         end=module.spec.end,
+        parallel=hasattr(module, "extend"),
     )

@@ -262,13 +262,15 @@ class MeshOptions(Options):
     replica: int = setting(1, "copies of the model on separate pods, across the slowest network", within="[-1, inf)")
     data: int = setting(-1, "parts of the rows of a batch", within="[-1, inf)")
     fsdp: int = setting(1, "parts of the rows of a batch, and parameters split with them", within="[-1, inf)")
+    sequence: int = setting(1, "parts of the positions of a row, for models that read them side by side",
+                            within="[-1, inf)")  # fmt: skip
     tensor: int = setting(1, "parts of each matmul", within="[-1, inf)")
     rules: tuple = setting(
         (), "(regular expression on a parameter's path, axes of its dimensions) pairs; others are split over fsdp"
     )
 
     def check(self, run: "Run", where: str) -> None:
-        sizes = [self.replica, self.data, self.fsdp, self.tensor]
+        sizes = [self.replica, self.data, self.fsdp, self.sequence, self.tensor]
         expect(all(size for size in sizes), "mesh", sizes, "positive lengths, or -1 for one axis")
         expect(sizes.count(-1) <= 1, "mesh", sizes, "at most one -1")
         for rule in self.rules:
