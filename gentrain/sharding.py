@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
@@ -122,13 +123,48 @@ def keep_rows(x: jax.Array) -> jax.Array:
     return _constrain(x, PartitionSpec(BATCH_AXES, *free))
 
 
-def keep_sequences(x: jax.Array) -> jax.Array:
-    """x, whose rows stay on the devices that hold them, with all of their positions: every query reads every key."""
-    return (
-        x
-        if sequence_parts() == 1
-        else _constrain(x, PartitionSpec(BATCH_AXES, None, *[PartitionSpec.UNCONSTRAINED] * (x.ndim - 2)))
+def by_sequence(function: Callable, queries: Sequence[jax.Array], others: Sequence[jax.Array], whole: jax.Array) -> Any:
+    """function(*queries, *others, whole), on each device for its own positions of the queries and all of the others.
+
+    queries, others: (rows, positions) or (rows, positions, heads, …); whole: (rows,). The others are brought together
+    once, and their gradients summed once, however often the function reads them; so left to the compiler they are not.
+    Without mesh.sequence it is the function.
+    """
+    mesh, arrays = jax.sharding.get_abstract_mesh(), (*queries, *others)
+    parts = sequence_parts()
+    if parts == 1 or any(x.shape[1] % parts for x in arrays) or len(whole) % batch_parts(mesh):
+        return function(*arrays, whole)
+    split_heads = all(x.shape[2] % mesh.shape["tensor"] == 0 for x in arrays if x.ndim > 2)
+    own = PartitionSpec(BATCH_AXES, "sequence", *(["tensor"] if split_heads else []))
+
+    def of_own(queries, others, whole):
+        return function(*queries, *map(all_positions, others), whole)
+
+    def spec(x):
+        return PartitionSpec(*own[: x.ndim])
+
+    mapped = jax.shard_map(
+        of_own,
+        in_specs=(tuple(map(spec, queries)), tuple(map(spec, others)), spec(whole)),
+        out_specs=own,
+        axis_names={*BATCH_AXES, "sequence", *own[2:]},
+        check_vma=False,
     )
+    return mapped(tuple(queries), tuple(others), whole)
+
+
+@jax.custom_vjp
+def all_positions(x: jax.Array) -> jax.Array:
+    """Every device's part of the positions, on each of them; gradients are summed in float32."""
+    return jax.lax.all_gather(x, "sequence", axis=1, tiled=True)
+
+
+def all_positions_backward(none: None, gradient: jax.Array) -> tuple[jax.Array]:
+    summed = jax.lax.psum_scatter(gradient.astype(jnp.float32), "sequence", scatter_dimension=1, tiled=True)
+    return (summed.astype(gradient.dtype),)
+
+
+all_positions.defvjp(lambda x: (all_positions(x), None), all_positions_backward)
 
 
 def keep_whole(x: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gentrain.models.base import by_chunks
+from gentrain.sharding import by_sequence
 
 
 class Slots(NamedTuple):
@@ -37,13 +38,17 @@ def attend(
     """softmax(query key^T / sqrt(size)) value over the visible keys, `chunk` queries at a time (0: all at once).
 
     Their scores, (batch, heads, chunk, keys), are all that is in memory: the backward pass makes them again, so memory
-    grows with the length and not with its square (Rabe & Staats 2021).
+    grows with the length and not with its square (Rabe & Staats 2021). Where mesh.sequence splits the positions, each
+    device has the queries of its own and all keys.
     """
 
-    def of_queries(query: Array, slot: Array, first: Array) -> Array:
-        mask = Slots(slot, first, slots.prefix).visible(key.shape[1])[:, None]
-        return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
+    def of_own(query: Array, slot: Array, first: Array, key: Array, value: Array, prefix: Array) -> Array:
+        def of_queries(query: Array, slot: Array, first: Array) -> Array:
+            mask = Slots(slot, first, prefix).visible(key.shape[1])[:, None]
+            return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
 
-    if 0 < chunk < query.shape[1]:
-        return by_chunks(of_queries, chunk, query, slots.slot, slots.first)
-    return of_queries(query, slots.slot, slots.first)
+        if 0 < chunk < query.shape[1]:
+            return by_chunks(of_queries, chunk, query, slot, first)
+        return of_queries(query, slot, first)
+
+    return by_sequence(of_own, (query, slots.slot, slots.first), (key, value), slots.prefix)

@@ -150,27 +150,31 @@ def at_positions(model: SequenceModel, params: Params, function: Callable, input
     if not model.chunk:
         return function(model.apply(params, inputs, context, keys), *arrays)
 
+    here = model.gather(params)  # once, and not for every chunk
+
     def of_chunk(x, *arrays):
-        return function(model.logits(params, x), *arrays)
+        return function(model.logits(here, x), *arrays)
 
     x = before_logits(model, params, inputs, context, keys)
     return by_chunks(of_chunk, min(model.chunk, inputs.shape[1]), x, *arrays)
 
 
 def by_chunks(function: Callable, size: int, *arrays: Array) -> Any:
-    """function(*arrays), `size` positions of each (batch, length, …) at once; the backward pass makes chunks again."""
+    """function(*arrays), `size` positions of each (batch, length, …) at once; the backward pass makes chunks again.
+
+    Where mesh.sequence splits the positions a device has so many of its own in each chunk.
+    """
     batch, length = arrays[0].shape[:2]
-    parts = sharding.sequence_parts()  # a chunk has as many positions of each, so that all devices work on every chunk
-    of_part = -(-size // parts)
-    count = -(-length // (parts * of_part))  # of chunks, the last filled up
+    parts = sharding.sequence_parts()
+    count = -(-length // (parts * size))  # of chunks, the last filled up
 
     def split(array):
-        array = jnp.pad(array, ((0, 0), (0, count * parts * of_part - length), *((0, 0),) * (array.ndim - 2)))
-        chunks = jnp.moveaxis(array.reshape(batch, parts, count, of_part, *array.shape[2:]), 2, 0)
-        return chunks.reshape(count, batch, parts * of_part, *array.shape[2:])
+        array = jnp.pad(array, ((0, 0), (0, count * parts * size - length), *((0, 0),) * (array.ndim - 2)))
+        chunks = jnp.moveaxis(array.reshape(batch, parts, count, size, *array.shape[2:]), 2, 0)
+        return chunks.reshape(count, batch, parts * size, *array.shape[2:])
 
     def join(chunks):
-        array = jnp.moveaxis(chunks.reshape(count, batch, parts, of_part, *chunks.shape[3:]), 0, 2)
+        array = jnp.moveaxis(chunks.reshape(count, batch, parts, size, *chunks.shape[3:]), 0, 2)
         return array.reshape(batch, -1, *chunks.shape[3:])[:, :length]
 
     @jax.checkpoint

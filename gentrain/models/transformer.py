@@ -14,7 +14,7 @@ from gentrain.models.attention import Slots, attend
 from gentrain.models.base import Cache, Inputs, SequenceModel
 from gentrain.models.layers import TokenModel, by_rows, keep_mask, remat, sequence_model, unit_variance
 from gentrain.models.transformer_options import Options
-from gentrain.sharding import keep_rows, keep_sequences
+from gentrain.sharding import keep_rows
 
 
 def build(config: ConfigDict, spec: Spec) -> SequenceModel:
@@ -92,7 +92,6 @@ class Block(nn.Module):
         query = rotate(split_heads("query", config.heads, y), place.cos, place.sin)
         key = rotate(split_heads("key", config.kv_heads, y), place.cos, place.sin)
         value = split_heads("value", config.kv_heads, y)
-        key, value = keep_sequences(key), keep_sequences(value)
         if cache is not None:
             begin = place.slots.slot[:, 0]
             write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
