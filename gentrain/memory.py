@@ -53,7 +53,7 @@ def estimate(config: ConfigDict, program: Program) -> dict[str, int]:
     with sharding.inside(sharding.one_device()):
         params = state.params | state.frozen
         kept = jax.eval_shape(backward, state.params[player], params, state.carry, rows, key, state.step)
-    activations = max(whole_bytes(kept) - whole_bytes(state.params[player]), 0)
+    activations = max(whole_bytes(kept) - whole_bytes(state.params[player]), 0) // program.mesh.shape["sequence"]
     return {**state_bytes(config, program), "kept for the backward pass": activations}
 
 
@@ -69,7 +69,7 @@ def local_rows(config: ConfigDict, program: Program) -> int:
 def rough_activations(config: ConfigDict, program: Program) -> int:
     """Bytes that the backward pass of a step needs, from the sizes in the config alone."""
     network, shapes = config.model, [math.prod(leaf.shape[1:2]) for leaf in program.batch.values()]
-    positions = local_rows(config, program) * max(shapes)
+    positions = local_rows(config, program) * max(shapes) // program.mesh.shape["sequence"]
     vocab = getattr(program.objective.model, "vocab", 1)
     return 4 * positions * (vocab + ARRAYS_A_LAYER * network.width * network.layers)
 

@@ -55,7 +55,9 @@ CASES = {
 }
 NETWORKS = {"adversarial, points": ("mlp", 32), "adversarial, images": ("dcgan", 8)}
 WHOLE = ("adversarial, tokens", "divergence")  # their losses are no sums over examples
+SIDE_BY_SIDE = ("likelihood, transformer", "scheduled sampling, exact")  # positions, which mesh.sequence may split
 
+CHUNKS = {"model.transformer.attention_chunk": 2, "model.transformer.logits_chunk": 2}
 LAYOUTS = {
     "one": {},
     "data=8": {"mesh.data": 8},
@@ -66,6 +68,8 @@ LAYOUTS = {
     "microbatches=4": {"training.microbatches": 4},
     "shard_map": {"mesh.data": 8, "training.mode": "shard_map"},
     "shard_map, all axes": {"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2, "training.mode": "shard_map"},
+    "sequence": {"mesh.data": 2, "mesh.sequence": 4},
+    "sequence, by chunks": {"mesh.fsdp": 2, "mesh.sequence": 2, "mesh.tensor": 2} | CHUNKS,
     "data=4": {"mesh.data": 4},
     "fsdp=4": {"mesh.fsdp": 4},
     "fsdp=2, tensor=2": {"mesh.fsdp": 2, "mesh.tensor": 2},

@@ -53,17 +53,19 @@ pytestmark = pytest.mark.usefixtures("no_mesh")
 
 SHORT, LONG, APART = 10, 100, 40  # steps; the last of processes
 SPLIT = ("microbatches=2", "microbatches=4", "shard_map", "shard_map, all axes")  # they need sums over examples
-LAYOUTS = ("data=8", "fsdp=8", "tensor=4", "all axes", *SPLIT)
-DROPPED = ("tensor=4", "all axes", "microbatches=4", "shard_map")  # with dropout too
+SEQUENCE = ("sequence", "sequence, by chunks")
+LAYOUTS = ("data=8", "fsdp=8", "tensor=4", "all axes", *SPLIT, *SEQUENCE)
+DROPPED = ("tensor=4", "all axes", "microbatches=4", "shard_map", "sequence")  # with dropout too
 CELLS = [
     (case, layout, dropout)
     for case in parity.CASES
     for layout in LAYOUTS
     for dropout in ((0.0, 0.1) if layout in DROPPED and case != "divergence" else (0.0,))
-    if not (layout in SPLIT and case in parity.WHOLE)
+    if not (layout in SPLIT and case in parity.WHOLE) and not (layout in SEQUENCE and case not in parity.SIDE_BY_SIDE)
 ]
 TELLING = [
     ("likelihood", "shard_map", 0.1),
+    ("likelihood, transformer", "sequence, by chunks", 0.1),
     ("scheduled sampling", "fsdp=8", 0.0),
     ("scheduled sampling, exact", "all axes", 0.0),
     ("adversarial, tokens", "data=8", 0.0),

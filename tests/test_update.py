@@ -3,7 +3,7 @@ bad one."""
 
 import inspect
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -390,3 +390,10 @@ def test_every_layout_takes_the_step_that_one_device_takes(config, spec, model, 
         for name in one:
             assert one[name].weight == other[name].weight, name
             np.testing.assert_allclose(one[name].total, other[name].total, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(("model", "length", "words"), [("lstm", 16, "model.name='lstm'"), ("transformer", 18, "18")])
+def test_positions_are_split_where_the_model_and_the_length_let_them(config, spec, model, length, words):
+    config.model.name, config.mesh.sequence = model, 4
+    with pytest.raises(ConfigError, match=rf"mesh\.sequence=4.*{words}"):
+        program.build(config, replace(spec, length=length))

@@ -90,8 +90,8 @@ class Objective:
         return None
 
 
-def generator_of(config: ConfigDict, spec: Spec) -> SequenceModel | DensityModel | Sampler:
-    """The model of a config, whose parameters are gathered by the rules of the mesh before tokens are drawn."""
+def generator_of(config: ConfigDict, spec: Spec) -> Any:
+    """The model of a config; that of sequences gathers its parameters by the rules of the mesh before a loop reads them."""
     model = plugins.load("models", config.model.name).build(config.model, spec)
     if not isinstance(model, SequenceModel):
         return model

@@ -92,6 +92,18 @@ def test_parameters_are_gathered_once_for_all_tokens_that_are_drawn(config, spec
     assert sent[1] - sent[0] < 4 * sharding.elements(built.state.params["generator"])
 
 
+@pytest.mark.usefixtures("no_mesh")
+def test_keys_are_brought_together_once_for_all_chunks_of_queries(config, spec):
+    config.model.name, config.model.width, config.model.layers = "transformer", 32, 2
+    config.mesh.update({"data": 2, "sequence": 4})
+    sent = []
+    for config.model.transformer.attention_chunk in (2, 8):
+        built, executable, _ = aot.compile_update(config, replace(spec, length=64), jax.devices())
+        rows, _ = hlo.traffic(executable.as_text(), built.mesh.shape)
+        sent.append(sum(row.sent for row in rows if "sequence" in row.axes))
+    assert sent[0] <= 1.1 * sent[1]
+
+
 def test_a_large_array_that_is_copied_to_every_device_is_caught(config, spec):
     config.model.width, config.mesh.rules = 64, (("recurrent|kernel", (None, None)),)
     config.mesh.update(LAYOUTS["fsdp"])
