@@ -88,7 +88,8 @@ class Shuffled:
     ):
         self.parts, self.shares, self.batch_size, self.rows, self.length = parts, shares, batch_size, rows, length
         # Sources of one size would otherwise go through the same permutations.
-        self.seeds = [int(np.random.SeedSequence([seed % 2**32, i]).generate_state(1)[0]) for i in range(len(parts))]
+        seeds = [np.random.SeedSequence([seed % 2**32, i]).generate_state(1)[0] for i in range(len(parts))]
+        self.seeds = np.asarray(seeds, np.int64)
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         from grain.experimental import index_shuffle
@@ -98,12 +99,11 @@ class Shuffled:
         after = draws_by_source(numbers + 1, self.shares)
         sources = np.argmax(after - before, axis=0)
         visits = before[sources, np.arange(len(numbers))]  # of the source, before this one
-        part_rows = np.zeros(len(numbers), np.int64)
-        for i, (source, visit) in enumerate(zip(sources.tolist(), visits.tolist(), strict=True)):
-            count = self.parts[source].rows
-            epoch, place = divmod(visit, count)
-            seed = (self.seeds[source] + epoch) % 2**32
-            part_rows[i] = index_shuffle(place, max_index=count - 1, seed=seed, rounds=4)
+        counts = np.asarray([part.rows for part in self.parts])[sources]
+        epochs, places = np.divmod(visits, counts)
+        seeds = (self.seeds[sources] + epochs) % 2**32
+        each = zip(places.tolist(), (counts - 1).tolist(), seeds.tolist(), strict=True)
+        part_rows = np.asarray([index_shuffle(place, last, seed, 4) for place, last, seed in each], np.int64)
         return gather(self.parts, sources, part_rows, self.rows, self.length)
 
 

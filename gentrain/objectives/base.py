@@ -91,7 +91,7 @@ class Objective:
 
 
 def generator_of(config: ConfigDict, spec: Spec) -> Any:
-    """The model of a config; that of sequences gathers its parameters by the rules of the mesh before a loop reads them."""
+    """The model of a config. One of sequences gathers its parameters by the rules of the mesh: see sharding.gather."""
     model = plugins.load("models", config.model.name).build(config.model, spec)
     if not isinstance(model, SequenceModel):
         return model

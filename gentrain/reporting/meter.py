@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
 
 from gentrain import devices
-from gentrain.sums import Metric, Sum, add, mean
+from gentrain.sums import Metric, Sum, mean
 
 METRICS = {
     "tokens_per_second": Metric("tokens/s", None, "of the player that moves last, over all devices"),
@@ -34,23 +37,32 @@ class Meter:
 
     def reset(self) -> None:
         """Forgets the steps so far."""
-        self.pending: list[dict[str, Sum]] = []
+        self.pending: list[Array] = []  # the sums of each step, side by side in one array
+        self.names: tuple[str, ...] = ()
         self.since = time.monotonic()
 
     def push(self, sums: dict[str, Sum]) -> None:
         """The sums of one more step, of which at most one is left to run ahead: so a step that hangs is seen as one."""
-        self.pending.append(sums)
+        self.names = tuple(sums)
+        self.pending.append(pack(list(sums.values())))
         jax.block_until_ready(self.pending[-2:-1])
 
     def read(self) -> dict[str, float]:
         """Means over the pending steps, tokens/second and, where the device's peak is known, the share of it in use."""
-        sums = add(self.pending)
+        totals = np.sum(jax.device_get(self.pending), axis=0, dtype=np.float64)
+        sums = {name: Sum(*halves) for name, halves in zip(self.names, totals, strict=True)}
         tokens = sums.get(f"{self.player}/entropy", sums[f"{self.player}/loss"]).weight
         rate = float(tokens) / (time.monotonic() - self.since)
         values = {name: mean(value) for name, value in sums.items()} | {"tokens_per_second": rate}
         if math.isfinite(self.mfu_per_rate):
             values["mfu"] = rate * self.mfu_per_rate
         return values
+
+
+@jax.jit
+def pack(sums: Sequence[Sum]) -> Float[Array, "names halves"]:
+    """All of them in one array: to bring an array to the host costs much the same whatever its size."""
+    return jnp.asarray(sums, jnp.float32)
 
 
 class Profile:

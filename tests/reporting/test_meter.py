@@ -1,5 +1,7 @@
 """How fast a run goes, and which of its steps are traced."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from gentrain import devices
@@ -11,16 +13,20 @@ from gentrain.sums import Sum
 def two_seconds(monkeypatch):
     """A clock on which two seconds pass between the meter's start and its reading."""
     clock = iter([10.0, 12.0])
-    monkeypatch.setattr(meter.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: next(clock)))
 
 
 @pytest.mark.parametrize("kind", ["TPU v5 lite", "NVIDIA H100 80GB HBM3"])
-def test_the_share_of_a_known_peak(monkeypatch, two_seconds, kind):
+def test_the_share_of_a_known_peak(monkeypatch, kind):
     device = type("Device", (), {"device_kind": kind})()
     monkeypatch.setattr(meter.jax, "devices", lambda: [device])
     monkeypatch.setattr(meter.jax, "device_count", lambda: 4)
     one = meter.Meter("generator", parameters=10**9)
-    one.pending.append({"generator/loss": Sum(3.0, 4000.0)})
+    monkeypatch.undo()
+    clock = iter([2.0])
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    one.since = 0.0
+    one.push({"generator/loss": Sum(3.0, 4000.0)})
     values = one.read()
     peak = next(flops for name, flops in devices.PEAK_FLOPS.items() if kind.startswith(name))
     assert values["tokens_per_second"] == 2000 and values["generator/loss"] == 3 / 4000
@@ -29,7 +35,7 @@ def test_the_share_of_a_known_peak(monkeypatch, two_seconds, kind):
 
 def test_an_unknown_device_has_no_share(two_seconds):
     one = meter.Meter("generator", parameters=10)
-    one.pending.append({"generator/loss": Sum(3.0, 4000.0)})
+    one.push({"generator/loss": Sum(3.0, 4000.0)})
     assert one.read().keys() == {"generator/loss", "tokens_per_second"}
 
 
@@ -43,7 +49,7 @@ def test_an_unknown_device_has_no_share(two_seconds):
 )
 def test_tokens_are_counted_not_sequences(two_seconds, sums, rate):
     one = meter.Meter("generator", parameters=1)
-    one.pending.append(sums)
+    one.push(sums)
     assert one.read()["tokens_per_second"] == rate
 
 
@@ -52,13 +58,13 @@ def test_no_more_than_one_step_runs_ahead(monkeypatch):
     monkeypatch.setattr(meter.jax, "block_until_ready", waited.append)
     one = meter.Meter("generator", 1)
     for step in range(3):
-        one.push({"step": step})
-    assert waited == [[], [{"step": 0}], [{"step": 1}]]
+        one.push({"loss": Sum(float(step), 1.0)})
+    assert [[float(sums[0, 0]) for sums in pending] for pending in waited] == [[], [0.0], [1.0]]
 
 
 def test_a_reading_is_over_the_steps_since_the_reset(monkeypatch):
     clock = iter([0.0, 4.0, 6.0])
-    monkeypatch.setattr(meter.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     one = meter.Meter("generator", 1)
     one.push({"generator/loss": Sum(100.0, 1.0)})
     one.reset()
