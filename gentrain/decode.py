@@ -59,8 +59,11 @@ def filter_logits(
     return jnp.where(logits >= last, logits, -jnp.inf)
 
 
-def draw(logits: Float[Array, "*batch vocab"], uniform: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
-    """A token from softmax(logits) for each uniform number in [0, 1), by inverting the cumulative distribution.
+def draw(
+    logits: Float[Array, "*batch vocab"], uniform: Float[Array, "*batch"]
+) -> tuple[Int[Array, "*batch"], Float[Array, "*batch"]]:
+    """A token from softmax(logits) for each uniform number in [0, 1), by inverting the cumulative distribution, and its
+    log-probability, nats.
 
     In two levels, a block of about sqrt(vocab) tokens and one of it: no cumulative sum is over the whole vocabulary. A
     token of probability 0 is never drawn. The noise is one number a token: on a CPU this is faster than Gumbel noise
@@ -72,9 +75,12 @@ def draw(logits: Float[Array, "*batch vocab"], uniform: Float[Array, "*batch"]) 
     weights = jnp.pad(weights, ((0, 0),) * (logits.ndim - 1) + ((0, -vocab % size),))
     blocks = weights.reshape(*logits.shape[:-1], -1, size)
     mass = jnp.sum(blocks, axis=-1)
-    block, left = invert(mass, uniform * jnp.sum(mass, axis=-1))
+    total = jnp.sum(mass, axis=-1)
+    block, left = invert(mass, uniform * total)
     within = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
-    return block * size + invert(within, left)[0]
+    place, _ = invert(within, left)
+    weight = jnp.take_along_axis(within, place[..., None], axis=-1)[..., 0]
+    return block * size + place, jnp.log(weight / total)
 
 
 def invert(
@@ -134,7 +140,7 @@ def choose_by_gumbel(
 def choose_by_uniforms(
     uniform: Float[Array, "batch length"], logits: Float[Array, "batch n vocab"], positions: Int[Array, "batch n"]
 ) -> Int[Array, "batch n"]:
-    return draw(logits, jnp.take_along_axis(uniform, positions, axis=1))
+    return draw(logits, jnp.take_along_axis(uniform, positions, axis=1))[0]
 
 
 def mask_to_end(ends: Bool[Array, "batch length"]) -> Bool[Array, "batch length"]:
@@ -273,8 +279,8 @@ def sample(
         cache, token, alive = carry
         cache, logits = model.step(params, cache, token)
         uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, position)))(keys)
-        token = jnp.where(alive, draw(logits, uniform), 0)
-        log_prob = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
+        token, log_prob = draw(logits, uniform)
+        token = jnp.where(alive, token, 0)
         alive_after = alive if end is None else alive & (token != end)
         return (cache, token, alive_after), Samples(token, alive, jnp.where(alive, log_prob, 0.0))
 

@@ -129,7 +129,7 @@ def test_log_probabilities_are_those_of_teacher_forcing(name):
 def test_a_token_of_probability_zero_is_never_drawn():
     logits = jnp.asarray([[-jnp.inf, 0.0, -jnp.inf, 1.0, -jnp.inf]])
     uniform = jnp.concatenate([jnp.linspace(0, 1, 999, endpoint=False), jnp.asarray([0.0, 1 - 2**-23])])
-    tokens = decode.draw(jnp.repeat(logits, uniform.size, 0), uniform)
+    tokens, _ = decode.draw(jnp.repeat(logits, uniform.size, 0), uniform)
     assert set(np.asarray(tokens).tolist()) == {1, 3}
 
 
@@ -139,11 +139,12 @@ def test_a_draw_inverts_the_cumulative_distribution(vocab):
     logits, uniform = 3 * rng.normal(size=(300, vocab)), rng.random(300)
     logits[rng.random(logits.shape) < 0.3] = -np.inf
     logits[:, rng.integers(vocab)] = 0.0  # not all of them
-    tokens = np.asarray(decode.draw(jnp.asarray(logits, jnp.float32), jnp.asarray(uniform, jnp.float32)))
+    drawn = decode.draw(jnp.asarray(logits, jnp.float32), jnp.asarray(uniform, jnp.float32))
+    tokens, log_prob = map(np.asarray, drawn)
     weights = np.exp(logits)
     after = np.take_along_axis(np.cumsum(weights, 1) / weights.sum(1, keepdims=True), tokens[:, None], 1)[:, 0]
     own = np.take_along_axis(weights / weights.sum(1, keepdims=True), tokens[:, None], 1)[:, 0]
-    assert (own > 0).all()
+    np.testing.assert_allclose(log_prob, np.log(own), atol=1e-5)
     assert (after - own < uniform + 1e-5).all() and (uniform < after + 1e-5).all()
 
 
@@ -152,7 +153,7 @@ def test_rounding_never_draws_a_token_beyond_the_vocabulary():
     for vocab in (97, 5000):
         logits = rng.normal(size=(200, vocab))
         logits[:, -20:] = -np.inf
-        tokens = decode.draw(jnp.asarray(logits, jnp.float32), jnp.full(200, 1 - 2**-24))
+        tokens, _ = decode.draw(jnp.asarray(logits, jnp.float32), jnp.full(200, 1 - 2**-24))
         assert int(tokens.max()) < vocab - 20
 
 

@@ -246,6 +246,9 @@ def prefix_critic(model: SequenceModel, normalised: bool = False) -> Critic:
             x = before_logits(model, params, inputs, context, keys)
             return jnp.cumsum(model.logits_of(params, x, examples), axis=1)
 
+        if examples.ndim == 2 and normalised:
+            return jnp.cumsum(-token_nlls(model, params, inputs, examples, context, keys), axis=1)
+
         def increments(logits, chosen):
             scores = jax.nn.log_softmax(logits, axis=-1) if normalised else logits
             if chosen.ndim == 3:

@@ -49,7 +49,7 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """Means over the pending steps, tokens/second and, where the device's peak is known, the share of it in use."""
-        totals = np.sum(jax.device_get(self.pending), axis=0, dtype=np.float64)
+        totals = np.asarray(jax.device_get(self.pending), np.float64).sum(axis=0)
         sums = {name: Sum(*halves) for name, halves in zip(self.names, totals, strict=True)}
         tokens = sums.get(f"{self.player}/entropy", sums[f"{self.player}/loss"]).weight
         rate = float(tokens) / (time.monotonic() - self.since)

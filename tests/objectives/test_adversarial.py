@@ -228,7 +228,7 @@ def test_mixtures_end_as_the_data_do(estimator):
     config.model.name, config.critic.name, config.model.width = "lstm", "mlp", 8
     objective = plugins.load("objectives", "adversarial").build(config, TextSpec(VOCAB, 6, end=VOCAB - 1))
     params, batch = objective.model.init(jax.random.key(1)), whole_batch(np.zeros((32, 6), np.int32))
-    weights, mask = jax.jit(objective.estimator.draw)(params, batch, jax.random.key(2))
+    weights, mask, _ = jax.jit(objective.estimator.draw)(params, batch, jax.random.key(2))
     ends = np.argmax(weights, axis=2) == VOCAB - 1
     assert (~mask).sum() > 0 and np.array_equal(mask, np.cumsum(ends, axis=1) - ends == 0)
     np.testing.assert_array_equal(weights[~mask], np.eye(VOCAB + 1)[np.zeros((~mask).sum(), int)])

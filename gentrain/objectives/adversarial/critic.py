@@ -48,8 +48,10 @@ class Judge:
         offset = math.log(pi / (1 - pi)) if self.game.log_ratio else 0.0
         estimate = self.critic.apply(params["critic"], examples.values, batch.get("context"), keys)
         if self.options.known_density:
-            generator = jax.lax.stop_gradient(params["generator"])
-            estimate = estimate - jnp.cumsum(-token_nll_of(self.model, generator, examples, batch), axis=1)
+            log_prob = examples.log_prob
+            if log_prob is None:
+                log_prob = -token_nll_of(self.model, jax.lax.stop_gradient(params["generator"]), examples, batch)
+            estimate = estimate - jnp.cumsum(log_prob, axis=1)
         return offset + estimate
 
     def augment(self, examples: Examples, batch: Batch, key: Array, number: int) -> Examples:

@@ -55,7 +55,7 @@ class Estimator:
         if self.scores:
             generator = jax.lax.stop_gradient(params)
             samples = decode.sample(self.model, generator, keys, length, end=self.spec.end, context=context)
-            return Examples(samples.tokens, samples.mask)
+            return Examples(*samples)
         return self.draw_mixtures(params, batch, keys)
 
     def draw_mixtures(self, params: Params, batch: Batch, keys: Array) -> Examples:

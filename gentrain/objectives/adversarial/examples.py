@@ -15,11 +15,13 @@ class Examples(NamedTuple):
     """Examples of one class.
 
     values: points (n, d), pictures (n, height, width, channels), tokens (n, length) int, or weights (n, length,
-    vocab + 1) that mix them. mask: the tokens that count (n, length), or (n, 1) of points and pictures.
+    vocab + 1) that mix them. mask: the tokens that count (n, length), or (n, 1) of points and pictures. log_prob: of
+    tokens under the generator that drew them, nats, 0 where the mask does not hold; None where it was not noted.
     """
 
     values: Array
     mask: Bool[Array, "n positions"]
+    log_prob: Float[Array, "n length"] | None = None
 
 
 def real_examples(model: SequenceModel | Sampler | DensityModel, spec: Spec, batch: Batch) -> Examples:
