@@ -36,6 +36,7 @@ def transformer(network, size: str) -> None:
     network.compute_dtype = "bfloat16"
     network.transformer.remat = "full"
     network.transformer.logits_chunk = 256
+    network.transformer.attention = "splash"
 
 
 def get_config(variant: str = "1b"):

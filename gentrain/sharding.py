@@ -123,16 +123,23 @@ def keep_rows(x: jax.Array) -> jax.Array:
     return _constrain(x, PartitionSpec(BATCH_AXES, *free))
 
 
-def by_sequence(function: Callable, queries: Sequence[jax.Array], others: Sequence[jax.Array], whole: jax.Array) -> Any:
+def by_sequence(
+    function: Callable,
+    queries: Sequence[jax.Array],
+    others: Sequence[jax.Array],
+    whole: jax.Array,
+    kernel: bool = False,
+) -> Any:
     """function(*queries, *others, whole), on each device for its own positions of the queries and all of the others.
 
     queries, others: (rows, positions) or (rows, positions, heads, …); whole: (rows,). The others are brought together
     once, and their gradients summed once, however often the function reads them; so left to the compiler they are not.
-    Without mesh.sequence it is the function.
+    Without mesh.sequence it is the function, unless that is a kernel, which the compiler cannot split over devices.
     """
     mesh, arrays = jax.sharding.get_abstract_mesh(), (*queries, *others)
     parts = sequence_parts()
-    if parts == 1 or any(x.shape[1] % parts for x in arrays) or len(whole) % batch_parts(mesh):
+    even = not any(x.shape[1] % parts for x in arrays) and len(whole) % batch_parts(mesh) == 0
+    if holds_all() or not even or not (kernel or parts > 1):
         return function(*arrays, whole)
     split_heads = all(x.shape[2] % mesh.shape["tensor"] == 0 for x in arrays if x.ndim > 2)
     own = PartitionSpec(BATCH_AXES, "sequence", *(["tensor"] if split_heads else []))
@@ -147,7 +154,7 @@ def by_sequence(function: Callable, queries: Sequence[jax.Array], others: Sequen
         of_own,
         in_specs=(tuple(map(spec, queries)), tuple(map(spec, others)), spec(whole)),
         out_specs=own,
-        axis_names={*BATCH_AXES, "sequence", *own[2:]},
+        axis_names=set(AXES) if kernel else {*BATCH_AXES, "sequence", *own[2:]},
         check_vma=False,
     )
     return mapped(tuple(queries), tuple(others), whole)
@@ -188,6 +195,12 @@ def gather(tree: Any, rules: Rules, name: str) -> Any:
         return jax.lax.with_sharding_constraint(leaf, kept)
 
     return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def platform() -> str:
+    """What the devices are for which this is traced: 'cpu', 'gpu' or 'tpu'."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
 
 
 def sequence_parts() -> int:

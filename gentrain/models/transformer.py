@@ -18,10 +18,15 @@ from gentrain.sharding import keep_rows
 
 
 def build(config: ConfigDict, spec: Spec) -> SequenceModel:
-    """The Transformer over the tokens of spec. Raises ConfigError for fused attention without a GPU."""
+    """The Transformer over the tokens of spec. Raises ConfigError for attention that these data or devices have not."""
     options, backend = Options.of(config), jax.default_backend()
     if options.attention == "cudnn" and backend != "gpu":
         raise ConfigError(f"transformer.attention='cudnn': expected 'xla', since this is no NVIDIA GPU but {backend!r}")
+    if options.attention == "splash" and (spec.context_vocab or spec.length % 128):
+        found = "contexts" if spec.context_vocab else f"data.length={spec.length}"
+        raise ConfigError(
+            f"transformer.attention='splash' takes lengths in 128s and no contexts: expected 'xla' with {found}"
+        )
     return sequence_model(Transformer(options, spec))
 
 
@@ -96,8 +101,8 @@ class Block(nn.Module):
             begin = place.slots.slot[:, 0]
             write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
             cache = key, value = write(cache[0], key, begin, 0), write(cache[1], value, begin, 0)
-        # A few queries over a cache have little to fuse, and lengths that cuDNN may not take.
-        implementation: Any = config.attention if cache is None else "xla"
+        # A few queries over a cache have little to fuse, and lengths that kernels may not take.
+        implementation = config.attention if cache is None else "xla"
         y = attend(query, key, value, place.slots, implementation, config.attention_chunk)
         x += drop(dense("out", config.width, y.reshape(x.shape), small), 0)
 

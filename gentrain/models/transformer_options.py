@@ -20,9 +20,10 @@ class Options(TokenModelOptions):
     rope_base: float = option(10_000.0, "longest wavelength of the rotary positions, over 2 pi", within="(0, inf)")
     attention: str = option(
         "xla",
-        "how attention is computed: 'xla' everywhere, or 'cudnn', the fused kernel of NVIDIA GPUs, which never holds"
-        " (heads, length, length) weights: for bfloat16 and heads of 8 to 128 numbers",
-        choices=("xla", "cudnn"),
+        "how attention is computed: 'xla' everywhere; 'cudnn', the fused kernel of NVIDIA GPUs, for bfloat16 and heads"
+        " of 8 to 128 numbers; 'splash', that of TPUs (elsewhere it is 'xla'), for lengths in 128s, heads of 64, 128, …"
+        " numbers and no contexts",
+        choices=("xla", "cudnn", "splash"),
         may_change=True,
     )
     attention_chunk: int = option(
@@ -47,4 +48,6 @@ class Options(TokenModelOptions):
         expect(self.heads % self.kv_heads == 0, f"{where}.kv_heads", self.kv_heads, groups)
         fused = self.compute_dtype == "bfloat16" and size % 8 == 0 and size <= 128
         fits = f"'xla' with {section}.compute_dtype={self.compute_dtype!r} and heads of {size} numbers"
-        expect(self.attention == "xla" or fused, f"{where}.attention", self.attention, fits)
+        expect(self.attention != "cudnn" or fused, f"{where}.attention", self.attention, fits)
+        whole = f"'xla' with heads of {size} numbers"
+        expect(self.attention != "splash" or size % 64 == 0, f"{where}.attention", self.attention, whole)

@@ -13,6 +13,7 @@ from configs.base import TRANSFORMER_RULES, get_config
 from gentrain import sharding
 from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
+from gentrain.models import attention
 from gentrain.models.base import before_logits, known_logits
 from gentrain.models.layers import keep_mask
 from gentrain.options.check import validate
@@ -368,6 +369,40 @@ def test_a_picture_is_read_where_it_is_given(name):
         other = put(pictures, pictures[(1, *place)] + np.uint8(100), (1, *place))
         only_its_row = np.array([False, True, False])[:, None]
         assert (changed(model.apply(params, inputs, other), logits) == only_its_row).all()
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "size"), [(4, 2, 64), (2, 2, 128)])
+def test_the_kernel_for_tpus_computes_attention(heads, kv_heads, size):
+    rng, (batch, length) = np.random.default_rng(size), (2, 256)
+    query, key, value, weight = (
+        rng.normal(size=(batch, length, count, size)).astype(np.float32) for count in (heads, kv_heads, kv_heads, heads)
+    )
+    slot = np.broadcast_to(np.arange(length, dtype=np.int32), (batch, length))
+    first = np.maximum.accumulate(np.where(rng.random((batch, length)) < 0.02, slot, 0), axis=1)
+    slots = attention.Slots(*map(jnp.asarray, (slot, first, np.zeros(batch, np.int32))))
+
+    def by_kernel(*arrays):
+        return attention.splash(*arrays, slots.first, interpret=True)
+
+    def by_xla(*arrays):
+        return attention.attend(*arrays, slots, "xla", 100)
+
+    np.testing.assert_allclose(by_kernel(query, key, value), by_xla(query, key, value), atol=1e-5)
+    one, other = (
+        jax.grad(lambda *arrays, of=of: jnp.sum(of(*arrays) * weight), (0, 1, 2))(query, key, value)
+        for of in (by_kernel, by_xla)
+    )
+    for by_one, by_other in zip(one, other, strict=True):
+        np.testing.assert_allclose(by_one, by_other, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [(TextSpec(VOCAB, 200), "data.length=200"), (TextSpec(VOCAB, 256, context_vocab=3), "with contexts")],
+)
+def test_the_kernel_for_tpus_is_refused_data_that_it_cannot_take(spec, words):
+    with pytest.raises(ConfigError, match=words):
+        build(spec, "transformer", heads=1, kv_heads=1, width=64, attention="splash")
 
 
 def test_fused_attention_is_asked_for_where_it_runs(monkeypatch):
