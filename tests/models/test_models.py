@@ -375,7 +375,8 @@ def test_a_picture_is_read_where_it_is_given(name):
 def test_the_kernel_for_tpus_computes_attention(heads, kv_heads, size):
     rng, (batch, length) = np.random.default_rng(size), (2, 256)
     query, key, value, weight = (
-        rng.normal(size=(batch, length, count, size)).astype(np.float32) for count in (heads, kv_heads, kv_heads, heads)
+        jnp.asarray(rng.normal(size=(batch, length, count, size)), jnp.float32)
+        for count in (heads, kv_heads, kv_heads, heads)
     )
     slot = np.broadcast_to(np.arange(length, dtype=np.int32), (batch, length))
     first = np.maximum.accumulate(np.where(rng.random((batch, length)) < 0.02, slot, 0), axis=1)
