@@ -9,15 +9,18 @@ Variants: `1b` and `7b` by maximum likelihood, and each with `_scheduled_samplin
 chips that were not there. Peak: what one chip holds in a step; XLA never fell back on copying an array to every chip.
 
     variant                  chips      compiling   peak        of memory   each chip's arguments
-    1b                       256 v5e    144 s        1.55 GiB   10.4 %      57 MiB
-    1b_scheduled_sampling    256 v5e    172 s        1.52 GiB   10.2 %      57 MiB
-    1b_adversarial           256 v5e    186 s        7.75 GiB   52.0 %      3.7 GiB
-    7b                       512 v5p     92 s        4.67 GiB    5.3 %      159 MiB
-    7b_scheduled_sampling    512 v5p    115 s        4.61 GiB    5.2 %      159 MiB
-    7b_adversarial           512 v5p    106 s       35.08 GiB   39.7 %      20.1 GiB
+    1b                       256 v5e     52 s       1.30 GiB     8.7 %       57 MiB
+    1b_scheduled_sampling    256 v5e     68 s       1.30 GiB     8.7 %       57 MiB
+    1b_adversarial           256 v5e     81 s       2.00 GiB    13.4 %      117 MiB
+    7b                       512 v5p     44 s       3.38 GiB     3.8 %      159 MiB
+    7b_scheduled_sampling    512 v5p     54 s       3.38 GiB     3.8 %      159 MiB
+    7b_adversarial           512 v5p     68 s       8.81 GiB    10.0 %      321 MiB
 
-The adversarial variants draw token by token, which reads every parameter a thousand times a step; so they do without
-fsdp, which would gather them as often (2.2 TiB a chip and step for 1b with fsdp 64), and take more memory.
+Longer rows, of 1b with as many tokens a step or more: 8,192 tokens 1.30 GiB, 32,768 4.55 GiB (`attention='xla'`, whose
+scores are the least memory; `'splash'` takes 7.6). 131,072 tokens are split over devices (3.56 GiB):
+
+    --config.data.length=131072 --config.data.batch_size=8 --config.mesh.fsdp=8 --config.mesh.sequence=16
+    --config.model.transformer.attention=xla --config.model.transformer.attention_chunk=128
 """
 
 from configs import base

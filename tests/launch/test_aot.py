@@ -231,10 +231,15 @@ def test_the_exit_code_says_whether_it_fits(monkeypatch, capsys, peak, code):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [256, 512])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", [*PRESETS, "scale:1b_adversarial"])
 def test_every_preset_on_hundreds_of_devices(tmp_path, preset, devices):
-    path = tmp_path / "numbers.json"
-    done = run(f"--config=configs/{preset}.py", f"--host_devices={devices}", "--config.mesh.data=-1", f"--json={path}")
+    path, (file, _, variant) = tmp_path / "numbers.json", preset.partition(":")
+    done = run(
+        f"--config=configs/{file}.py:{variant}".rstrip(":"),
+        f"--host_devices={devices}",
+        "--config.mesh.data=-1",
+        f"--json={path}",
+    )
     assert done.returncode == 0, done.stderr
     numbers = json.loads(path.read_text())
     assert_split(numbers)
