@@ -38,7 +38,7 @@ def draw_growth(pyplot: Any, rows: Sequence[dict[str, Any]]) -> Any:
     for panel, name, label in zip(panels, ("cpu_ms", "temporary_mb"), ("CPU time", "temporary memory"), strict=True):
         for family, size in dict.fromkeys((row["family"], row["size"]) for row in rows):
             own = [row for row in rows if (row["family"], row["size"]) == (family, size)]
-            style = "-" if family == "transformer" else "--"
+            style = {"transformer": "-", "lstm": "--"}.get(family, ":")
             times = [row["at"] / own[0]["at"] for row in own]
             panel.plot(times, [row[name] / own[0][name] for row in own], style, marker="o", label=f"{family}, {size}")
         panel.set_xscale("log", base=2)

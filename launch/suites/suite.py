@@ -4,7 +4,8 @@ NAME is one of
     steps   gentrain's own works: time, temporary memory, seconds to trace and compile, and the share of the rate at
             which this core multiplies matrices
     peers   the same works by the peers that are installed (requirements-bench.txt), in turns
-    growth  a Transformer and an LSTM with each size doubled, and the exponents of time and memory
+    growth  a Transformer and an LSTM with each size doubled, scheduled sampling with its length doubled, and the
+            exponents of time and memory
 --only: works whose name has TEXT in it; --cores: numbers of the cores that all are pinned to. DIR gets a table, JSON
 and a picture. One core is the default: there ratios say what the code does, and not how it is split.
 """
@@ -17,13 +18,20 @@ from typing import Any
 
 from gentrain import files
 from launch.suites import timing
-from launch.suites.works import NARROW, SMALL, WORKS, Work
+from launch.suites.works import NARROW, SCHEDULED, SMALL, WORKS, Work
 
 COLUMNS = {
     "work": "<36", "contender": "<15", "parameters": ">11,", "cpu_ms": ">9.1f", "wall_ms": ">9.1f", "speed": ">6.2f",
     "target": ">6.2f", "of_matmul_rate": ">6.0%", "temporary_mb": ">9.1f", "trace_s": ">7.2f", "compile_s": ">7.2f",
 }  # fmt: skip
-GROWN = {"batch": 4, "length": 4, "width": 4, "vocab": 4}  # so many times each is doubled
+EXACT = {**SCHEDULED, "scheduled_sampling.mode": "exact", "scheduled_sampling.window": 64}
+SHORT = SMALL._replace(length=64)
+GROWN = {  # what is trained, from which shape, with which options, and how many times each size is doubled
+    "transformer": (SHORT, {}, {"batch": 4, "length": 6, "width": 3, "vocab": 4}),
+    "lstm": (NARROW._replace(vocab=512, width=64), {}, {"batch": 4, "length": 4, "width": 4, "vocab": 4}),
+    "scheduled sampling, exact": (SHORT, EXACT, {"length": 3}),
+    "scheduled sampling, in sequence": (SHORT, SCHEDULED, {"length": 3}),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -79,21 +87,15 @@ def matmul_rate(cores: Sequence[int]) -> float:
 
 def grow(cores: Sequence[int], only: str) -> Iterator[dict[str, Any]]:
     """Rows of training steps in which one size is doubled again and again."""
-    for base in (SMALL, NARROW._replace(vocab=512, width=64)):
-        for size, doublings in GROWN.items():
-            if only not in f"{base.family}, {size}":
+    for family, (base, options, sizes) in GROWN.items():
+        for size, doublings in sizes.items():
+            if only not in f"{family}, {size}":
                 continue
             for doubling in range(doublings + 1):
                 value = getattr(base, size) * 2**doubling
-                work = Work("train", base._replace(**{size: value}), {})
+                work = Work("train", base._replace(**{size: value}), options)
                 row = timing.race(("gentrain",), work, cores)[0]
-                yield {
-                    "work": f"{base.family}, {size} {value}",
-                    "family": base.family,
-                    "size": size,
-                    "at": value,
-                    **row,
-                }
+                yield {"work": f"{family}, {size} {value}", "family": family, "size": size, "at": value, **row}
 
 
 def exponents(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
