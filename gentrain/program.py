@@ -14,6 +14,10 @@ from gentrain.errors import ConfigError
 from gentrain.objectives.base import Objective
 from gentrain.update import TrainState
 
+# Parameters are drawn once. At its full effort the compiler for CPUs takes longer for that than for a step, and the
+# numbers are the same, drawn as fast.
+DRAWN_ONCE = {"xla_backend_optimization_level": 1}
+
 
 class Program(NamedTuple):
     """What is compiled, and the shapes and places of what goes in and out of it; needs no data."""
@@ -57,10 +61,11 @@ def build(config: ConfigDict, spec: Spec, mesh: Mesh | None = None) -> Program:
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     # Without explicit shardings of the optimiser state the second step would compile again.
     outputs = (shardings, sharding.replicated(mesh))
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
     return Program(
         mesh,
         objective,
-        init=sharding.compile_on(mesh, init_from_seed, shardings),
+        init=sharding.compile_on(mesh, init_from_seed, shardings, compiler_options=DRAWN_ONCE if on_cpu else None),
         update=sharding.compile_on(mesh, step, outputs, donate_argnums=0),
         state=state,
         batch=batch,

@@ -51,7 +51,8 @@ UNSAFE_NAMES = {"compile", "globals"}  # of builtins; other things have attribut
 UNSAFE_IMPORTS = {"numpy.load", "numpy.lib.format.read_array"}  # whose calls would not be seen as numpy's
 PICKLE_PLACES = {"load": 2, "read_array": 1}  # arguments of numpy's readers before the one that lets pickles in
 IMPORTER = "gentrain/plugins.py"  # which looks for plug-ins in the rooms of gentrain
-MAY_IMPORT = {IMPORTER: {"import_module"}, "launch/suites/peers.py": {"torch"}}  # the peer itself is what is timed
+PEERS = ("launch/suites/peers.py", "launch/suites/torch_images.py")  # the peer itself is what is timed
+MAY_IMPORT = {IMPORTER: {"import_module"}} | {file: {"torch"} for file in PEERS}
 
 
 def unsafe(code: str) -> set[str]:

@@ -7,13 +7,11 @@ drawn by fan-in.
 """
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
-from gentrain.models import images
+from gentrain.models import convolutions, images
 from gentrain.models.base import Critic, Sampler
 from gentrain.models.dcgan_options import CriticOptions, Options
 from gentrain.models.images import Pixels
@@ -31,32 +29,18 @@ def critic(config: ConfigDict, spec: Spec) -> Critic:
 
 
 class Double(nn.Module):
-    """A transposed convolution of 4x4, stride 2, which doubles height and width.
-
-    Output row 2i + p sees two input rows, p = 0 or 1: i - 1 + p and i + p. One 2x2 convolution makes all four such
-    phases, which are then interleaved: on a CPU its gradient is several times faster than lax.conv_transpose's.
-    """
+    """A transposed convolution of 4x4, stride 2, which doubles height and width."""
 
     features: int
     config: NetworkSection
 
     @nn.compact
     def __call__(self, x: Pixels) -> Float[Array, "n _ _ features"]:
-        n, height, width, channels = x.shape
-        shape, dtype = (4, 4, channels, self.features), self.config.param_dtype
+        channels = x.shape[-1]
         fan_in = 4 * channels  # an output sees 2x2 of the taps
-        kernel = self.param("kernel", nn.initializers.normal((2 / fan_in) ** 0.5), shape, dtype)
-        phases = kernel.astype(x.dtype).reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 4, 1, 3, 5)
-        y = lax.conv_general_dilated(
-            jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))),
-            phases.reshape(2, 2, channels, -1),
-            (1, 1),
-            "VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        ).reshape(n, height + 1, width + 1, 2, 2, self.features)
-        rows = jnp.stack([y[:, :-1, :, 0], y[:, 1:, :, 1]], axis=2)
-        both = jnp.stack([rows[:, :, :, :-1, 0], rows[:, :, :, 1:, 1]], axis=4)
-        return both.reshape(n, 2 * height, 2 * width, self.features)
+        init = nn.initializers.normal((2 / fan_in) ** 0.5)
+        kernel = self.param("kernel", init, (4, 4, channels, self.features), self.config.param_dtype)
+        return convolutions.double(x, kernel.astype(x.dtype))
 
 
 class Generator(nn.Module):
@@ -82,6 +66,6 @@ class Features(nn.Module):
     @nn.compact
     def __call__(self, x: Pixels) -> Float[Array, "n features"]:
         for level, (_, _, channels) in enumerate(images.scales(x.shape[1:], self.config.width)):
-            size, stride = (4, 2) if level else (3, 1)
-            x = nn.leaky_relu(images.conv(self.config, channels, size, stride)(x), 0.2)
+            halving = {"conv_general_dilated": convolutions.as_convolution(convolutions.halve)} if level else {}
+            x = nn.leaky_relu(images.conv(self.config, channels, 4 if level else 3, **halving)(x), 0.2)
         return x.reshape(len(x), -1)

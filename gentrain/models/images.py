@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from gentrain.datasets.spec import ImageSpec, Spec
 from gentrain.errors import ConfigError
+from gentrain.models import convolutions
 from gentrain.models.base import Critic, Params, Sampler
 from gentrain.models.base_options import ImageModelOptions
 from gentrain.models.layers import keep_mask, unit_variance
@@ -40,10 +41,11 @@ def dtypes(config: NetworkSection) -> Any:
     return {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
 
 
-def conv(config: NetworkSection, features: int, size: int = 3, stride: int = 1, **options: Any) -> nn.Conv:
+def conv(config: NetworkSection, features: int, size: int = 3, **options: Any) -> nn.Conv:
     """A convolution of zero padding whose kernel is drawn for inputs that come from a ReLU, unless options say more."""
-    options = {"kernel_init": after_relu} | dtypes(config) | options
-    return nn.Conv(features, (size, size), (stride, stride), **options)
+    convolve = convolutions.as_convolution(convolutions.convolve)
+    options = {"kernel_init": after_relu, "conv_general_dilated": convolve} | dtypes(config) | options
+    return nn.Conv(features, (size, size), **options)
 
 
 def norm(config: NetworkSection, x: Pixels) -> Pixels:

@@ -9,12 +9,11 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
-from gentrain.models import images
+from gentrain.models import convolutions, images
 from gentrain.models.base import Critic, Sampler
 from gentrain.models.images import Pixels
 from gentrain.models.layers import unit_variance
@@ -47,20 +46,7 @@ class Grouped(nn.Module):
         group = math.gcd(GROUP, channels)
         kernel = self.param("kernel", self.kernel_init, (3, 3, group, channels), dtype).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), dtype).astype(x.dtype)
-        groups = channels // group
-
-        def convolve(x, kernel, groups):
-            return lax.conv_general_dilated(
-                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
-            )
-
-        # On CPU XLA's own gradient of groups is 15 to 30 times slower; but many of them take minutes to compile.
-        if jax.default_backend() == "cpu" and groups <= 8:
-            parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
-            y = jnp.concatenate([convolve(*part, 1) for part in parts], axis=-1)
-        else:
-            y = convolve(x, kernel, groups)
-        return y + bias[None, None, None, :]
+        return convolutions.grouped(x, kernel) + bias[None, None, None, :]
 
 
 class Block(nn.Module):

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
-from gentrain.models import images
+from gentrain.models import convolutions, images
 from gentrain.models.base import Critic, Sampler
 from gentrain.models.images import Pixels
 from gentrain.models.layers import unit_variance
@@ -28,6 +28,10 @@ def critic(config: ConfigDict, spec: Spec) -> Critic:
     return images.judge(Features(options), options, spec)
 
 
+DOUBLED = convolutions.as_convolution(lambda x, kernel: convolutions.double(x, convolutions.widen(kernel)))
+HALVED = convolutions.as_convolution(lambda x, kernel: convolutions.halve(x, convolutions.widen(kernel) / 4))
+
+
 class Up(nn.Module):
     """x' + conv(relu(norm(conv(relu(norm(x))')))), where ' doubles the resolution in the first block at one."""
 
@@ -40,8 +44,9 @@ class Up(nn.Module):
         def conv(size, **options):
             return images.conv(self.config, self.channels, size, use_bias=False, **options)
 
+        options = {"conv_general_dilated": DOUBLED} if self.double else {}  # conv(y')
         y = nn.relu(images.norm(self.config, x))
-        y = conv(3)(repeat(y) if self.double else y)
+        y = conv(3, **options)(y)
         y = conv(3)(nn.relu(images.norm(self.config, y)))
         # A 1x1 convolution and a copy commute: the cheaper order.
         shortcut = x if x.shape[-1] == self.channels else conv(1, kernel_init=unit_variance)(x)
@@ -64,12 +69,13 @@ class Down(nn.Module):
         def conv(size, **options):
             return images.conv(self.config, self.channels, size, **options)
 
+        options = {"conv_general_dilated": HALVED} if self.halve else {}  # conv(y)'
         y = conv(3, kernel_init=unit_variance)(x) if self.first else conv(3)(nn.relu(x))
-        y = conv(3)(nn.relu(y))
+        y = conv(3, **options)(nn.relu(y))
         shortcut = average(x) if self.halve else x  # a 1x1 convolution and a mean commute
         if x.shape[-1] != self.channels:
             shortcut = conv(1, kernel_init=unit_variance)(shortcut)
-        return shortcut + (average(y) if self.halve else y)
+        return shortcut + y
 
 
 def repeat(x: Pixels) -> Pixels:

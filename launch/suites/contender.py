@@ -12,13 +12,13 @@ import sys
 import time
 
 from launch.suites import ours, peers
-from launch.suites.works import Shape, Work
+from launch.suites.works import SHAPES, Work
 
 
 def main(name: str, work_json: str, cores: str) -> None:
     os.sched_setaffinity(0, [int(core) for core in cores.split(",")])  # before any library counts the cores
     does, shape, *rest = json.loads(work_json)
-    work, began = Work(does, Shape(*shape), *rest), time.perf_counter()
+    work, began = Work(does, SHAPES[does](*shape), *rest), time.perf_counter()
     try:
         do, numbers = prepare(name, work)
     except ImportError as error:

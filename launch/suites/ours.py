@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from launch.suites.works import Prepared, Work
+from launch.suites.works import Prepared, Shape, Work
 
 
 def prepare(work: Work) -> Prepared:
@@ -13,36 +13,55 @@ def prepare(work: Work) -> Prepared:
     import numpy as np
 
     from configs import base
-    from gentrain import decode, program, sharding
-    from gentrain.datasets.spec import TextSpec
+    from gentrain import program, sharding
 
     shape, config = work.shape, base.get_config()
     config.update_from_flattened_dict({**shape.config(), **work.options})
-    built = program.build(config, TextSpec(shape.vocab, shape.length, None, str))
+    images, spec = work.does == "train_images", spec_of(work)
+    built = program.build(config, spec)
     state = built.init()
-    parameters = sharding.elements(state.params["generator"])
-    if work.does == "train":
-        tokens = np.random.default_rng(0).integers(0, shape.vocab, (shape.batch, shape.length), np.int32)
-        rows = {"tokens": tokens, "mask": np.ones(tokens.shape, bool), "row": np.arange(shape.batch, dtype=np.int32)}
-        batch = sharding.put(rows, built.mesh, shape.batch)
-        step, numbers = compile_ahead(built.update, state, batch)
+    if work.does == "sample":
+        return sampling(built, state.params["generator"], shape)
+    rows = (shape.batch, spec.length)
+    tokens = np.random.default_rng(0).integers(0, spec.vocab, rows, np.int32)
+    data = {"tokens": tokens, "mask": np.ones(rows, bool), "row": np.arange(shape.batch, dtype=np.int32)}
+    batch = sharding.put(data, built.mesh, shape.batch)
+    step, numbers = compile_ahead(built.update, state, batch)
+    parameters = sharding.elements(state.params if images else state.params["generator"])
 
-        def train() -> None:
-            nonlocal state
-            state, sums = step(state, batch)
-            jax.block_until_ready((state, sums))
+    def train() -> None:
+        nonlocal state
+        state, sums = step(state, batch)
+        jax.block_until_ready((state, sums))
 
-        return Prepared(train, {"parameters": parameters, **numbers})
+    return Prepared(train, {"parameters": parameters, **numbers})
+
+
+def spec_of(work: Work) -> Any:
+    """What the work's data are."""
+    from gentrain.datasets.spec import ImageSpec, TextSpec
+
+    shape = work.shape
+    if work.does == "train_images":
+        return ImageSpec(256, shape.side**2, shape=(shape.side, shape.side, 1))
+    return TextSpec(shape.vocab, shape.length, None, str)
+
+
+def sampling(built: Any, params: Any, shape: Shape) -> Prepared:
+    """Drawing a batch of sequences."""
+    import jax
+
+    from gentrain import decode, sharding
+
     model: Any = built.objective.model
     keys = jax.random.split(jax.random.key(0), shape.batch)
 
     def draw(params):
         return decode.sample(model, params, keys, shape.length).tokens
 
-    drawn, numbers = compile_ahead(sharding.compile_on(built.mesh, draw), state.params["generator"])
-    return Prepared(
-        lambda: jax.block_until_ready(drawn(state.params["generator"])), {"parameters": parameters, **numbers}
-    )
+    drawn, numbers = compile_ahead(sharding.compile_on(built.mesh, draw), params)
+    numbers["parameters"] = sharding.elements(params)
+    return Prepared(lambda: jax.block_until_ready(drawn(params)), numbers)
 
 
 def compile_ahead(function: Any, *arguments: Any) -> tuple[Callable, dict[str, float]]:

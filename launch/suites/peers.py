@@ -11,6 +11,10 @@ def prepare(name: str, work: Work) -> Prepared:
     import torch
 
     torch.manual_seed(0)
+    if name == "torch_images":
+        from launch.suites import torch_images
+
+        return torch_images.prepare(work)
     return {"gpt2": gpt2, "llama": llama, "torch_lstm": torch_lstm, "torch_scheduled": torch_scheduled}[name](work)
 
 

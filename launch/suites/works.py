@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+GAN = {"objective.name": "adversarial", "adversarial.generator_loss": "non_saturating"}
+R3GAN = {"objective.name": "adversarial", "adversarial.generator_loss": "relativistic",
+         "adversarial.r1": 0.05, "adversarial.r2": 0.05}  # fmt: skip
 SCHEDULED = {"objective.name": "scheduled_sampling", "scheduled_sampling.keep_true": 0.75}
 ADVERSARIAL = {"objective.name": "adversarial", "critic.name": "lstm", "critic.width": 32}
 
@@ -35,6 +38,28 @@ class Shape(NamedTuple):
         return options
 
 
+class ImageShape(NamedTuple):
+    """The shape of a generator and a critic of square grey images of one family, and of their batches."""
+
+    family: str
+    width: int
+    side: int
+    latent: int
+    batch: int
+
+    @property
+    def scales(self) -> list[tuple[int, int]]:
+        """(side, channels) of each resolution, the finest first, as models.images.scales."""
+        halvings = next(count for count in range(99) if self.side >> count <= 7 or (self.side >> count) % 2)
+        return [(self.side >> level, self.width << min(level, 3)) for level in range(halvings + 1)]
+
+    def config(self) -> dict[str, Any]:
+        """As options, by their full names."""
+        options = {f"{role}.{name}": value for role in ("model", "critic")
+                   for name, value in (("name", self.family), ("width", self.width))}  # fmt: skip
+        return options | {f"model.{self.family}.latent": self.latent, "data.batch_size": self.batch}
+
+
 class Prepared(NamedTuple):
     """do() does a work once, and returns when it is done. numbers: what is known of it beforehand, by unit."""
 
@@ -42,15 +67,18 @@ class Prepared(NamedTuple):
     numbers: dict[str, float]
 
 
+SHAPES = {"train": Shape, "sample": Shape, "train_images": ImageShape}
+
+
 class Work(NamedTuple):
     """A thing to do again and again.
 
-    does: 'train' or 'sample'. options: beside those of the shape. peers: who does the same work elsewhere, by the names
+    does: one of SHAPES. options: beside those of the shape. peers: who does the same work elsewhere, by the names
     of suites.peers. target: the least speed that is wanted, by that of the first of them; 0: none.
     """
 
     does: str
-    shape: Shape
+    shape: Any  # of the kind that SHAPES has for it
     options: Mapping[str, Any]
     peers: tuple[str, ...] = ()
     target: float = 0.0
@@ -61,6 +89,7 @@ MIDDLE = Shape("transformer", 256, 2, 4, 1024, 5000, 16, 128)
 FILLING = Shape("transformer", 512, 4, 8, 2048, 512, 16, 256)
 NARROW = Shape("lstm", 32, 1, 0, 0, 5000, 64, 20)
 WIDE = Shape("lstm", 256, 1, 0, 0, 5000, 64, 20)
+IMAGES = ImageShape("resnet", width=16, side=32, latent=32, batch=32)
 WORKS = {
     "transformer, width 128": Work("train", SMALL, {}, ("gpt2", "llama"), 1.15),
     "transformer, width 256, vocab 5000": Work("train", MIDDLE, {}, ("gpt2", "llama"), 1.2),
@@ -76,6 +105,9 @@ WORKS = {
         NARROW,
         {**ADVERSARIAL, "adversarial.reward": "rollouts", "adversarial.rollouts": 1},
     ),
+    "images, resnet": Work("train_images", IMAGES, GAN, ("torch_images",), 1.1),
+    "images, dcgan": Work("train_images", IMAGES._replace(family="dcgan"), GAN, ("torch_images",), 1.1),
+    "images, r3gan": Work("train_images", IMAGES._replace(family="r3gan"), R3GAN, ("torch_images",), 1.0),
     "sampling, lstm, width 32": Work("sample", NARROW, {}, ("torch_lstm",), 1.8),
     "sampling, transformer with a cache": Work("sample", SMALL._replace(length=64), {}, ("gpt2",), 5.0),
 }

@@ -5,16 +5,24 @@ import re
 
 import pytest
 
+from gentrain.models import images
 from launch import benchmark, huge_pages
 from launch.suites import ours, suite, timing, works
-from launch.suites.works import Shape, Work
+from launch.suites.works import ImageShape, Shape, Work
 
 TINY = Shape("lstm", 8, 1, 0, 0, 11, 8, 5)
+TINY_IMAGES = ImageShape("dcgan", width=4, side=8, latent=3, batch=8)
 TINY_TRANSFORMER = Shape("transformer", 8, 1, 2, 16, 11, 8, 5)
 
 
 @pytest.mark.parametrize(
-    "work", [Work("train", TINY, {}), Work("train", TINY, works.SCHEDULED), Work("sample", TINY_TRANSFORMER, {})]
+    "work",
+    [
+        Work("train", TINY, {}),
+        Work("train", TINY, works.SCHEDULED),
+        Work("train_images", TINY_IMAGES, works.GAN),
+        Work("sample", TINY_TRANSFORMER, {}),
+    ],
 )
 def test_a_work_is_done_again_and_again_and_knows_its_sizes(work):
     do, numbers = ours.prepare(work)
@@ -28,6 +36,12 @@ def test_the_matmuls_of_a_step_are_six_flops_a_parameter_and_token():
     matrices = 4 * width**2 + 3 * width * mlp + width * vocab
     assert TINY_TRANSFORMER.gflop == pytest.approx(6e-9 * 8 * 5 * matrices)
     assert TINY.gflop == pytest.approx(6e-9 * 8 * 5 * (8 * width**2 + width * vocab))
+
+
+def test_a_work_knows_the_resolutions_that_models_of_images_have():
+    for side in (8, 28, 32, 36):
+        ours = images.scales((side, side, 1), TINY_IMAGES.width)
+        assert TINY_IMAGES._replace(side=side).scales == [(rows, channels) for rows, _, channels in ours]
 
 
 @pytest.fixture

@@ -203,7 +203,7 @@ def test_groups_are_the_same_on_all_devices(monkeypatch):
     apart, other = (np.asarray(apply(params, inputs)) for inputs in (x, x + (np.arange(48) == 20)))
     assert (changed(other.transpose(3, 0, 1, 2), apart.transpose(3, 0, 1, 2)) == (np.arange(48) // 16 == 1)).all()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    np.testing.assert_allclose(jax.jit(lambda x: module.apply(params, x))(x), apart, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(lambda *given: module.apply(*given))(params, x), apart, rtol=1e-4, atol=1e-4)
 
 
 def test_residual_blocks_of_r3gan_start_as_nothing():
