@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from gentrain.sharding import platform
+
 Pixels = Float[Array, "n _ _ _"]
 Kernel = Float[Array, "_ _ inputs outputs"]
 FEW = 4  # channels that a CPU's convolutions waste its vectors on
@@ -29,7 +31,7 @@ def convolve(x: Pixels, kernel: Kernel) -> Pixels:
     height, width, inputs, outputs = kernel.shape
     if height == width == 1:
         return pointwise(x, kernel)
-    if jax.default_backend() == "cpu" and min(inputs, outputs) <= FEW:
+    if platform() == "cpu" and min(inputs, outputs) <= FEW:
         return (from_few if inputs <= outputs else to_few)(x, kernel)
     return _convolve(x, kernel)
 
@@ -107,7 +109,7 @@ def _halve(x: Pixels, kernel: Kernel) -> Pixels:
 
 def _unhalve(y: Pixels, kernel: Kernel) -> Pixels:
     n, height, width, _ = y.shape
-    if kernel.shape[2] <= NARROW:
+    if platform() == "cpu" and kernel.shape[2] <= NARROW:
         return _by_phases(y, kernel)
     return adjoint(lambda x: _halve(x, kernel), (n, 2 * height, 2 * width, kernel.shape[2]), y)
 
@@ -160,7 +162,7 @@ def grouped(x: Pixels, kernel: Kernel) -> Pixels:
     size = kernel.shape[2]
     groups = x.shape[-1] // size
     # Elsewhere there is quick code for groups, and for the derivatives that JAX itself writes.
-    quick = groups == 1 or jax.default_backend() != "cpu"
+    quick = groups == 1 or platform() != "cpu"
     return _convolve(x, kernel, groups=groups) if quick else _in_groups_of(size)(x, kernel)
 
 
