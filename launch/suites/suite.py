@@ -3,9 +3,11 @@
 NAME is one of
     steps   gentrain's own works: time, temporary memory, seconds to trace and compile, and the share of the rate at
             which this core multiplies matrices
+    limit   of these the training steps alone, and so how near each comes to that rate
     peers   the same works by the peers that are installed (requirements-bench.txt), in turns
     growth  a Transformer and an LSTM with each size doubled, scheduled sampling with its length doubled, and the
             exponents of time and memory
+    compile seconds to the first step of every shipped config, cold and warm: launch/first_step.py
 --only: works whose name has TEXT in it; --cores: numbers of the cores that all are pinned to. DIR gets a table, JSON
 and a picture. One core is the default: there ratios say what the code does, and not how it is split.
 """
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gentrain import files
+from launch import cli, first_step
 from launch.suites import timing
 from launch.suites.works import NARROW, SCHEDULED, SMALL, WORKS, Work
 
@@ -37,13 +40,17 @@ GROWN = {  # what is trained, from which shape, with which options, and how many
 def main(arguments: Sequence[str]) -> int:
     """The command as a function; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m launch.benchmark", usage=__doc__)
-    parser.add_argument("--suite", choices=("steps", "peers", "growth"), required=True)
+    parser.add_argument("--suite", choices=("steps", "limit", "peers", "growth", "compile"), required=True)
     parser.add_argument("--only", default="")
     parser.add_argument("--cores", default="0")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
+    if options.suite == "compile":
+        return first_step.main(["first_step", *(str(file) for file in cli.config_files() if options.only in str(file))])
     cores = [int(core) for core in options.cores.split(",")]
     works = {name: work for name, work in WORKS.items() if options.only in name}
+    if options.suite == "limit":
+        works = {name: work for name, work in works.items() if work.does == "train"}
     rows, lines = [], [header()]
     print(lines[0])
     for row in grow(cores, options.only) if options.suite == "growth" else race(works, options.suite == "peers", cores):

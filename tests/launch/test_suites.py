@@ -71,6 +71,19 @@ def test_speeds_are_by_our_time_and_who_is_missing_is_told(contenders, tmp_path,
     assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG") and (tmp_path / "peers.txt").read_text()
 
 
+def test_the_limit_is_told_of_training_steps_alone(contenders, capsys):
+    assert suite.main(["--suite=limit", "--only=transformer"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert len(lines) == 3 and all("%" in line and "sampling" not in line for line in lines)
+
+
+def test_the_seconds_to_the_first_step_are_those_of_the_configs_that_are_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(suite.first_step, "main", lambda argv: asked.extend(argv[1:]) or 0)
+    assert suite.main(["--suite=compile", "--only=scale"]) == 0
+    assert [config.rpartition("/")[2] for config in asked] == ["scale.py"]
+
+
 def test_growth_has_an_exponent_of_each_size(contenders, tmp_path, capsys):
     assert benchmark.main(["benchmark", "--suite=growth", "--only=lstm", f"--out={tmp_path}"]) == 0
     lines = capsys.readouterr().out.splitlines()
