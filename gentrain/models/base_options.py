@@ -16,6 +16,8 @@ class TokenModelOptions(NetworkSection):
     tie_embeddings: bool = option(
         False, "the output matrix is the table of embeddings, transposed; a critic then does not start at 0"
     )
+    output_bias: bool = option(True, "logits have a bias")
+    scale_embeddings: bool = option(True, "embeddings are read times the root of the width")
     logits_chunk: int = option(
         0,
         "positions whose logits are in memory at once, in losses and while tokens are found in parallel, for large"

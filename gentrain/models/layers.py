@@ -62,6 +62,7 @@ class Output(nn.Module):
 
     vocab: int
     param_dtype: str
+    use_bias: bool
 
     @nn.compact
     def __call__(
@@ -72,7 +73,8 @@ class Output(nn.Module):
     ) -> Float[Array, "batch length vocab"] | Float[Array, "batch length"]:
         if kernel is None:
             kernel = self.param("kernel", unit_variance, (x.shape[-1], self.vocab), self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.vocab,), self.param_dtype)
+        zeros = nn.initializers.zeros
+        bias = self.param("bias", zeros, (self.vocab,), self.param_dtype) if self.use_bias else jnp.zeros(self.vocab)
         if tokens is not None:
             columns = kernel.T.at[tokens].get(mode="clip").astype(x.dtype)
             of_tokens = jnp.sum(x.astype(jnp.float32) * columns.astype(jnp.float32), axis=-1)
@@ -106,7 +108,8 @@ class Picture(nn.Module):
 class TokenModel(nn.Module):
     """The ends of a sequence model: tables of tokens and of context tokens on one side, logits on the other.
 
-    Tables are drawn with std 1/sqrt(width), right for a tied output, and read times sqrt(width), for unit variance.
+    Tables are drawn with std 1/sqrt(width), right for a tied output, and by default read times sqrt(width), for unit
+    variance.
     """
 
     config: TokenModelOptions
@@ -133,7 +136,7 @@ class TokenModel(nn.Module):
             self.picture = Picture(width, dtype)
         elif self.context_vocab:
             self.context = self.param("context", table, (self.context_vocab, width), dtype)
-        self.output = Output(self.vocab, dtype)
+        self.output = Output(self.vocab, dtype, self.config.output_bias)
 
     def read_tokens(self, inputs: Inputs) -> Float[Array, "batch length width"]:
         """Embeddings of tokens 0..vocab, vocab being the beginning of a sequence, or mixtures of embeddings."""
@@ -161,7 +164,8 @@ class TokenModel(nn.Module):
 
     def scaled(self, rows: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
         """Rows of a table, as they are read: of unit variance at the start."""
-        return rows.astype(self.config.compute_dtype) * self.config.width**0.5
+        rows = rows.astype(self.config.compute_dtype)
+        return rows * self.config.width**0.5 if self.config.scale_embeddings else rows
 
     def logits(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length vocab"]:
         """float32, whatever the dtype of x."""

@@ -1,5 +1,6 @@
 """A decoder-only Transformer: pre-RMSNorm, rotary positions, grouped-query attention, SwiGLU; a context is a prefix."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -41,12 +42,26 @@ class Place(NamedTuple):
     sin: Float[Array, "batch length 1 half"]
 
 
+def frequencies(size: int, base: float, scaling: Sequence[float | int] = ()) -> Float[Array, "half"]:
+    """base^(-2k/size), k = 0, …, size/2 - 1: radians that the k-th pair turns by each position (Su et al. 2021).
+
+    scaling: (factor, low, high, length) of Llama 3. Waves longer than length / low turn `factor` times slower, those
+    shorter than length / high as before, and those between by a mean of both that is linear in length / wave.
+    """
+    frequency = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
+    if not scaling:
+        return frequency
+    factor, low, high, length = scaling
+    turns = length * frequency / (2 * jnp.pi)  # of a pair, over the length
+    kept = jnp.clip((turns - low) / (high - low), 0, 1)
+    return frequency * (kept + (1 - kept) / factor)
+
+
 def rotation(
-    position: Int[Array, "batch length"], size: int, base: float
+    position: Int[Array, "batch length"], frequency: Float[Array, "half"]
 ) -> tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]]:
-    """cos and sin of the angles position * base^(-2k/size), k = 0, …, size/2 - 1 (Su et al. 2021)."""
-    wave = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
-    angle = position[:, :, None, None] * wave[None, None, None, :]
+    """cos and sin of the angles position * frequency."""
+    angle = position[:, :, None, None] * frequency[None, None, None, :]
     return jnp.cos(angle), jnp.sin(angle)
 
 
@@ -79,23 +94,29 @@ class Block(nn.Module):
         keys: Array | None,
     ) -> tuple[Float[Array, "batch length width"], Cache | None]:
         config = self.config
-        size = config.width // config.heads
+        size = config.size
         inner = config.mlp_width or -(-8 * config.width // (3 * 32)) * 32
         small = nn.initializers.variance_scaling(0.5 / config.layers, "fan_in", "normal")  # 2 * layers branches add up
         dtypes: Any = {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
 
-        def dense(name, features, y, init=unit_variance):
-            return keep_rows(by_rows(nn.Dense(features, use_bias=False, kernel_init=init, name=name, **dtypes), y))
+        def dense(name, features, y, init=unit_variance, bias=False):
+            return keep_rows(by_rows(nn.Dense(features, use_bias=bias, kernel_init=init, name=name, **dtypes), y))
+
+        def norm(name, y):
+            return nn.RMSNorm(config.norm_epsilon, name=name, **dtypes)(y)
 
         def split_heads(name, count, y):
-            return dense(name, count * size, y).reshape(*y.shape[:2], count, size)
+            return dense(name, count * size, y, bias=config.qkv_bias).reshape(*y.shape[:2], count, size)
+
+        def place_heads(name, count, y):
+            y = split_heads(name, count, y)
+            return rotate(norm(f"{name}_norm", y) if config.qk_norm else y, place.cos, place.sin)
 
         def drop(y, site):
             return y if keys is None else y * keep_mask(keys, 2 * layer + site, config.dropout, y.shape[1:], y.dtype)
 
-        y = nn.RMSNorm(name="attention_norm", **dtypes)(x)
-        query = rotate(split_heads("query", config.heads, y), place.cos, place.sin)
-        key = rotate(split_heads("key", config.kv_heads, y), place.cos, place.sin)
+        y = norm("attention_norm", x)
+        query, key = place_heads("query", config.heads, y), place_heads("key", config.kv_heads, y)
         value = split_heads("value", config.kv_heads, y)
         if cache is not None:
             begin = place.slots.slot[:, 0]
@@ -104,9 +125,9 @@ class Block(nn.Module):
         # A few queries over a cache have little to fuse, and lengths that kernels may not take.
         implementation = config.attention if cache is None else "xla"
         y = attend(query, key, value, place.slots, implementation, config.attention_chunk)
-        x += drop(dense("out", config.width, y.reshape(x.shape), small), 0)
+        x += drop(dense("out", config.width, y.reshape(*x.shape[:2], -1), small), 0)
 
-        y = nn.RMSNorm(name="mlp_norm", **dtypes)(x)
+        y = norm("mlp_norm", x)
         y = nn.silu(dense("gate", inner, y)) * dense("up", inner, y)
         return x + drop(dense("down", config.width, y, small), 1), cache
 
@@ -132,7 +153,7 @@ class Transformer(TokenModel):
             length=config.layers,
             unroll=1 if config.scan_layers else config.layers,
         )(config)
-        self.norm = nn.RMSNorm(dtype=config.compute_dtype, param_dtype=config.param_dtype)
+        self.norm = nn.RMSNorm(config.norm_epsilon, dtype=config.compute_dtype, param_dtype=config.param_dtype)
 
     def hidden(self, inputs: Inputs, context: Array | None, keys: Array | None) -> Float[Array, "batch length width"]:
         x, prefix = self.read_tokens(inputs), self.read_context(context)
@@ -150,7 +171,7 @@ class Transformer(TokenModel):
     def start(self, batch: int, length: int, context: Array | None = None) -> Cache:
         config, prefix = self.config, self.read_context(context)
         before = 0 if prefix is None else prefix.shape[1]
-        shape = (batch, config.layers, before + length, config.kv_heads, config.width // config.heads)
+        shape = (batch, config.layers, before + length, config.kv_heads, config.size)
         layers = (jnp.zeros(shape, config.compute_dtype),) * 2
         at = jnp.full((batch,), before, jnp.int32)
         if prefix is not None:
@@ -190,7 +211,10 @@ class Transformer(TokenModel):
         """
         # Counted from the beginning of the sequence, or the distance to the context would tell how much came before.
         position = prefix[:, None] + slot - first
-        cos, sin = rotation(position, self.config.width // self.config.heads, self.config.rope_base)
-        place = Place(Slots(slot, first, prefix), cos, sin)
+        config = self.config
+        place = Place(
+            Slots(slot, first, prefix),
+            *rotation(position, frequencies(config.size, config.rope_base, config.rope_scaling)),
+        )
         x, layers = self.layers(x, jnp.arange(self.config.layers), layers, place, keys)
         return self.norm(x), layers

@@ -20,6 +20,7 @@ from tests.models.helpers import (
     VOCAB,
     close,
     conv,
+    decode,
     draw,
     dropout_keys,
     make,
@@ -36,7 +37,7 @@ def test_rotated_scores_see_distances_alone_at_the_stated_wavelengths():
     @jax.jit
     def everywhere(x):
         positions = jnp.arange(count)[None, :]
-        cos, sin = transformer.rotation(positions, size, base)
+        cos, sin = transformer.rotation(positions, transformer.frequencies(size, base))
         return transformer.rotate(jnp.broadcast_to(x[None, None, None, :], (1, count, 1, size)), cos, sin)[0, :, 0]
 
     scores = np.asarray(everywhere(q)) @ np.asarray(everywhere(k)).T  # (position of q, position of k)
@@ -51,20 +52,36 @@ def test_rotated_scores_see_distances_alone_at_the_stated_wavelengths():
         assert np.ptp(np.diagonal(scores, apart)) < 1e-4 < np.ptp(scores)
 
 
-def transformer_by_numpy(params, inputs, heads, base, masks):
+def test_waves_that_llama_3_stretches():
+    """Piece by piece, as Llama 3's own code has it: by wave lengths, and not by turns."""
+    size, base, factor, low, high, length = 64, 5e5, 8.0, 1.0, 4.0, 8192
+    plain = base ** (-2 * np.arange(size // 2) / size)
+    wave = 2 * np.pi / plain
+    smooth = (length / wave - low) / (high - low)
+    between = (1 - smooth) * plain / factor + smooth * plain
+    want = np.where(wave > length / low, plain / factor, np.where(wave < length / high, plain, between))
+    assert len(set(np.sign([*(wave - length / low), *(wave - length / high)]))) == 2
+    np.testing.assert_allclose(transformer.frequencies(size, base, (factor, low, high, length)), want, rtol=1e-5)
+
+
+def transformer_by_numpy(params, inputs, heads, base, masks, epsilon=1e-6, scale=True):
     """Logits (batch, length, vocab); masks: two a layer, and last that of the embeddings, each (batch, length, width).
 
     x + attention(norm(x)) W, then x + (silu(norm(x) G) * norm(x) U) D, attention to one's own sequence up to oneself.
     """
     table, layers = np.concatenate([params["embed"], params["bos"][None]]), params["layers"]
-    width, length, size = table.shape[1], inputs.shape[1], table.shape[1] // heads
+    width, length, size = table.shape[1], inputs.shape[1], layers["query"]["kernel"].shape[2] // heads
     slots = np.arange(length)
     first = np.maximum.accumulate(np.where(inputs == VOCAB, slots, 0), axis=1)
     visible = (first[:, :, None] <= slots) & (slots <= slots[:, None])
     angle = (slots - first)[..., None] * base ** (-2 * np.arange(size // 2) / size)
 
     def norm(x, scale):
-        return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-6) * scale
+        return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + epsilon) * scale
+
+    def project(name, y):
+        heads = split_heads(y @ layers[name]["kernel"][layer] + layers[name].get("bias", np.zeros((99, 1)))[layer])
+        return norm(heads, layers[f"{name}_norm"]["scale"][layer]) if f"{name}_norm" in layers else heads
 
     def split_heads(y):
         return y.reshape(*y.shape[:2], -1, size).transpose(2, 0, 1, 3)  # (head, batch, length, size)
@@ -73,20 +90,21 @@ def transformer_by_numpy(params, inputs, heads, base, masks):
         turned = (y[..., : size // 2] + 1j * y[..., size // 2 :]) * np.exp(1j * angle)
         return np.concatenate([turned.real, turned.imag], axis=-1)
 
-    x = table[inputs] * np.sqrt(width) * masks[-1]
+    x = table[inputs] * (np.sqrt(width) if scale else 1) * masks[-1]
     for layer in range(len(layers["query"]["kernel"])):
         kernel = {name: layers[name]["kernel"][layer] for name in layers if not name.endswith("norm")}
         y = norm(x, layers["attention_norm"]["scale"][layer])
-        query, key, value = (split_heads(y @ kernel[name]) for name in ("query", "key", "value"))
+        query, key, value = (project(name, y) for name in ("query", "key", "value"))
         key, value = (np.repeat(part, heads // len(part), axis=0) for part in (rotate(key), value))
         scores = np.where(visible, rotate(query) @ key.swapaxes(-1, -2) / np.sqrt(size), -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
-        seen = (weights / weights.sum(-1, keepdims=True) @ value).transpose(1, 2, 0, 3).reshape(x.shape)
+        seen = (weights / weights.sum(-1, keepdims=True) @ value).transpose(1, 2, 0, 3).reshape(*x.shape[:2], -1)
         x = x + seen @ kernel["out"] * masks[2 * layer]
         y = norm(x, layers["mlp_norm"]["scale"][layer])
         gate = y @ kernel["gate"]
         x = x + (gate / (1 + np.exp(-gate)) * (y @ kernel["up"])) @ kernel["down"] * masks[2 * layer + 1]
-    return norm(x, params["norm"]["scale"]) @ params["output"]["kernel"] + params["output"]["bias"]
+    output = params["output"]
+    return norm(x, params["norm"]["scale"]) @ output["kernel"] + output.get("bias", 0)
 
 
 def test_the_transformer_is_its_formula():
@@ -97,6 +115,18 @@ def test_the_transformer_is_its_formula():
     want = functools.partial(transformer_by_numpy, params, inputs, 4, 50.0)
     close(model.apply(params, inputs), want(np.ones((5, 1, 1, 1))), 1e-3)
     close(model.apply(params, inputs, None, keys), want(np.asarray(masks)), 1e-3)
+
+
+def test_the_transformer_with_what_published_models_have_is_its_formula():
+    """Biases and norms of queries and keys, heads of a size of their own, another epsilon, plain embeddings."""
+    own = {"qkv_bias": True, "qk_norm": True, "head_size": 6, "norm_epsilon": 0.1}
+    model, params = make("transformer", rope_base=50.0, scale_embeddings=False, output_bias=False, **own)
+    assert params["layers"].keys() >= {"query_norm", "key_norm"} and "bias" not in params["output"]
+    assert all("bias" in params["layers"][name] for name in ("query", "key", "value"))
+    inputs = put(draw("transformer")[0], BOS, (0, 0), (1, 4))
+    want = transformer_by_numpy(params, inputs, 4, 50.0, np.ones((5, 1, 1, 1)), epsilon=0.1, scale=False)
+    close(model.apply(params, inputs), want, 1e-3)
+    close(decode(model, params, inputs, None), want, 1e-3)
 
 
 def lstm_by_numpy(params, inputs, masks=None):
