@@ -31,6 +31,11 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
     return sequence_model(Transformer(options, spec))
 
 
+def head_size(config: Options) -> int:
+    """Numbers of a head."""
+    return config.head_size or config.width // config.heads
+
+
 class Place(NamedTuple):
     """Where the inputs of a layer are: what all layers share.
 
@@ -94,7 +99,7 @@ class Block(nn.Module):
         keys: Array | None,
     ) -> tuple[Float[Array, "batch length width"], Cache | None]:
         config = self.config
-        size = config.size
+        size = head_size(config)
         inner = config.mlp_width or -(-8 * config.width // (3 * 32)) * 32
         small = nn.initializers.variance_scaling(0.5 / config.layers, "fan_in", "normal")  # 2 * layers branches add up
         dtypes: Any = {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
@@ -171,7 +176,7 @@ class Transformer(TokenModel):
     def start(self, batch: int, length: int, context: Array | None = None) -> Cache:
         config, prefix = self.config, self.read_context(context)
         before = 0 if prefix is None else prefix.shape[1]
-        shape = (batch, config.layers, before + length, config.kv_heads, config.size)
+        shape = (batch, config.layers, before + length, config.kv_heads, head_size(config))
         layers = (jnp.zeros(shape, config.compute_dtype),) * 2
         at = jnp.full((batch,), before, jnp.int32)
         if prefix is not None:
@@ -214,7 +219,7 @@ class Transformer(TokenModel):
         config = self.config
         place = Place(
             Slots(slot, first, prefix),
-            *rotation(position, frequencies(config.size, config.rope_base, config.rope_scaling)),
+            *rotation(position, frequencies(head_size(config), config.rope_base, config.rope_scaling)),
         )
         x, layers = self.layers(x, jnp.arange(self.config.layers), layers, place, keys)
         return self.norm(x), layers

@@ -46,16 +46,11 @@ class Options(TokenModelOptions):
         True, "one compiled layer, scanned; False unrolls, which is faster for few layers", may_change=True
     )
 
-    @property
-    def size(self) -> int:
-        """Numbers of a head."""
-        return self.head_size or self.width // self.heads
-
     def check(self, run: "Run", where: str) -> None:
         section = where.partition(".")[0]
         divisor = f"a divisor of {section}.width={self.width}, or {where}.head_size"
         expect(self.head_size > 0 or self.width % self.heads == 0, f"{where}.heads", self.heads, divisor)
-        size = self.size
+        size = self.head_size or self.width // self.heads
         key, even = ("head_size", "an even number") if self.head_size else ("heads", f"{section}.width / heads even")
         expect(size % 2 == 0, f"{where}.{key}", getattr(self, key), f"{even}, for rotary positions")
         numbers = [number for number in self.rope_scaling if isinstance(number, int | float) and number > 0]
