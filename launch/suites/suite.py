@@ -30,7 +30,7 @@ COLUMNS = {
 EXACT = {**SCHEDULED, "scheduled_sampling.mode": "exact", "scheduled_sampling.window": 64}
 SHORT = SMALL._replace(length=64)
 GROWN = {  # what is trained, from which shape, with which options, and how many times each size is doubled
-    "transformer": (SHORT, {}, {"batch": 4, "length": 6, "width": 3, "vocab": 4}),
+    "transformer": (SHORT, {}, {"batch": 4, "length": 5, "width": 3, "vocab": 4}),
     "lstm": (NARROW._replace(vocab=512, width=64), {}, {"batch": 4, "length": 4, "width": 4, "vocab": 4}),
     "scheduled sampling, exact": (SHORT, EXACT, {"length": 3}),
     "scheduled sampling, in sequence": (SHORT, SCHEDULED, {"length": 3}),
