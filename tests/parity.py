@@ -70,6 +70,7 @@ LAYOUTS = {
     "shard_map, all axes": {"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2, "training.mode": "shard_map"},
     "sequence": {"mesh.data": 2, "mesh.sequence": 4},
     "sequence, by chunks": {"mesh.fsdp": 2, "mesh.sequence": 2, "mesh.tensor": 2} | CHUNKS,
+    "sequence=4": {"mesh.sequence": 4} | CHUNKS,
     "data=4": {"mesh.data": 4},
     "fsdp=4": {"mesh.fsdp": 4},
     "fsdp=2, tensor=2": {"mesh.fsdp": 2, "mesh.tensor": 2},

@@ -150,8 +150,13 @@ def test_two_processes_are_one_with_their_devices_to_the_bit(tmp_path, steps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("layout", "processes"), [("data=4", 2), ("fsdp=4", 4)])
-@pytest.mark.parametrize("case", parity.CASES)
+@pytest.mark.parametrize(
+    ("case", "layout", "processes"),
+    [
+        *((case, *apart) for case in parity.CASES for apart in (("data=4", 2), ("fsdp=4", 4))),
+        *((case, "sequence=4", 2) for case in parity.SIDE_BY_SIDE),
+    ],
+)
 def test_processes_have_the_curve_of_one_device(straight, tmp_path, case, layout, processes):
     found = together(tmp_path, case, layout, APART, processes)
     distance = parity.curves(straight(case, 0.0, APART), found)
