@@ -9,20 +9,18 @@ run.params
 import functools
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from gentrain import decode, files, sharding, train
+from gentrain import decode, sharding, train
 from gentrain.datasets.spec import TextSpec
-from gentrain.errors import CheckpointError, ConfigError
+from gentrain.errors import ConfigError
 from gentrain.evaluators.base import make_draw
 from gentrain.models.base import Sampler, SequenceModel, token_nlls
-from gentrain.options import check
-from gentrain.options.tree import default_config
+from gentrain.options import identity
 
 
 def load(workdir: str | Path, allow: Collection[str] = ()) -> "LoadedRun":
@@ -34,19 +32,7 @@ def load(workdir: str | Path, allow: Collection[str] = ()) -> "LoadedRun":
     anew.
     """
     workdir = Path(workdir).expanduser().absolute()
-    saved = files.require_json(workdir / "config.json")
-    if not saved:
-        raise CheckpointError(f"{workdir} is no run: it has no config.json")
-    config = default_config()
-    if saved.keys() != check.flatten(config).keys():
-        raise ConfigError(f"{workdir} holds a run of another version of gentrain: its options differ")
-    config.update_from_flattened_dict({key: as_tuple(value) for key, value in saved.items()})
-    return LoadedRun(config, workdir, allow)
-
-
-def as_tuple(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
-    return tuple(map(as_tuple, value)) if isinstance(value, list) else value
+    return LoadedRun(identity.saved(workdir), workdir, allow)
 
 
 class LoadedRun:

@@ -19,11 +19,13 @@ from gentrain.errors import ConfigError
 from gentrain.options import check
 
 OVERRIDE = re.compile(r"--?(?:no)?config[.]([^=]*)(?:=(.*))?", re.DOTALL)
+SAVED = Path(__file__).with_name("saved_config.py")
 USAGE = """python -m launch --config configs/NAME.py[:VARIANT] [--workdir DIR] [--config.KEY=VALUE …]
     [--mode=train|evaluate|sample] [--allow=NAMES] [--dry_run] [--local_processes=N] [--rewind=STEP]
     [--skip_batches=A:B]
 
-Trains what a config file says, or resumes it: the same command again goes on from the last checkpoint.
+Trains what a config file says, or resumes it: the same command again goes on from the last checkpoint. The workdir of a
+run is enough to resume, evaluate or sample it: python -m launch --workdir DIR --mode=sample.
 
   --config          configs/NAME.py, or configs/NAME.py:VARIANT; `python -m launch.list configs` lists them
   --config.KEY      another value of an option; `python -m launch.list keys [SECTION]` lists them
@@ -88,6 +90,7 @@ def asks_for_help(argv: Sequence[str]) -> bool:
 
 def parse(argv: Sequence[str]) -> Command:
     """Flags, config and workdir. Raises ConfigError for any mistake in them."""
+    argv = with_config(argv)
     overrides = [found for found in map(OVERRIDE.match, argv) if found]
     plain_argv = [argument for argument in argv if not OVERRIDE.match(argument)]
     try:
@@ -95,7 +98,8 @@ def parse(argv: Sequence[str]) -> Command:
         check_file(plain_argv)
         plain(plain_argv)
         if plain.config is None:
-            raise ConfigError("no config; try: python -m launch --config configs/quickstart.py")
+            no_run = f", and {plain.workdir} holds no run" if plain.workdir else ""
+            raise ConfigError(f"no config{no_run}; try: python -m launch --config configs/quickstart.py")
         known = check.flatten(plain.config)
         for found in overrides:
             if found[1] not in known:
@@ -143,18 +147,26 @@ def keys_set(config: ConfigDict, file_config: ConfigDict, keys: Sequence[str]) -
     return [key for key in keys if of_file[key] == default[key] or values[key] != default[key]]
 
 
-def config_argument(argv: Sequence[str]) -> str:
-    """What follows --config, or an empty string."""
+def value_of(flag: str, argv: Sequence[str]) -> str:
+    """What follows --flag, or an empty string."""
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         name, equals, value = argument.partition("=")
-        if name in ("--config", "-config"):
+        if name in (f"--{flag}", f"-{flag}"):
             return value if equals else following
     return ""
 
 
+def with_config(argv: Sequence[str]) -> list[str]:
+    """The command line; where it has no --config, with that of the run in its --workdir, if there is one."""
+    workdir = value_of("workdir", argv)
+    if value_of("config", argv) or not workdir or not (Path(workdir) / "config.json").exists():
+        return list(argv)
+    return [argv[0], f"--config={SAVED}:{Path(workdir).absolute()}", *argv[1:]]
+
+
 def check_file(argv: Sequence[str]) -> None:
     """Raises ConfigError for a config file that is not there, listing the nearest."""
-    argument = config_argument(argv)
+    argument = value_of("config", argv)
     file, _, variant = argument.partition(":")
     if not argument:
         return
@@ -193,7 +205,7 @@ def unknown_flag(name: str, argv: Sequence[str]) -> str:
     """What to say of a flag that there is not: a key without --config., or the nearest flag."""
     plain = make_flags([])
     try:
-        config_only = [argv[0], f"--config={config_argument(argv)}"] if config_argument(argv) else list(argv[:1])
+        config_only = [argv[0], f"--config={value_of('config', argv)}"] if value_of("config", argv) else list(argv[:1])
         (plain := make_flags(config_only))(config_only)
         known = check.flatten(plain.config) if plain.config else {}
     except Exception:  # the config file has a fault of its own, which is not what is asked here

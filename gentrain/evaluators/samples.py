@@ -53,7 +53,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
             yield sharding.put({**batch, "row": batch["row"] + number * size}, mesh, size)
 
     def evaluate(params, key):
-        pairs = []
+        key, pairs = jax.random.fold_in(key, options.seed) if options.seed else key, []
         for request in requests():
             batch = first_rows(request)
             samples = draw(params["generator"], key, batch["row"], batch.get("context"))

@@ -7,14 +7,34 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gentrain import files
-from gentrain.errors import ConfigError
+from gentrain.errors import CheckpointError, ConfigError
 from gentrain.options.check import flatten
-from gentrain.options.tree import Run, declared_fields
+from gentrain.options.tree import Run, declared_fields, default_config
 
 
 def resolved(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON holds it, flat (tuples become lists)."""
     return json.loads(json.dumps(flatten(config)))
+
+
+def saved(workdir: Path) -> ConfigDict:
+    """The config of the run in a workdir.
+
+    Raises CheckpointError where there is none or it is damaged, ConfigError for one of another version.
+    """
+    flat = files.require_json(workdir / "config.json")
+    if not flat:
+        raise CheckpointError(f"{workdir} is no run: it has no config.json")
+    config = default_config()
+    if flat.keys() != flatten(config).keys():
+        raise ConfigError(f"{workdir} holds a run of another version of gentrain: its options differ")
+    config.update_from_flattened_dict({key: as_tuple(value) for key, value in flat.items()})
+    return config
+
+
+def as_tuple(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(as_tuple, value)) if isinstance(value, list) else value
 
 
 def section(flat: dict[str, Any], name: str) -> ConfigDict:

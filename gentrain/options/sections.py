@@ -331,6 +331,7 @@ class SampleOptions(Options):
         within="(0, 10000]",
     )  # fmt: skip
     length: int = setting(0, "the most tokens of a document; 0: data.length", within="[0, 1e5]")
+    seed: int = setting(0, "another number draws other samples of the same parameters", within="[0, 4294967295]")
     temperature: float = setting(1.0, "divides the logits; 0 takes the likeliest token")
     top_k: int = setting(0, "draw from this many likeliest tokens; 0: all")
     top_p: float = setting(

@@ -66,6 +66,15 @@ def test_a_run_leaves_what_the_readme_says_and_is_done_the_second_time(tmp_path,
     again = main(*SMALL, f"--workdir={workdir}")
     assert again.returncode == 0 and "already done at step 6" in again.stdout
 
+    # The workdir alone is enough, and knows the run: the same samples, and others by another seed.
+    sampled = [
+        main(f"--workdir={workdir}", "--mode=sample", "--config.sample.count=8", *seed).stdout
+        for seed in ((), ("--config.sample.seed=0",), ("--config.sample.seed=1",))
+    ]
+    assert sampled[0] == sampled[1] != sampled[2] and len(sampled[0].splitlines()) == 8
+    nowhere = main(f"--workdir={tmp_path / 'nowhere'}", "--mode=sample")
+    assert nowhere.returncode == 2 and "nowhere holds no run" in nowhere.stderr
+
     longer = main(*SMALL, f"--workdir={workdir}", "--config.steps=8")
     assert longer.returncode == 0 and "resuming at step 6" in longer.stdout and "steps: 6 -> 8" in longer.stdout
     assert "valid/nll" in files.read_jsonl(workdir / "metrics.jsonl")[-1]  # the end is always evaluated
