@@ -46,5 +46,5 @@ def draw_growth(pyplot: Any, rows: Sequence[dict[str, Any]]) -> Any:
         panel.set_xlabel("size, by the smallest")
         panel.set_ylabel(f"{label}, by that at the smallest")
         panel.spines[["top", "right"]].set_visible(False)
-    panels[1].legend(fontsize=7, frameon=False)
+    panels[1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1))  # beside the lines
     return figure
