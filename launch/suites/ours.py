@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from launch.suites.works import Prepared, Shape, Work
+from launch.suites.works import BEAM, Prepared, Work
 
 
 def prepare(work: Work) -> Prepared:
@@ -20,8 +20,8 @@ def prepare(work: Work) -> Prepared:
     images, spec = work.does == "train_images", spec_of(work)
     built = program.build(config, spec)
     state = built.init()
-    if work.does == "sample":
-        return sampling(built, state.params["generator"], shape)
+    if work.does in ("sample", "search"):
+        return decoding(built, state.params["generator"], work)
     rows = (shape.batch, spec.length)
     tokens = np.random.default_rng(0).integers(0, spec.vocab, rows, np.int32)
     data = {"tokens": tokens, "mask": np.ones(rows, bool), "row": np.arange(shape.batch, dtype=np.int32)}
@@ -47,16 +47,19 @@ def spec_of(work: Work) -> Any:
     return TextSpec(shape.vocab, shape.length, None, str)
 
 
-def sampling(built: Any, params: Any, shape: Shape) -> Prepared:
-    """Drawing a batch of sequences."""
+def decoding(built: Any, params: Any, work: Work) -> Prepared:
+    """Drawing a batch of sequences, or searching for likely ones."""
     import jax
+    import jax.numpy as jnp
 
     from gentrain import decode, sharding
 
-    model: Any = built.objective.model
+    model, shape = built.objective.model, work.shape
     keys = jax.random.split(jax.random.key(0), shape.batch)
 
     def draw(params):
+        if work.does == "search":
+            return decode.beam_search(model, params, jnp.zeros((shape.batch, 0)), shape.length, BEAM).tokens
         return decode.sample(model, params, keys, shape.length).tokens
 
     drawn, numbers = compile_ahead(sharding.compile_on(built.mesh, draw), params)

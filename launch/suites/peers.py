@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from launch.suites.works import Prepared, Work
+from launch.suites.works import BEAM, Prepared, Work
 
 
 def prepare(name: str, work: Work) -> Prepared:
@@ -74,10 +74,11 @@ def transformer(model: Any, work: Work) -> Prepared:
     if work.does == "train":
         return trainer(model, lambda: model(input_ids=tokens, labels=tokens).loss)
     model.train(False)
+    how = {"do_sample": True, "top_k": 0} if work.does == "sample" else {"do_sample": False, "num_beams": BEAM}
 
     def generate() -> None:
         with torch.no_grad():
-            model.generate(tokens[:, :1], do_sample=True, top_k=0, max_new_tokens=work.shape.length, use_cache=True,
+            model.generate(tokens[:, :1], **how, max_new_tokens=work.shape.length, use_cache=True,
                            attention_mask=torch.ones_like(tokens[:, :1]))  # fmt: skip
 
     return Prepared(generate, size_of(model))

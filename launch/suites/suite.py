@@ -5,8 +5,8 @@ NAME is one of
             which this core multiplies matrices
     limit   of these the training steps alone, and so how near each comes to that rate
     peers   the same works by the peers that are installed (requirements-bench.txt), in turns
-    growth  a Transformer and an LSTM with each size doubled, scheduled sampling with its length doubled, and the
-            exponents of time and memory
+    growth  a Transformer and an LSTM with each size doubled, scheduled sampling with its length and its passes, the
+            class prior, simulated devices, and the exponents of time, memory, and tracing and compiling
     compile seconds to the first step of every shipped config, cold and warm: launch/first_step.py
 --only: works whose name has TEXT in it; --cores: numbers of the cores that all are pinned to. DIR gets a table, JSON
 and a picture. One core is the default: there ratios say what the code does, and not how it is split.
@@ -21,7 +21,7 @@ from typing import Any
 from gentrain import files
 from launch import cli, first_step
 from launch.suites import timing
-from launch.suites.works import NARROW, SCHEDULED, SMALL, WORKS, Work
+from launch.suites.works import ADVERSARIAL, NARROW, SCHEDULED, SMALL, WORKS, Work
 
 COLUMNS = {
     "work": "<36", "contender": "<15", "parameters": ">11,", "cpu_ms": ">9.1f", "wall_ms": ">9.1f", "speed": ">6.2f",
@@ -29,12 +29,15 @@ COLUMNS = {
 }  # fmt: skip
 EXACT = {**SCHEDULED, "scheduled_sampling.mode": "exact", "scheduled_sampling.window": 64}
 SHORT = SMALL._replace(length=64)
+PASSES, PRIOR, DEVICES = "scheduled_sampling.max_passes", "objective.real_prior", "devices"
 GROWN = {  # what is trained, from which shape, with which options, and how many times each size is doubled
-    "transformer": (SHORT, {}, {"batch": 4, "length": 5, "width": 3, "vocab": 4}),
+    "transformer": (SHORT, {}, {"batch": 4, "length": 5, "width": 3, "vocab": 4, DEVICES: 3}),
     "lstm": (NARROW._replace(vocab=512, width=64), {}, {"batch": 4, "length": 4, "width": 4, "vocab": 4}),
-    "scheduled sampling, exact": (SHORT, EXACT, {"length": 3}),
+    "scheduled sampling, exact": (SHORT, EXACT, {"length": 3, PASSES: 4}),
     "scheduled sampling, in sequence": (SHORT, SCHEDULED, {"length": 3}),
+    "adversarial": (NARROW, ADVERSARIAL, {PRIOR: 3}),
 }
+FIRST = {PASSES: 1, PRIOR: 0.1, DEVICES: 1}  # where sizes begin that a shape does not have
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -99,20 +102,27 @@ def grow(cores: Sequence[int], only: str) -> Iterator[dict[str, Any]]:
             if only not in f"{family}, {size}":
                 continue
             for doubling in range(doublings + 1):
-                value = getattr(base, size) * 2**doubling
-                work = Work("train", base._replace(**{size: value}), options)
-                row = timing.race(("gentrain",), work, cores)[0]
+                value = (FIRST[size] if size in FIRST else getattr(base, size)) * 2**doubling
+                shape = base if size in FIRST else base._replace(**{size: value})
+                work = Work("train", shape, {**options, size: value} if size in (PASSES, PRIOR) else options)
+                row = timing.race(("gentrain",), work, cores, value if size == DEVICES else 1)[0]
                 yield {"work": f"{family}, {size} {value}", "family": family, "size": size, "at": value, **row}
 
 
 def exponents(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A line for each size: time ~ size^a and temporary memory ~ size^b over the upper half of its range."""
+    """A line for each size: time, temporary memory, and seconds to trace and compile ~ size^a, over the upper half of
+    its range."""
     for family, size in dict.fromkeys((row["family"], row["size"]) for row in rows):
         own = [row for row in rows if (row["family"], row["size"]) == (family, size)]
         low, high = own[len(own) // 2], own[-1]
         octaves = math.log2(high["at"] / low["at"]) or math.nan
-        time, memory = (math.log2(high[name] / low[name]) / octaves for name in ("cpu_ms", "temporary_mb"))
-        yield f"{family}, {size}: time ~ {size}^{time:.2f}, temporary memory ~ {size}^{memory:.2f}"
+        measured = (("cpu_ms",), ("temporary_mb",), ("trace_s", "compile_s"))
+        ratios = [sum(high[name] for name in names) / sum(low[name] for name in names) for names in measured]
+        time, memory, compiling = (math.log2(ratio) / octaves for ratio in ratios)
+        yield (
+            f"{family}, {size}: time ~ {size}^{time:.2f}, temporary memory ~ {size}^{memory:.2f}, tracing and compiling"
+            f" ~ {size}^{compiling:.2f}"
+        )
 
 
 def header() -> str:

@@ -47,9 +47,14 @@ def read_line(process: subprocess.Popen) -> dict[str, Any]:
     return json.loads(line)
 
 
-def start(name: str, work: Work, cores: Sequence[int]) -> Contender:
-    """A contender that is ready, or says what it misses. All get the same allocator."""
-    environment = {"JAX_PLATFORMS": "cpu", huge_pages.VARIABLE: huge_pages.SETTING, "TRANSFORMERS_VERBOSITY": "error"}
+def start(name: str, work: Work, cores: Sequence[int], devices: int) -> Contender:
+    """A contender that is ready, or says what it misses. All get the same allocator. devices: simulated ones."""
+    environment = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        huge_pages.VARIABLE: huge_pages.SETTING,
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
     command = [sys.executable, "-m", "launch.suites.contender", name, json.dumps(work), ",".join(map(str, cores))]
     process = subprocess.Popen(
         command, env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -57,9 +62,9 @@ def start(name: str, work: Work, cores: Sequence[int]) -> Contender:
     return Contender(name, process, read_line(process))
 
 
-def race(names: Sequence[str], work: Work, cores: Sequence[int]) -> list[dict[str, Any]]:
+def race(names: Sequence[str], work: Work, cores: Sequence[int], devices: int = 1) -> list[dict[str, Any]]:
     """A row for each contender, in turns; of one that is not installed, what it misses."""
-    contenders = [start(name, work, cores) for name in names]
+    contenders = [start(name, work, cores, devices) for name in names]
     installed = [contender for contender in contenders if "missing" not in contender.beforehand]
     counts = {each.name: max(1, round(TURN / each.take_turn(1)["wall_ms"])) for each in installed}
     for _ in range(TURNS):

@@ -67,7 +67,8 @@ class Prepared(NamedTuple):
     numbers: dict[str, float]
 
 
-SHAPES = {"train": Shape, "sample": Shape, "train_images": ImageShape}
+SHAPES = {"train": Shape, "sample": Shape, "search": Shape, "train_images": ImageShape}
+BEAM = 4  # prefixes that a search keeps
 
 
 class Work(NamedTuple):
@@ -110,4 +111,5 @@ WORKS = {
     "images, r3gan": Work("train_images", IMAGES._replace(family="r3gan"), R3GAN, ("torch_images",), 1.0),
     "sampling, lstm, width 32": Work("sample", NARROW, {}, ("torch_lstm",), 1.8),
     "sampling, transformer with a cache": Work("sample", SMALL._replace(length=64), {}, ("gpt2",), 5.0),
+    "beam search, transformer with a cache": Work("search", SMALL._replace(length=64), {}, ("gpt2",), 5.0),
 }
