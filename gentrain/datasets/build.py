@@ -292,7 +292,7 @@ def encode_texts(
             )
     end = tokenizer.symbols
     encode = functools.partial(tokenizers.encode_text, tokenizer)
-    spec = TextSpec(end + 1, data.length, end, tokenizer.decode, encode=encode)
+    spec = TextSpec(end + 1, data.length, end, tokenizer.decode, one_document=data.layout == "pad", encode=encode)
     return corpora, spec, {TOKENIZER: tokenizers.digest(tokenizer)}
 
 

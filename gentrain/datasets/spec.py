@@ -29,7 +29,7 @@ class Spec:
     end: the token that closes a document, or None where every row is full. decode: tokens (n,) of one document without
     its end -> what a person sees. context_vocab: 0, or the number of symbols of batch['context'], of which each row has
     context_shape: (1,) a class label, (n,) symbols, (height, width, channels) a picture (256 values). decode_context:
-    one row's context -> str, or uint8 (height, width, channels).
+    one row's context -> str, or uint8 (height, width, channels). one_document: whether no row holds two documents.
     """
 
     kind: ClassVar[str] = "sequences"
@@ -41,6 +41,7 @@ class Spec:
     context_vocab: int = 0
     context_shape: tuple[int, ...] = (1,)
     decode_context: Callable[[np.ndarray], Any] = str
+    one_document: bool = False
 
     @property
     def context_is_picture(self) -> bool:

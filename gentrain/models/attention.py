@@ -42,15 +42,18 @@ def attend(
 
     Their scores, (batch, heads, chunk, keys), are all that is in memory: the backward pass makes them again, so memory
     grows with the length and not with its square (Rabe & Staats 2021). Where mesh.sequence splits the positions, each
-    device has the queries of its own and all keys.
+    device has the queries of its own and all keys. implementation: that of the option `attention`, or 'cudnn, causal'
+    where each query sees all keys up to itself: without a mask, and without chunks.
     """
-
-    plain: Any = "cudnn" if implementation == "cudnn" else "xla"
+    plain: Any = "cudnn" if implementation.startswith("cudnn") else "xla"
     kernel = implementation == "splash" and platform() == "tpu" and query.shape[1] % 128 == 0
 
     def of_own(query: Array, slot: Array, first: Array, key: Array, value: Array, prefix: Array) -> Array:
-        if kernel and query.shape[1] == key.shape[1]:
-            return splash(query, key, value, first)
+        if query.shape[1] == key.shape[1]:  # and not a device's own queries alone
+            if kernel:
+                return splash(query, key, value, first)
+            if implementation == "cudnn, causal":
+                return jax.nn.dot_product_attention(query, key, value, is_causal=True, implementation="cudnn")
 
         def of_queries(query: Array, slot: Array, first: Array) -> Array:
             mask = Slots(slot, first, prefix).visible(key.shape[1])[:, None]

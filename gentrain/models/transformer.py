@@ -83,11 +83,13 @@ def rotate(
 class Block(nn.Module):
     """One layer: x + attention(norm(x)), then x + mlp(norm(x)), mlp(x) = (silu(x G) * x U) D.
 
-    layer: its number; cache: keys and values (batch, slots, kv_heads, size), in which those of x are written, or None,
-    when those of x are all there are; keys: of dropout. Zhang & Sennrich 2019, Ainslie et al. 2023, Shazeer 2020.
+    causal: whether each input sees all before it. layer: its number; cache: keys and values (batch, slots, kv_heads,
+    size), in which those of x are written, or None, when those of x are all there are; keys: of dropout. Zhang &
+    Sennrich 2019, Ainslie et al. 2023, Shazeer 2020.
     """
 
     config: Options
+    causal: bool
 
     @nn.compact
     def __call__(
@@ -128,7 +130,9 @@ class Block(nn.Module):
             write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
             cache = key, value = write(cache[0], key, begin, 0), write(cache[1], value, begin, 0)
         # A few queries over a cache have little to fuse, and lengths that kernels may not take.
-        implementation = config.attention if cache is None else "xla"
+        implementation = "xla" if cache is not None else config.attention
+        if implementation == "cudnn" and self.causal:
+            implementation = "cudnn, causal"
         y = attend(query, key, value, place.slots, implementation, config.attention_chunk)
         x += drop(dense("out", config.width, y.reshape(*x.shape[:2], -1), small), 0)
 
@@ -157,7 +161,7 @@ class Transformer(TokenModel):
             out_axes=1,
             length=config.layers,
             unroll=1 if config.scan_layers else config.layers,
-        )(config)
+        )(config, self.spec.one_document and not self.context_vocab)
         self.norm = nn.RMSNorm(config.norm_epsilon, dtype=config.compute_dtype, param_dtype=config.param_dtype)
 
     def hidden(self, inputs: Inputs, context: Array | None, keys: Array | None) -> Float[Array, "batch length width"]:

@@ -413,7 +413,7 @@ def test_fused_attention_is_asked_for_where_it_runs(monkeypatch):
     asked, attend = [], jax.nn.dot_product_attention
 
     def spy(*arrays, implementation, **options):
-        asked.append(implementation)
+        asked.append((implementation, *options))
         return attend(*arrays, implementation="xla", **options)
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -423,8 +423,16 @@ def test_fused_attention_is_asked_for_where_it_runs(monkeypatch):
     params = jax.eval_shape(model.init, jax.random.key(0))
     asked.clear()
     jax.eval_shape(model.apply, params, inputs)
-    assert set(asked) == {"cudnn"}
+    assert set(asked) == {("cudnn", "mask")}
     asked.clear()
     cache = jax.eval_shape(lambda params: model.start(params, BATCH, LENGTH), params)
     jax.eval_shape(model.step, params, cache, inputs[:, 0])
-    assert set(asked) == {"xla"}
+    assert set(asked) == {("xla", "mask")}
+    # One document a row takes no mask, and is the same up to rounding.
+    whole = build(TextSpec(VOCAB, LENGTH, one_document=True), "transformer", **options)
+    inputs = jnp.asarray(put(inputs, 0, (slice(None), slice(1, None))))
+    params = model.init(jax.random.key(0))
+    want = model.apply(params, inputs)
+    asked.clear()
+    close(whole.apply(params, inputs), want, 2e-2)
+    assert set(asked) == {("cudnn", "is_causal")}
