@@ -16,15 +16,16 @@ from gentrain.errors import ConfigError
 
 
 def mesh_config(**sizes):
-    return {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1, **sizes}
+    return {**dict.fromkeys(sharding.AXES, 1), **sizes}
 
 
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
-        (dict(data=-1), (1, 8, 1, 1)),
-        (dict(data=2, fsdp=-1), (1, 2, 4, 1)),
-        (dict(replica=2, data=2, tensor=2), (2, 2, 1, 2)),
+        (dict(data=-1), (1, 8, 1, 1, 1)),
+        (dict(data=2, fsdp=-1), (1, 2, 4, 1, 1)),
+        (dict(replica=2, data=2, tensor=2), (2, 2, 1, 1, 2)),
+        (dict(data=2, sequence=-1), (1, 2, 1, 4, 1)),
     ],
 )
 def test_axes_are_filled_in(sizes, expected):

@@ -44,7 +44,7 @@ def shards(leaf: jax.Array) -> list[tuple]:
 
 
 def test_parts_of_a_split_array_are_no_copies():
-    mesh = sharding.make_mesh(type("Axes", (dict,), {})(replica=1, data=1, fsdp=8, tensor=1), 8)
+    mesh = sharding.make_mesh(type("Axes", (dict,), {})(replica=1, data=1, fsdp=8, sequence=1, tensor=1), 8)
     split = jax.device_put(np.arange(16.0, dtype=np.float32), NamedSharding(mesh, PartitionSpec("fsdp")))
     assert replicas.names_of({"x": split}, replicas.make_check({"x": split}, mesh)({"x": split})) == []
     assert replicas.split_axes(PartitionSpec(("data", "fsdp"), None, "tensor")) == {"data", "fsdp", "tensor"}
