@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash_kernel
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as splash_mask
 from jaxtyping import Array, Bool, Float, Int
 
 from gentrain.models.base import by_chunks
@@ -77,6 +75,10 @@ def splash(
 
     first: the slot in which the sequence of each begins. Lengths are multiples of 128. interpret: not on a TPU.
     """
+    # Imported where it runs: elsewhere a start would take longer for nothing.
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash_kernel
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as splash_mask
+
     length, heads, size = query.shape[1:]
     block = math.gcd(length, 512)
     sizes = splash_kernel.BlockSizes(
