@@ -1,8 +1,9 @@
 """Plug-ins are files: a config name is a file's name in its room, so there is no list to append to.
 
 A room is a package whose modules build something of one kind. The options of `<name>.py` (or of a folder `<name>/`)
-stand beside it in `<name>_options.py`, which imports no JAX. GENTRAIN_PLUGINS names folders, separated like PATH, whose
-sub-folders objectives/, models/, … add to the rooms of the same name.
+stand beside it in `<name>_options.py`, which imports no JAX, and `<name>_published.py` says where the parameters of a
+model lie in those that others publish. GENTRAIN_PLUGINS names folders, separated like PATH, whose sub-folders
+objectives/, models/, … add to the rooms of the same name.
 """
 
 import functools
@@ -54,9 +55,9 @@ def load(room: str, name: str) -> ModuleType:
 
 
 @functools.cache
-def options_module(room: str, name: str) -> ModuleType | None:
-    """What stands beside the plug-in in <name>_options.py; None for a plug-in without options of its own."""
-    module = f"{name}_options"
+def companion(room: str, name: str, kind: str) -> ModuleType | None:
+    """What stands beside the plug-in in <name>_<kind>.py, its 'options' or what of it is 'published'; None: nothing."""
+    module = f"{name}_{kind}"
     if module not in {stem for stem, _ in files(room)}:
         return None
     return importlib.import_module(f"gentrain.{room}.{module}")

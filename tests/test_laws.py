@@ -17,7 +17,7 @@ MODULES = sorted([*ROOT.glob("gentrain/**/*.py"), *ROOT.glob("launch/**/*.py"), 
 LEVELS = {
     **dict.fromkeys(["errors", "devices", "console", "files"], 0),
     **dict.fromkeys(["plugins"], 1),
-    **dict.fromkeys(["options"], 2),
+    **dict.fromkeys(["options", "published"], 2),
     **dict.fromkeys(["sums"], 3),
     **dict.fromkeys(["losses", "divergences", "schedules", "sharding"], 4),
     **dict.fromkeys(["worlds"], 5),
@@ -40,7 +40,15 @@ OWNERS = {
     "tensorflow_datasets": ["gentrain/datasets/"],
     "matplotlib": ["gentrain/reporting/", "gentrain/evaluators/modes.py", "launch/suites/pictures.py"],
 }
-WITHOUT_JAX = ("gentrain/options/", "launch/cli.py", "launch/__main__.py", "gentrain/plugins.py", "configs/")
+WITHOUT_JAX = (
+    "gentrain/options/",
+    "gentrain/published/",
+    "launch/cli.py",
+    "launch/__main__.py",
+    "gentrain/plugins.py",
+    "configs/",
+)
+COMPANIONS = ("_options", "_published")
 # What can run what it reads. Nothing says these words: not as an import, a name, an attribute, a keyword or a text.
 UNSAFE = {
     *("pickle", "_pickle", "dill", "cloudpickle", "jsonpickle", "marshal", "shelve", "yaml", "joblib", "torch"),
@@ -113,13 +121,13 @@ def test_imports_go_one_way(path):
         elif name(path).startswith("gentrain/"):
             assert top not in ("launch", "configs", "tests"), imported
             if top == "gentrain" and rest and rest[0] != room(path) and name(path) != "gentrain/__init__.py":
-                lower = 2 if path.stem.endswith("_options") else LEVELS[room(path)]
+                lower = 2 if path.stem.endswith(COMPANIONS) else LEVELS[room(path)]
                 assert LEVELS[rest[0]] < max(lower, 3), f"{room(path)} (level {lower}) imports {rest[0]}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_mistakes_are_told_before_jax_is_imported(path):
-    if name(path).startswith(WITHOUT_JAX) or path.stem.endswith("_options") or path.parent.name == "engines":
+    if name(path).startswith(WITHOUT_JAX) or path.stem.endswith(COMPANIONS) or path.parent.name == "engines":
         tops = {imported.split(".")[0] for imported in imports(path, top_level_only=True)}
         assert not tops & {"jax", "flax", "optax", "orbax"}, name(path)
 

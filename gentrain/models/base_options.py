@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gentrain.options.schema import option
+from gentrain.options.schema import expect, option
 from gentrain.options.sections import NetworkSection
 
 
@@ -30,6 +30,44 @@ class TokenModelOptions(NetworkSection):
         choices=("none", "dots", "full"),
         may_change=True,
     )
+
+
+@dataclass(frozen=True)
+class DecoderOptions(TokenModelOptions):
+    """Of models of attention over tokens."""
+
+    sees_begin: bool = option(
+        True,
+        "tokens see the input that stands where a sequence begins; off: they do not, and the first of them is at"
+        " position 0, as in published models whose tokenizers put nothing before a text",
+    )
+    attention: str = option(
+        "xla",
+        "how attention is computed: 'xla' everywhere; 'cudnn', the fused kernel of NVIDIA GPUs, for bfloat16 and heads"
+        " of 8 to 128 numbers; 'splash', that of TPUs (elsewhere it is 'xla'), for lengths in 128s, heads of 64, 128, …"
+        " numbers and no contexts",
+        choices=("xla", "cudnn", "splash"),
+        may_change=True,
+    )
+    attention_chunk: int = option(
+        512,
+        "queries whose scores over all keys are in memory at once, where a sequence is longer; the backward pass makes"
+        " them again; 0: all",
+        within="[0, inf)",
+        may_change=True,
+    )
+    scan_layers: bool = option(
+        True, "one compiled layer, scanned; False unrolls, which is faster for few layers", may_change=True
+    )
+
+    def check_attention(self, where: str, size: int) -> None:
+        """Raises ConfigError for a kernel that takes no heads of so many numbers."""
+        section = where.partition(".")[0]
+        fused = self.compute_dtype == "bfloat16" and size % 8 == 0 and size <= 128
+        fits = f"'xla' with {section}.compute_dtype={self.compute_dtype!r} and heads of {size} numbers"
+        expect(self.attention != "cudnn" or fused, f"{where}.attention", self.attention, fits)
+        whole = f"'xla' with heads of {size} numbers"
+        expect(self.attention != "splash" or size % 64 == 0, f"{where}.attention", self.attention, whole)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
 from gentrain.models.attention import Slots, attend
-from gentrain.models.base import Cache, Inputs, SequenceModel
-from gentrain.models.layers import TokenModel, by_rows, keep_mask, remat, sequence_model, unit_variance
+from gentrain.models.base import Cache, SequenceModel
+from gentrain.models.decoder import Decoder
+from gentrain.models.layers import by_rows, keep_mask, sequence_model, unit_variance
 from gentrain.models.transformer_options import Options
 from gentrain.sharding import keep_rows
 
@@ -141,89 +142,20 @@ class Block(nn.Module):
         return x + drop(dense("down", config.width, y, small), 1), cache
 
 
-class Transformer(TokenModel):
-    """Slots hold first the context, seen by all, then the tokens, which see their own sequence up to themselves.
-
-    A cache has `layers`, keys and values of every layer; `first`, the slot in which the sequence of each slot begins;
-    `index`, how many tokens it holds; `prefix`, how many slots the context takes.
-    """
+class Transformer(Decoder):
+    """Blocks over embeddings of tokens, which carry no position: the layers turn queries and keys."""
 
     config: Options
+    block = Block
 
-    def setup(self) -> None:
-        super().setup()
+    def last_norm(self) -> nn.Module:
         config = self.config
-        self.layers = nn.scan(
-            remat(Block, config.remat, scanned=config.scan_layers),
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(0, 1, nn.broadcast, nn.broadcast),
-            out_axes=1,
-            length=config.layers,
-            unroll=1 if config.scan_layers else config.layers,
-        )(config, self.spec.one_document and not self.context_vocab)
-        self.norm = nn.RMSNorm(config.norm_epsilon, dtype=config.compute_dtype, param_dtype=config.param_dtype)
+        return nn.RMSNorm(config.norm_epsilon, dtype=config.compute_dtype, param_dtype=config.param_dtype)
 
-    def hidden(self, inputs: Inputs, context: Array | None, keys: Array | None) -> Float[Array, "batch length width"]:
-        x, prefix = self.read_tokens(inputs), self.read_context(context)
-        before = 0 if prefix is None else prefix.shape[1]
-        x = x if prefix is None else jnp.concatenate([prefix, x], axis=1)
-        keys = keys if self.config.dropout else None
-        if keys is not None:
-            x *= keep_mask(keys, 2 * self.config.layers, self.config.dropout, x.shape[1:], x.dtype)
-        slot = jnp.broadcast_to(jnp.arange(x.shape[1])[None, :], x.shape[:2])
-        bos = jnp.pad(self.begins(inputs), ((0, 0), (before, 0)))
-        first = jax.lax.cummax(jnp.where(bos, slot, before), axis=1)
-        x, _ = self.run(x, slot, first, jnp.full(x.shape[:1], before), keys=keys)
-        return x[:, before:]
+    def cache_shape(self) -> tuple[int, int]:
+        return self.config.kv_heads, head_size(self.config)
 
-    def start(self, batch: int, length: int, context: Array | None = None) -> Cache:
-        config, prefix = self.config, self.read_context(context)
-        before = 0 if prefix is None else prefix.shape[1]
-        shape = (batch, config.layers, before + length, config.kv_heads, head_size(config))
-        layers = (jnp.zeros(shape, config.compute_dtype),) * 2
-        at = jnp.full((batch,), before, jnp.int32)
-        if prefix is not None:
-            slot = jnp.broadcast_to(jnp.arange(before)[None, :], (batch, before))
-            _, layers = self.run(prefix, slot, jnp.full_like(slot, before), at, layers)
-        first = jnp.full((batch, before + length), before, jnp.int32)
-        return {"layers": layers, "first": first, "index": jnp.zeros_like(at), "prefix": at}
-
-    def step(self, cache: Cache, token: Shaped[Array, "batch ..."]) -> tuple[Cache, Float[Array, "batch vocab"]]:
-        cache, logits = self.extend(cache, token[:, None], cache["index"])
-        return cache, logits[:, 0]
-
-    def extend(
-        self, cache: Cache, inputs: Inputs, at: Int[Array, "batch"]
-    ) -> tuple[Cache, Float[Array, "batch length vocab"]]:
-        prefix, first, count = cache["prefix"], cache["first"], inputs.shape[1]
-        begin = prefix + at
-        slot = begin[:, None] + jnp.arange(count)[None, :]
-        before = jnp.take_along_axis(first, jnp.maximum(begin - 1, 0)[:, None], axis=1)
-        piece_first = jax.lax.cummax(jnp.where(self.begins(inputs), slot, before), axis=1)
-        x, layers = self.run(self.read_tokens(inputs), slot, piece_first, prefix, cache["layers"])
-        first = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))(first, piece_first, begin, 0)
-        return {"layers": layers, "first": first, "index": at + count, "prefix": prefix}, self.logits(x)
-
-    def run(
-        self,
-        x: Float[Array, "batch length width"],
-        slot: Int[Array, "batch length"],
-        first: Int[Array, "batch length"],
-        prefix: Int[Array, "batch"],
-        layers: Cache | None = None,
-        keys: Array | None = None,
-    ) -> tuple[Float[Array, "batch length width"], Cache]:
-        """All layers over x -> (x normed, their caches).
-
-        slot, first: the slots of each input and of its sequence's first; prefix: slots of context.
-        """
-        # Counted from the beginning of the sequence, or the distance to the context would tell how much came before.
-        position = prefix[:, None] + slot - first
+    def place(self, x: Array, position: Int[Array, "batch length"], slots: Slots) -> tuple[Array, Place]:
         config = self.config
-        place = Place(
-            Slots(slot, first, prefix),
-            *rotation(position, frequencies(head_size(config), config.rope_base, config.rope_scaling)),
-        )
-        x, layers = self.layers(x, jnp.arange(self.config.layers), layers, place, keys)
-        return self.norm(x), layers
+        turns = frequencies(head_size(config), config.rope_base, config.rope_scaling)
+        return x, Place(slots, *rotation(position, turns))

@@ -42,7 +42,7 @@ SECTIONS: dict[str, type[Options]] = {
 @functools.cache
 def plugin_options(room: str, name: str, role: str = "model") -> Any:
     """The Options class of a plug-in, or its section's own where it declares none; a network's goes by its role."""
-    module = plugins.options_module(room, name)
+    module = plugins.companion(room, name, "options")
     if module is None:
         return SECTIONS[room]
     if role == "critic" and hasattr(module, "CriticOptions"):

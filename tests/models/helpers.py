@@ -16,6 +16,7 @@ VARIANTS = {
     "lstm tied context": {"name": "lstm", "tie_embeddings": True, "context_vocab": CONTEXT_VOCAB},
     "transformer": {"name": "transformer"},
     "transformer tied unrolled": {"name": "transformer", "tie_embeddings": True, "kv_heads": 1, "scan_layers": False},
+    "transformer, begin unseen": {"name": "transformer", "sees_begin": False},
     "transformer context": {"name": "transformer", "context_vocab": CONTEXT_VOCAB, "mlp_width": 8},
 }
 PICTURE = {"context_vocab": 256, "context_shape": (9, 14, 2), "layers": 1}

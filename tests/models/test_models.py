@@ -53,6 +53,23 @@ def test_a_token_is_seen_from_its_position_on_and_not_before(variant):
         assert (changed(model.apply(params, other, context), logits) == (np.arange(LENGTH) >= t)[None, :]).all()
 
 
+def test_a_begin_that_is_not_seen_leaves_the_tokens_as_without_it():
+    model, params = make("transformer, begin unseen")
+    inputs, _ = draw("transformer, begin unseen")
+    alone = model.apply(params, inputs)
+    begun = model.apply(params, np.concatenate([np.full((BATCH, 1), BOS, np.int32), inputs[:, :-1]], axis=1))
+    close(begun[:, 1:], alone[:, :-1])
+    other = model.apply(params | {"bos": params["bos"] + 1}, put(inputs, BOS, np.s_[:, 0]))
+    assert (changed(other, model.apply(params, put(inputs, BOS, np.s_[:, 0]))) == (np.arange(LENGTH) == 0)).all()
+
+
+def test_the_order_of_a_context_is_seen():
+    model, params = make("transformer context")
+    inputs, context = draw("transformer context")
+    turned = model.apply(params, inputs, context[:, ::-1])
+    assert not np.allclose(turned, model.apply(params, inputs, context), atol=1e-3)
+
+
 @variants
 def test_scanned_steps_equal_apply(variant):
     model, params = make(variant)

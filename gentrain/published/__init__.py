@@ -1,0 +1,51 @@
+"""Published models, as the files that they come in: config, tensors and tokenizer under the names that all the world
+uses.
+
+Nothing here imports JAX. What of a published model is which parameter of a gentrain model, that model says, in
+models/<name>_published.py: MODEL_TYPES, the `model_type` of each config.json that it can be; options_of(config), its
+options as the config.json says them; leaves(options), where each parameter lies; and config_of(options), the
+config.json of a model that goes out.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Stored(NamedTuple):
+    """A tensor in a file. read(index) -> the part of it that a tuple of slices, one a dimension, says."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[tuple[slice, ...]], np.ndarray]
+
+
+class Leaf(NamedTuple):
+    """Where a parameter lies in a published model.
+
+    path: of the parameter, as 'layers/query/kernel'. tensor: the published name; with {} in it, one tensor for each
+    layer, which the parameter holds stacked. transposed: whether the published one has its two dimensions in the other
+    order. begin: whether it is one row alone, that of the token which begins a sequence.
+    """
+
+    path: str
+    tensor: str
+    transposed: bool = False
+    begin: bool = False
+
+
+class Published(NamedTuple):
+    """A published model. where: what a person calls it. config: its config.json. tensors: by name.
+
+    tokenizer: its tokenizer.json, or None where it has none. begin, end: numbers of the tokens with which a text begins
+    and ends, or None; adds_begin: whether its tokenizer puts the first before a text.
+    """
+
+    where: str
+    config: dict[str, Any]
+    tensors: dict[str, Stored]
+    tokenizer: Callable[[], bytes] | None
+    begin: int | None
+    end: int | None
+    adds_begin: bool
