@@ -8,7 +8,7 @@ from gentrain.models.transformer_options import Options
 from gentrain.published import Leaf
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-# What such a config.json may say that this Transformer does not do, beside the values with which there is nothing to do.
+# What such a config.json may say that this Transformer does not do, and the values with which there is nothing to do.
 NOTHING_TO_DO: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "mlp_bias": (False,),
@@ -17,48 +17,48 @@ NOTHING_TO_DO: dict[str, tuple[Any, ...]] = {
 }
 
 
-def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(said: Mapping[str, Any]) -> dict[str, Any]:
     """The options, by their names in a network's section, that a config.json says. Raises ConfigError for what there is
     no option for, KeyError for what it should say and does not."""
     for name, allowed in NOTHING_TO_DO.items():
-        if config.get(name, allowed[0]) not in allowed:
-            raise ConfigError(f"its {name} is {config[name]!r}: expected {allowed[0]!r}")
-    if config.get("sliding_window") and config.get("use_sliding_window", config["model_type"] == "mistral"):
-        raise ConfigError(f"its attention has a sliding window of {config['sliding_window']}: expected none")
-    kind, bias = config["model_type"], config.get("attention_bias", False)
+        if said.get(name, allowed[0]) not in allowed:
+            raise ConfigError(f"its {name} is {said[name]!r}: expected {allowed[0]!r}")
+    if said.get("sliding_window") and said.get("use_sliding_window", said["model_type"] == "mistral"):
+        raise ConfigError(f"its attention has a sliding window of {said['sliding_window']}: expected none")
+    kind, bias = said["model_type"], said.get("attention_bias", False)
     if bias and kind != "qwen2":
         raise ConfigError("its attention has biases: expected those of Qwen 2 alone")
-    heads = config["num_attention_heads"]
-    base, scaling = rope(config)
+    heads = said["num_attention_heads"]
+    base, scaling = rope(said)
     return {
-        "width": config["hidden_size"],
-        "layers": config["num_hidden_layers"],
+        "width": said["hidden_size"],
+        "layers": said["num_hidden_layers"],
         "transformer.heads": heads,
-        "transformer.kv_heads": config.get("num_key_value_heads") or heads,
-        "transformer.head_size": config.get("head_dim") or 0,
-        "transformer.mlp_width": config["intermediate_size"],
+        "transformer.kv_heads": said.get("num_key_value_heads") or heads,
+        "transformer.head_size": said.get("head_dim") or 0,
+        "transformer.mlp_width": said["intermediate_size"],
         "transformer.qkv_bias": kind == "qwen2",
         "transformer.qk_norm": kind == "qwen3",
-        "transformer.norm_epsilon": float(config["rms_norm_eps"]),
+        "transformer.norm_epsilon": float(said["rms_norm_eps"]),
         "transformer.rope_base": base,
         "transformer.rope_scaling": scaling,
-        "transformer.tie_embeddings": bool(config.get("tie_word_embeddings", False)),
+        "transformer.tie_embeddings": bool(said.get("tie_word_embeddings", False)),
         "transformer.output_bias": False,
         "transformer.scale_embeddings": False,
     }
 
 
-def rope(config: Mapping[str, Any]) -> tuple[float, tuple]:
+def rope(said: Mapping[str, Any]) -> tuple[float, tuple]:
     """rope_base and rope_scaling. Old files have rope_theta and rope_scaling, new ones rope_parameters with both."""
-    said = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
-    kind = said.get("rope_type", said.get("type", "default"))
-    base = float(said.get("rope_theta", config.get("rope_theta", 10_000.0)))
+    scaling = dict(said.get("rope_scaling") or {}) | dict(said.get("rope_parameters") or {})
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    base = float(scaling.get("rope_theta", said.get("rope_theta", 10_000.0)))
     if kind == "default":
         return base, ()
     if kind != "llama3":
         raise ConfigError(f"its rotary positions are scaled as {kind!r}: expected 'llama3', or not scaled")
     names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    return base, tuple(said[name] for name in names)
+    return base, tuple(scaling[name] for name in names)
 
 
 def leaves(options: Options) -> list[Leaf]:
