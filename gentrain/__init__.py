@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gentrain.api import LoadedRun, load
+    from gentrain.api import Loaded, load
 
-__all__ = ["LoadedRun", "load"]
+__all__ = ["Loaded", "load"]
 
 
 def __getattr__(name: str) -> Any:

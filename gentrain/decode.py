@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from gentrain.models.base import Params, SequenceModel, at_positions
+from gentrain.models.base import Cache, Params, SequenceModel, at_positions
 from gentrain.models.feeding import inputs_after, with_bos
 
 Choose = Callable[[Array, Array], Array]  # logits (batch, n, vocab), positions (batch, n) int -> what is chosen there
@@ -274,6 +274,17 @@ def sample(
     """
     batch = keys.shape[0]
     params = fold(model, params, batch * length)
+    start = (
+        model.start(params, batch, length, context),
+        jnp.full((batch,), model.vocab, jnp.int32),
+        jnp.ones((batch,), bool),
+    )
+    _, by_position = jax.lax.scan(drawing(model, params, keys, end), start, jnp.arange(length))
+    return Samples(*(jnp.swapaxes(field, 0, 1) for field in by_position))
+
+
+def drawing(model: SequenceModel, params: Params, keys: Array, end: int | None) -> Callable:
+    """(cache, token before, alive), position -> the same after it, and a position of Samples: one token a row."""
 
     def advance(carry, position):
         cache, token, alive = carry
@@ -284,13 +295,57 @@ def sample(
         alive_after = alive if end is None else alive & (token != end)
         return (cache, token, alive_after), Samples(token, alive, jnp.where(alive, log_prob, 0.0))
 
-    start = (
-        model.start(params, batch, length, context),
-        jnp.full((batch,), model.vocab, jnp.int32),
-        jnp.ones((batch,), bool),
-    )
-    _, by_position = jax.lax.scan(advance, start, jnp.arange(length))
-    return Samples(*(jnp.swapaxes(field, 0, 1) for field in by_position))
+    return advance
+
+
+class Prompts(NamedTuple):
+    """Tokens that sequences begin with. tokens: padded; lengths: how many of them count; known: the least of them."""
+
+    tokens: Int[Array, "batch length"]
+    lengths: Int[Array, "batch"]
+    known: int
+
+
+def read_prompts(
+    model: SequenceModel, params: Params, prompts: Prompts, length: int
+) -> tuple[Cache, Int[Array, "batch"]]:
+    """A cache for so many tokens that has read the first `known` inputs, and the token that is read next: BOS and the
+    prompts but for the last token that all of them have. A model that reads one token at a time has read none."""
+    batch, known = prompts.tokens.shape[0], prompts.known
+    cache, bos = model.start(params, batch, length), jnp.full((batch, 1), model.vocab, jnp.int32)
+    if known == 0 or model.extend is None:
+        return cache, bos[:, 0]
+    inputs = jnp.concatenate([bos, prompts.tokens[:, : known - 1]], axis=1)
+    cache, _ = model.extend(params, cache, inputs, jnp.zeros((batch,), jnp.int32))
+    return cache, prompts.tokens[:, known - 1]
+
+
+def go_on(
+    model: SequenceModel, params: Params, keys: Array, prompts: Prompts, length: int, *, end: int | None = None
+) -> Samples:
+    """As `sample`, of sequences that begin with a prompt: at most `length` tokens after the longest of them.
+
+    The tokens of the prompts are among what is returned, with log_prob 0. For models without contexts.
+    """
+    batch, longest = prompts.tokens.shape
+    params = fold(model, params, batch * (longest + length))
+    cache, token = read_prompts(model, params, prompts, longest + length)
+    begin = prompts.known if model.extend else 0
+    advance = drawing(model, params, keys, end)
+
+    def advance_or_take(carry, position):
+        (cache, token, alive), drawn = advance(carry, position)
+        given = position < prompts.lengths
+        token = jnp.where(given, prompts.tokens[:, jnp.minimum(position, longest - 1)], token)
+        taken = Samples(token, drawn.mask, jnp.where(given, 0.0, drawn.log_prob))
+        return (cache, token, given | alive), taken
+
+    carry = cache, token, jnp.ones((batch,), bool)
+    _, by_position = jax.lax.scan(advance_or_take, carry, jnp.arange(begin, longest + length))
+    drawn = Samples(*(jnp.swapaxes(field, 0, 1) for field in by_position))
+    first = prompts.tokens[:, :begin]
+    before = Samples(first, jnp.ones(first.shape, bool), jnp.zeros(first.shape, jnp.float32))
+    return Samples(*(jnp.concatenate(pair, axis=1) for pair in zip(before, drawn, strict=True)))
 
 
 def beam_search(

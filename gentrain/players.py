@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from gentrain import pretrained
 from gentrain import program as programs
-from gentrain.datasets import tokenizers
+from gentrain.datasets import fetch, published_tokenizer, tokenizers
 from gentrain.datasets.build import TOKENIZER, Data
 from gentrain.errors import CheckpointError, ConfigError
 from gentrain.objectives.base import Objective
 from gentrain.program import Program
+from gentrain.published import families
 from gentrain.runtime.checkpoint import read_meta, restore_params
 from gentrain.update import TrainState
 
@@ -53,6 +55,8 @@ def init_from(
     triples, required = parse_init_from(config.init_from, list(shapes))
     sources_by_workdir: dict[str, dict[str, str]] = {}
     for player, other, source in triples:
+        if families.is_published(other):
+            continue
         sources_by_workdir.setdefault(other, {})[player] = source
     params: Params = {}
     origins: dict[str, Origin] = {}
@@ -76,12 +80,37 @@ def init_from(
         lines.append(f"starting from the parameters of {other} at step {step}: {', '.join(restored)}{note}")
         for player in restored.keys() & wanted.frozen.keys():
             origins[player] = {"workdir": other, "player": sources[player], "step": step, "digest": digest}
+    for player, name, source in triples:
+        if families.is_published(name) and (required or player == source == "generator"):
+            params[player], origin, line = from_published(config, program, data, player, name)
+            lines.append(line)
+            if player in wanted.frozen:
+                origins[player] = origin
     for player in wanted.frozen:
         if player not in params:
             example = f"(({player!r}, 'runs/x', 'generator'),)"
             raise ConfigError(f"player {player!r} is frozen: expected init_from to say where it is from, as {example}")
     copies, more = stand_ins(params, wanted, program.objective)
     return params | copies, origins, lines + more
+
+
+def from_published(
+    config: ConfigDict, program: Program, data: Data, player: str, name: str
+) -> tuple[Params, Origin, str]:
+    """The parameters of a published model for a player, where they are from, and a line to be said.
+
+    Raises ConfigError for a model that does not fit the network, or whose tokens stand for something else.
+    """
+    published = fetch.published(name)
+    tokenizer = None if published.tokenizer is None else tokenizers.digest(published_tokenizer.of(name))
+    here = data.summary["digests"].get(TOKENIZER)
+    if here is not None and here != tokenizer:
+        raise ConfigError(f"init_from: the tokens of {name} are not those of the data: set data.tokenizer={name!r}")
+    wanted = program.state
+    network = config["model" if player == "generator" else player]
+    params = pretrained.restore(published, network, (wanted.params | wanted.frozen)[player])
+    origin = {"workdir": name, "player": "generator", "step": 0, "digest": pretrained.digest(published)}
+    return params, origin, f"starting from the parameters of {name}: {player}"
 
 
 def stand_ins(given: Params, wanted: TrainState, objective: Objective) -> tuple[Params, list[str]]:
@@ -125,11 +154,12 @@ def share(if_other: str, other: Path, digest: str | None, workdir: Path) -> Shar
             f" {tokenizers.JSON} (and .model) into {workdir}, or set init_from_vocab='shared'"
         )
     there, here = tokenizers.find(other), tokenizers.find(workdir)
-    if there is None or here is None or there.kind != here.kind or tokenizers.digest(there) != digest:
+    learned = here is not None and here.kind in tokenizers.KINDS
+    if there is None or here is None or not learned or there.kind != here.kind or tokenizers.digest(there) != digest:
         raise ConfigError(f"init_from_vocab='shared': {other} has not its checkpoint's tokenizer, of the same kind")
     numbers = {symbol: token for token, symbol in enumerate(there.alphabet)}
     pairs = [(numbers[symbol], token) for token, symbol in enumerate(here.alphabet) if symbol in numbers]
-    return Shared(there.symbols + 1, here.symbols + 1, [*pairs, (there.symbols, here.symbols)])
+    return Shared(there.vocab, here.vocab, [*pairs, (there.end, here.end)])
 
 
 def with_vocab(config: ConfigDict, program: Program, data: Data, vocab: int) -> dict[str, Any]:
@@ -164,7 +194,17 @@ def copy_shared(shared: Shared, given: Any, fresh: Any, larger: Any) -> Any:
     return jax.jit(copy_all, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, fresh))(given, fresh)
 
 
-def restore_frozen(origins: dict[str, Origin], wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Origin]]:
+def again_published(config: ConfigDict, player: str, origin: Origin, shapes: Any) -> Params:
+    """A frozen player's parameters once more. Raises CheckpointError where the published model is another one now."""
+    published = fetch.published(origin["workdir"])
+    if pretrained.digest(published) != origin["digest"]:
+        raise CheckpointError(f"{origin['workdir']} is not the model that {player!r} started from")
+    return pretrained.restore(published, config["model" if player == "generator" else player], shapes)
+
+
+def restore_frozen(
+    config: ConfigDict, origins: dict[str, Origin], wanted: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Origin]]:
     """The parameters of frozen players, from the very checkpoints that a run started with, and these origins again.
 
     wanted: shapes and shardings by player. Raises CheckpointError where one of the checkpoints is not there any more,
@@ -173,6 +213,9 @@ def restore_frozen(origins: dict[str, Origin], wanted: dict[str, Any]) -> tuple[
     params: dict[str, Any] = {}
     for player, shapes in wanted.items():
         origin = origins[player]
+        if families.is_published(origin["workdir"]):
+            params[player] = again_published(config, player, origin, shapes)
+            continue
         directory = _checkpoints(origin["workdir"])
         sources = {player: origin["player"]}
         _, restored, digest = restore_params(directory, {player: shapes}, sources, required=True, step=origin["step"])

@@ -26,7 +26,7 @@ from gentrain.program import Program
 from gentrain.reporting import lines, report
 from gentrain.reporting.alarms import Alarms
 from gentrain.reporting.meter import Meter, Profile
-from gentrain.reporting.writer import Writer, show
+from gentrain.reporting.writer import Writer
 from gentrain.runtime import peers, provenance, replicas
 from gentrain.runtime.checkpoint import Checkpoints
 from gentrain.runtime.goodput import Phases
@@ -59,11 +59,18 @@ class Session:
     replicas_differ: Callable | None = None  # compiled at the first check
 
 
-def build(config: ConfigDict, workdir: Path, mesh: Mesh | None = None, allow: Collection[str] = ()) -> Run:
-    """Everything a run needs but its state; on the config's mesh of all devices, unless one is given."""
+def build(
+    config: ConfigDict,
+    workdir: Path,
+    mesh: Mesh | None = None,
+    allow: Collection[str] = (),
+    data: building.Data | None = None,
+) -> Run:
+    """Everything a run needs but its state; on the config's mesh of all devices, and of the config's data, unless they
+    are given."""
     mesh = mesh or sharding.make_mesh(config.mesh, config.data.batch_size, config.training.microbatches)
     memory.check_rows(config)
-    data = building.build(config, workdir, sharding.local_rows(mesh, config.data.batch_size))
+    data = data or building.build(config, workdir, sharding.local_rows(mesh, config.data.batch_size))
     program = programs.build(config, data.spec, mesh)
     memory.check(config, program, allow)
     evaluators = [
@@ -83,7 +90,7 @@ def start(run: Run, session: Session) -> TrainState:
         step, state, meta = found
         say(f"resuming at step {step}")
         session.left_out = all_left_out(session.left_out, [tuple(pair) for pair in meta["left_out"]], step)
-        frozen, session.frozen = players.restore_frozen(meta.get("frozen", {}), wanted.frozen)
+        frozen, session.frozen = players.restore_frozen(run.config, meta.get("frozen", {}), wanted.frozen)
         return replace(state, frozen=frozen)
     state = run.program.init()
     # 2. Parameters of other runs, by player; optimiser state, averages and step are new.
@@ -183,18 +190,6 @@ def train(
         except BaseException as error:
             out.ended((jax.process_count() > 1 and peers.lost_peer(error)) or error)
             raise
-
-
-def look(config: ConfigDict, workdir: Path, mode: str, allow: Collection[str] = ()) -> None:
-    """Evaluates, or only samples from, the newest good checkpoint of a run; works beside the run while it trains."""
-    check_same_run(config, workdir / "config.json")
-    if not (workdir / "checkpoints").is_dir():
-        raise CheckpointError(f"no checkpoint in {workdir}; train first, or choose another --workdir")
-    if mode == "sample":
-        config.evaluate.evaluators = ("samples",)
-    run = build(config, workdir, allow=allow)
-    state, step, _ = restored(run, allow)
-    show(workdir, mode, step, *measure(run, state, step))
 
 
 def loop(run: Run, state: TrainState, session: Session) -> int:
@@ -314,6 +309,6 @@ def restored(run: Run, allow: Collection[str] = (), step: int | None = None) -> 
     with Checkpoints(run.workdir / "checkpoints", read_only=True) as checkpoints:
         if found := checkpoints.restore(replace(wanted, frozen={}), same_data, step):
             step, state, meta = found
-            frozen, _ = players.restore_frozen(meta.get("frozen", {}), wanted.frozen)
+            frozen, _ = players.restore_frozen(run.config, meta.get("frozen", {}), wanted.frozen)
             return replace(state, frozen=frozen), step, meta
     raise CheckpointError(f"no checkpoint in {run.workdir}; train first, or choose another --workdir")

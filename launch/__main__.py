@@ -67,11 +67,12 @@ def run(command: cli.Command, stop: signals.Stop) -> None:
         sweep(config, workdir, values.mode, stop, allow)
     else:
         from gentrain import train
+        from gentrain.look import look
 
         if values.mode == "train":
             train.train(config, workdir, stop, rewind=values.rewind, allow=allow)
         else:
-            train.look(config, workdir, values.mode, allow)
+            look(config, workdir, values.mode, allow)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict, config_flags
 from configs import base
 from gentrain import console
 from gentrain.errors import ConfigError
-from gentrain.options import check
+from gentrain.options import check, tree
+from gentrain.options.fit import fit
 
 OVERRIDE = re.compile(r"--?(?:no)?config[.]([^=]*)(?:=(.*))?", re.DOTALL)
 SAVED = Path(__file__).with_name("saved_config.py")
@@ -100,7 +101,7 @@ def parse(argv: Sequence[str]) -> Command:
         if plain.config is None:
             no_run = f", and {plain.workdir} holds no run" if plain.workdir else ""
             raise ConfigError(f"no config{no_run}; try: python -m launch --config configs/quickstart.py")
-        known = check.flatten(plain.config)
+        known = tree.flatten(plain.config)
         for found in overrides:
             if found[1] not in known:
                 raise ConfigError(check.unknown_key(found[1], known))
@@ -120,9 +121,11 @@ def parse(argv: Sequence[str]) -> Command:
     config = values.config
     if values.skip_batches:
         config.data.skip_batches += (numbers(values.skip_batches, "skip_batches"),)
-    notes = [note] if (note := check.shorten_warmup(config)) else []
-    check.validate(config, keys_set(config, plain.config, [found[1] for found in overrides]))
     file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
+    given = keys_set(config, plain.config, [found[1] for found in overrides])
+    notes = [] if file == str(SAVED) else fit(config, given)  # a saved config has been made to fit
+    notes += [note] if (note := check.shorten_warmup(config)) else []
+    check.validate(config, given)
     workdir = Path(values.workdir or Path("runs") / "-".join(filter(None, (Path(file).stem, variant)))).absolute()
     one_of_sweep = check.variants(config).get(workdir.name)  # the folder of a variant is that variant
     config = config if one_of_sweep is None else one_of_sweep
@@ -143,7 +146,7 @@ def numbers(text: str, flag: str) -> tuple[int, int]:
 
 def keys_set(config: ConfigDict, file_config: ConfigDict, keys: Sequence[str]) -> list[str]:
     """The keys that flags set; not those that a flag puts back to the default which the file had left."""
-    default, of_file, values = (check.flatten(one) for one in (base.get_config(), file_config, config))
+    default, of_file, values = (tree.flatten(one) for one in (base.get_config(), file_config, config))
     return [key for key in keys if of_file[key] == default[key] or values[key] != default[key]]
 
 
@@ -207,7 +210,7 @@ def unknown_flag(name: str, argv: Sequence[str]) -> str:
     try:
         config_only = [argv[0], f"--config={value_of('config', argv)}"] if value_of("config", argv) else list(argv[:1])
         (plain := make_flags(config_only))(config_only)
-        known = check.flatten(plain.config) if plain.config else {}
+        known = tree.flatten(plain.config) if plain.config else {}
     except Exception:  # the config file has a fault of its own, which is not what is asked here
         known = {}
     exact = [key for key in known if key == name or key.rsplit(".")[-1] == name]

@@ -14,8 +14,8 @@ from pathlib import Path
 from gentrain import console, plugins
 from gentrain.errors import ConfigError, GentrainError
 from gentrain.options import tree
-from gentrain.options.check import flatten, unknown_key
-from gentrain.options.tree import declared_fields, default_config
+from gentrain.options.check import unknown_key
+from gentrain.options.tree import declared_fields, default_config, flatten
 from launch import cli
 
 ROOMS = {

@@ -21,6 +21,7 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allo
     import jax
 
     from gentrain import train
+    from gentrain.look import look
     from gentrain.reporting import comparison
 
     variants = check.variants(config)
@@ -33,7 +34,7 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allo
             if mode == "train":
                 train.train(variant, workdir / name, stop, allow=allow)
             else:
-                train.look(variant, workdir / name, mode, allow)
+                look(variant, workdir / name, mode, allow)
         except (Stopped, LostPeer, Corrupted):
             raise
         except GentrainError as error:

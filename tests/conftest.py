@@ -70,4 +70,4 @@ def config():
 
 @pytest.fixture
 def spec():
-    return TextSpec(vocab=7, length=12, end=6, decode=lambda tokens: " ".join(map(str, tokens)))
+    return TextSpec(vocab=7, length=12, end=6)

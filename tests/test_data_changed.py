@@ -11,6 +11,7 @@ import pytest
 from gentrain import train
 from gentrain.datasets import tokenizers
 from gentrain.errors import ConfigError, Stopped
+from gentrain.look import look
 from launch import cli
 from tests.helpers import StopAt, assert_trees_close
 
@@ -44,13 +45,13 @@ def test_data_that_changed_end_a_resume_and_an_evaluation_with_exit_code_2(run_c
     expected = rf"^data changed since step 2: text:{tmp_path}/a\.txt; put it back, or go on with --allow=data$"
     for again in (
         lambda: train.train(run_config, tmp_path / "run", StopAt(4)),
-        lambda: train.look(run_config, tmp_path / "run", "evaluate"),
+        lambda: look(run_config, tmp_path / "run", "evaluate"),
     ):
         with pytest.raises(ConfigError, match=expected) as raised:
             again()
         assert raised.value.exit_code == 2
     with pytest.warns(UserWarning, match="data changed since step 2"):
-        train.look(run_config, tmp_path / "run", "evaluate", ALLOWED)
+        look(run_config, tmp_path / "run", "evaluate", ALLOWED)
     assert go(run_config, tmp_path / "run", 4, ALLOWED).step == 4
     assert "data changed since step 2: text:" in (out := capsys.readouterr().out + capsys.readouterr().err), out
     assert go(run_config, tmp_path / "run", 5).step == 5  # step 4 was trained on the new data

@@ -29,9 +29,10 @@ LEVELS = {
     **dict.fromkeys(["update"], 11),
     **dict.fromkeys(["reporting", "runtime"], 12),
     **dict.fromkeys(["program"], 13),
-    **dict.fromkeys(["players", "memory"], 14),
-    **dict.fromkeys(["train"], 15),
-    **dict.fromkeys(["api", "replay"], 16),
+    **dict.fromkeys(["pretrained", "memory"], 14),
+    **dict.fromkeys(["players"], 15),
+    **dict.fromkeys(["train"], 16),
+    **dict.fromkeys(["api", "look", "replay"], 17),
 }
 OWNERS = {
     "flax": ["gentrain/models/"],

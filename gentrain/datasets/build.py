@@ -10,16 +10,17 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from ml_collections import ConfigDict
 
-from gentrain import plugins
+from gentrain import files, plugins
 from gentrain.datasets import store, tokenizers
 from gentrain.datasets.reading import read_source
 from gentrain.datasets.rows import Part, Pass, Shuffled, draws_by_source, lay_out, proportions
-from gentrain.datasets.spec import ImageSpec, Spec, TextSpec
+from gentrain.datasets.spec import ImageSpec, Spec, TextSpec, from_json, to_json
 from gentrain.datasets.store import Arrays, Corpus
 from gentrain.errors import ConfigError, DataError
 
 Batch = dict[str, np.ndarray]
 TOKENIZER = "tokenizer"  # its name among the digests of what was read
+SPEC = "spec.json"  # in a workdir: what is to be known of the data by what reads no examples
 
 
 class Source(Protocol):
@@ -92,8 +93,43 @@ def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray | None = No
     store.clean_up()
     source = plugins.load("datasets.sources", config.data.name.partition(":")[0])
     if hasattr(source, "build"):
-        return source.build(config, workdir, rows)
-    return from_sources(config, [WeightedSource(config.data.name, 1.0, 0)], workdir, rows)
+        data = source.build(config, workdir, rows)
+    else:
+        data = from_sources(config, [WeightedSource(config.data.name, 1.0, 0)], workdir, rows)
+    if workdir is not None and not (workdir / SPEC).exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        files.write_json(workdir / SPEC, to_json(data.spec))
+    return data
+
+
+def stored(workdir: Path) -> Data | None:
+    """What a workdir itself knows of its data, enough for what reads no examples; None where it knows nothing.
+
+    Of the digests there is the tokenizer's alone. Raises DataError for damage.
+    """
+    if not (workdir / SPEC).exists():
+        return None
+    tokenizer = tokenizers.find(workdir)
+    try:
+        spec = from_json(files.require_json(workdir / SPEC), tokenizer)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{workdir / SPEC} is damaged: {error}; delete it, and the data are read anew") from error
+    digests = {} if tokenizer is None else {TOKENIZER: tokenizers.digest(tokenizer)}
+    unread = Unread(workdir)
+    return Data(spec, unread, unread.split, {"digests": digests})
+
+
+class Unread:
+    """Data of a run that are not read: whoever asks for an example is told so."""
+
+    def __init__(self, workdir: Path):
+        self.workdir = workdir
+
+    def batch(self, step: int) -> Batch:
+        raise DataError(f"the data of {self.workdir} are not read for this")
+
+    def split(self, name: str) -> Split:
+        raise DataError(f"the data of {self.workdir} are not read for this")
 
 
 def from_sources(config: ConfigDict, sources: list[WeightedSource], workdir: Path | None, rows: np.ndarray) -> Data:
@@ -190,7 +226,8 @@ def unchanged(
 
     def check(step: int, meta: Mapping[str, Any]) -> None:
         before, now = meta.get("data", {}), data.summary["digests"]
-        changed = ", ".join(name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name))
+        names = now.keys() if isinstance(data.train, Unread) else before.keys() | now.keys()
+        changed = ", ".join(name for name in sorted(names) if before.get(name) != now.get(name))
         if changed and "data" not in allow:
             raise ConfigError(f"data changed since step {step}: {changed}; put it back, or go on with --allow=data")
         if changed:
@@ -243,24 +280,12 @@ def context_fields(names: list[str], raw: list[Corpus]) -> dict[str, Any]:
                 raise DataError(
                     f"a mixture's contexts must agree: {key} is {first.get(key)} in {names[0]}, {value} in {name}"
                 )
-    classes: Any = first.get("classes")
-    alphabet: Any = first.get("alphabet")
-
-    def name_class(context: np.ndarray) -> str:
-        return classes[int(context[0])]
-
-    def spell(context: np.ndarray) -> str:
-        return "".join(alphabet[symbol - 1] for symbol in np.asarray(context).tolist() if symbol)
-
-    def as_picture(context: np.ndarray) -> np.ndarray:
-        return np.asarray(context, np.uint8)
-
-    if classes:
-        return {"context_vocab": len(classes), "decode_context": name_class}
+    if classes := first.get("classes"):
+        return {"context_vocab": len(classes), "context_names": tuple(classes)}
     shape = {"context_shape": tuple(first["context_shape"])}
-    if alphabet:
-        return {**shape, "context_vocab": len(alphabet) + 1, "decode_context": spell}
-    return {**shape, "context_vocab": 256, "decode_context": as_picture}
+    if alphabet := first.get("alphabet"):
+        return {**shape, "context_vocab": len(alphabet) + 1, "context_names": tuple(alphabet)}
+    return {**shape, "context_vocab": 256}
 
 
 def without_contexts(corpus: Corpus) -> Corpus:
@@ -290,9 +315,8 @@ def encode_texts(
                 f"{names[int(np.argmax(sizes))]} has a text of {max(sizes)} tokens, its end counted, which with"
                 f" data.conditional is not cut: set data.length = {max(sizes)} (it is {data.length})"
             )
-    end = tokenizer.symbols
-    encode = functools.partial(tokenizers.encode_text, tokenizer)
-    spec = TextSpec(end + 1, data.length, end, tokenizer.decode, one_document=data.layout == "pad", encode=encode)
+    one_document = data.layout == "pad"
+    spec = TextSpec(tokenizer.vocab, data.length, tokenizer.end, one_document=one_document, tokenizer=tokenizer)
     return corpora, spec, {TOKENIZER: tokenizers.digest(tokenizer)}
 
 
@@ -311,12 +335,7 @@ def quantise_images(names: list[str], raw: list[Corpus], data: ConfigDict) -> tu
                 )
     vocab, shape = data.levels or first["top"] + 1, tuple(first["shape"])
     corpora = [quantise(source, data.levels) for source in raw] if data.levels else raw
-
-    def decode(tokens: np.ndarray) -> np.ndarray:
-        values = np.minimum(np.asarray(tokens), vocab - 1) * (255 / (vocab - 1))
-        return np.round(values).astype(np.uint8).reshape(shape)
-
-    return corpora, ImageSpec(vocab, math.prod(shape), None, decode, shape=shape)
+    return corpora, ImageSpec(vocab, math.prod(shape), shape=shape)
 
 
 def quantise(raw: Corpus, levels: int) -> Corpus:

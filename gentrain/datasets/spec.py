@@ -1,9 +1,10 @@
 """What models and evaluators must know about the data: text, images or points."""
 
+import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,10 +27,10 @@ class Images(NamedTuple):
 class Spec:
     """Sequences of tokens of a vocabulary 0..vocab-1, `length` a row.
 
-    end: the token that closes a document, or None where every row is full. decode: tokens (n,) of one document without
-    its end -> what a person sees. context_vocab: 0, or the number of symbols of batch['context'], of which each row has
-    context_shape: (1,) a class label, (n,) symbols, (height, width, channels) a picture (256 values). decode_context:
-    one row's context -> str, or uint8 (height, width, channels). one_document: whether no row holds two documents.
+    end: the token that closes a document, or None where every row is full. context_vocab: 0, or the number of symbols
+    of batch['context'], of which each row has context_shape: (1,) a class label, (n,) symbols, (height, width,
+    channels) a picture (256 values). context_names: what the classes are called, or the symbols 1, 2, … (0: padding).
+    one_document: whether no row holds two documents.
     """
 
     kind: ClassVar[str] = "sequences"
@@ -37,11 +38,24 @@ class Spec:
     vocab: int
     length: int
     end: int | None = None
-    decode: Callable[[np.ndarray], Any] = str
     context_vocab: int = 0
     context_shape: tuple[int, ...] = (1,)
-    decode_context: Callable[[np.ndarray], Any] = str
+    context_names: tuple[str, ...] = ()
     one_document: bool = False
+
+    def decode(self, tokens: np.ndarray) -> Any:
+        """What a person sees of the tokens (n,) of one document, without its end."""
+        return " ".join(str(token) for token in np.asarray(tokens).tolist())
+
+    def decode_context(self, context: np.ndarray) -> Any:
+        """What a person sees of one row's context: a text, or a picture (height, width, channels) uint8."""
+        if self.context_is_picture:
+            return np.asarray(context, np.uint8)
+        if not self.context_names:
+            return str(context)
+        if self.context_shape == (1,):
+            return self.context_names[int(context[0])]
+        return "".join(self.context_names[symbol - 1] for symbol in np.asarray(context).tolist() if symbol)
 
     @property
     def context_is_picture(self) -> bool:
@@ -75,13 +89,27 @@ class Spec:
         return Texts(decoded)
 
 
+class TextCodec(Protocol):
+    """What a tokenizer does for one text: its tokens (n,) without the end; the inputs and the tokens (n,) that its
+    log-probability is of; and the text of any tokens."""
+
+    def encode_text(self, text: str) -> np.ndarray: ...
+
+    def scored(self, text: str) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def decode(self, tokens: np.ndarray) -> str: ...
+
+
 @dataclass(frozen=True)
 class TextSpec(Spec):
-    """Documents. encode: str -> its tokens (n,), without the end; None where documents are not written as text."""
+    """Documents. tokenizer: theirs; None where they are not written as text."""
 
     kind: ClassVar[str] = "text"
 
-    encode: Callable[[str], np.ndarray] | None = None
+    tokenizer: TextCodec | None = field(default=None, compare=False)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        return self.tokenizer.decode(tokens) if self.tokenizer else super().decode(tokens)
 
     def nll_in_units(self, nll: float, tokens_per_character: float) -> dict[str, float]:
         """nats/token, perplexity, nats and bits a character; the end of a document counts as a character."""
@@ -109,6 +137,10 @@ class ImageSpec(Spec):
     def takes_contexts_from_split(self) -> bool:
         return bool(self.context_vocab) and self.context_shape != (1,)
 
+    def decode(self, tokens: np.ndarray) -> np.ndarray:
+        values = np.minimum(np.asarray(tokens), self.vocab - 1) * (255 / (self.vocab - 1))
+        return np.round(values).astype(np.uint8).reshape(self.shape)
+
     def pixels(self, tokens: Any) -> Any:
         """Images as numbers in [-1, 1]: tokens (n, length) -> (n, height, width, channels) float32."""
         return (2 * tokens.astype("float32") / (self.vocab - 1) - 1).reshape(-1, *self.shape)
@@ -135,3 +167,23 @@ class PointSpec(Spec):
     def batch_shapes(self, rows: int) -> Shapes:
         shapes: Shapes = {"points": ((rows, self.length), np.float32), "mask": ((rows,), np.bool_)}
         return {**shapes, "row": ((rows,), np.int32)}
+
+
+KINDS: dict[str, type[Spec]] = {cls.kind: cls for cls in (Spec, TextSpec, ImageSpec, PointSpec)}
+
+
+def to_json(spec: Spec) -> dict[str, Any]:
+    """The spec as JSON holds it, without its tokenizer."""
+    return {"kind": spec.kind, **{name: getattr(spec, name) for name in names_of(type(spec))}}
+
+
+def from_json(content: Mapping[str, Any], tokenizer: TextCodec | None) -> Spec:
+    """What to_json was given, with this tokenizer. Raises ValueError and KeyError for anything else."""
+    cls: Any = KINDS[content["kind"]]
+    values = {name: content[name] for name in names_of(cls)}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return cls(**values, **({"tokenizer": tokenizer} if cls is TextSpec else {}))
+
+
+def names_of(cls: type[Spec]) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls) if field.name != "tokenizer"]

@@ -13,10 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from gentrain import files
-from gentrain.datasets import store
+from gentrain.datasets import published_tokenizer, store
+from gentrain.datasets.published_tokenizer import PublishedTokenizer
+from gentrain.datasets.spec import TextCodec
 from gentrain.datasets.store import Corpus
 from gentrain.errors import ConfigError, DataError
 from gentrain.files import write_bytes
+from gentrain.published import families
 
 UNKNOWN_CHARACTER = "\ufffd"
 UNKNOWN_WORD = "<unk>"
@@ -26,20 +29,53 @@ KINDS = ("bytes", "chars", "words", "sentencepiece")
 JSON, MODEL = "tokenizer.json", "tokenizer.model"
 
 
-class Tokenizer(Protocol):
-    """Tokens are 0..symbols-1, alphabet says what each stands for; the end of a document is token number `symbols`.
+class Tokenizer(TextCodec, Protocol):
+    """Tokens are 0..vocab-1, alphabet says what each stands for; token number `end` ends a document.
 
     encode(text, lengths) -> (tokens, lengths): documents side by side in one array of UTF-8, with the bytes of each, to
     their tokens side by side, with the tokens of each. decode(tokens (n,)) -> str takes any numbers.
     """
 
     kind: str
-    symbols: int
-    alphabet: list[str]
+
+    @property
+    def alphabet(self) -> list[str]: ...
+
+    @property
+    def vocab(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
 
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
-    def decode(self, tokens: np.ndarray) -> str: ...
+
+class Learned:
+    """What tokenizers that are learned here have in common: `symbols` tokens, and the end after them."""
+
+    symbols: int
+
+    @property
+    def vocab(self) -> int:
+        return self.symbols + 1
+
+    @property
+    def end(self) -> int:
+        return self.symbols
+
+    def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def encode_text(self, text: str) -> np.ndarray:
+        """The tokens (n,) of one document, without its end. Raises DataError for text that the tokenizer cannot
+        write."""
+        raw = np.frombuffer(text.encode(), np.uint8)
+        return np.asarray(self.encode(raw, np.array([len(raw)]))[0])
+
+    def scored(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens of a text and its end, given nothing."""
+        tokens = np.append(self.encode_text(text), self.end)
+        return np.append(self.vocab, tokens[:-1]), tokens
 
 
 def documents(text: np.ndarray, lengths: np.ndarray) -> Iterator[str]:
@@ -66,7 +102,7 @@ def side_by_side(tokens: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([token for document in tokens for token in document], np.int32), np.array(lengths)
 
 
-class Bytes:
+class Bytes(Learned):
     """The bytes of UTF-8."""
 
     kind, symbols = "bytes", 256
@@ -82,7 +118,7 @@ class Bytes:
         return tokens[tokens < 256].astype(np.uint8).tobytes().decode(errors="replace")
 
 
-class Chars:
+class Chars(Learned):
     """Characters by their codepoint; one that train lacks is unknown, if the alphabet has the unknown character."""
 
     kind = "chars"
@@ -145,7 +181,7 @@ def split_words(text: str) -> list[str]:
     return (ASCII_WORDS if text.isascii() else word_pattern()).findall(text)
 
 
-class Words:
+class Words(Learned):
     """Words and punctuation marks; white space is lost: decode puts single spaces, none before closing punctuation.
 
     Text is not normalised: an accent that is a character of its own stays one, and makes another word.
@@ -184,7 +220,7 @@ def escape(text: str) -> str:
     return text.replace(ESCAPE, f"{ESCAPE}0").replace(SPACE, f"{ESCAPE}1")
 
 
-class SentencePiece:
+class SentencePiece(Learned):
     """Unigram pieces without normalisation; characters it lacks are spelt in bytes, so any text comes back the same.
 
     SentencePiece writes U+2581 for a space. That character itself goes through it as ESCAPE and '1', and ESCAPE as
@@ -251,6 +287,11 @@ def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | No
     """
     vocab_size = vocab_size if kind in ("words", "sentencepiece") else 0
     if workdir is None or not (workdir / JSON).exists():
+        if families.is_published(kind):
+            tokenizer = published_tokenizer.of(kind)
+            if workdir is not None:
+                save(tokenizer, vocab_size, workdir)
+            return tokenizer
         key = ["tokenizer", kind, vocab_size, [source.digest for source in sources]]
         folder = store.cached(key, lambda folder: save(learn(sources, kind, vocab_size), vocab_size, folder))
         if workdir is not None:
@@ -265,6 +306,8 @@ def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | No
 
 def digest(tokenizer: Tokenizer) -> str:
     """Of all that says which text has which tokens."""
+    if isinstance(tokenizer, PublishedTokenizer):
+        return store.digest_of([tokenizer.content.hex(), tokenizer.facts])
     model = tokenizer.model.hex() if isinstance(tokenizer, SentencePiece) else ""
     return store.digest_of([tokenizer.kind, tokenizer.alphabet, model])
 
@@ -288,10 +331,15 @@ def learn(sources: list[Corpus], kind: str, vocab_size: int) -> Tokenizer:
 
 def save(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
     """Writes a tokenizer into the folder, with the vocab_size that it was learned for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {"kind": tokenizer.kind, "vocab_size": vocab_size, "alphabet": []}
     if isinstance(tokenizer, SentencePiece):
         write_bytes(folder / MODEL, tokenizer.model)
-    alphabet = tokenizer.alphabet if isinstance(tokenizer, Chars | Words) else []
-    content = {"kind": tokenizer.kind, "vocab_size": vocab_size, "alphabet": alphabet}
+    elif isinstance(tokenizer, PublishedTokenizer):
+        write_bytes(folder / MODEL, tokenizer.content)
+        content["published"] = tokenizer.facts
+    elif isinstance(tokenizer, Chars | Words):
+        content["alphabet"] = tokenizer.alphabet
     write_bytes(folder / JSON, json.dumps(content, indent=0).encode())
 
 
@@ -302,7 +350,7 @@ def read_content(folder: Path) -> dict[str, Any]:
             content = json.loads(file.read())
         kind, size, alphabet = content["kind"], content["vocab_size"], content["alphabet"]
         words = all(isinstance(symbol, str) and (kind != "chars" or len(symbol) == 1) for symbol in alphabet)
-        if kind not in KINDS or not isinstance(size, int) or not words:
+        if not (kind in KINDS or families.is_published(kind)) or not isinstance(size, int) or not words:
             raise ValueError("its content is no tokenizer's")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -320,6 +368,8 @@ def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
             f"{folder / JSON} is a {saved[0]!r} tokenizer with vocab_size {saved[1]}, but the config asks for "
             f"{kind!r} with {vocab_size}: set data.tokenizer and data.vocab_size back, or use a new workdir"
         )
+    if families.is_published(kind):
+        return published_tokenizer.read(folder, content.get("published") or {}, kind, MODEL)
     if kind == "sentencepiece":
         try:
             with files.open_regular(folder / MODEL) as file:
@@ -331,22 +381,16 @@ def load(folder: Path, kind: str, vocab_size: int) -> Tokenizer:
     return Chars(alphabet) if kind == "chars" else Words(alphabet)
 
 
-def encode_text(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """The tokens (n,) of one document, without its end. Raises DataError for text that the tokenizer cannot write."""
-    raw = np.frombuffer(text.encode(), np.uint8)
-    return np.asarray(tokenizer.encode(raw, np.array([len(raw)]))[0])
-
-
 def encode(raw: Corpus, tokenizer: Tokenizer) -> Corpus:
     """The corpus in tokens, the end token after each document; contexts are the raw corpus's own."""
 
     def make(folder: Path) -> None:
-        with store.Writer(folder, np.min_scalar_type(tokenizer.symbols)) as writer:
+        with store.Writer(folder, np.min_scalar_type(tokenizer.vocab)) as writer:
             for split in store.SPLITS:
                 for text, lengths in store.blocks(raw.splits[split]):
                     tokens, counts = tokenizer.encode(text, lengths)
                     ends = np.cumsum(counts + 1) - 1
-                    closed = np.full(len(tokens) + len(counts), tokenizer.symbols, writer.dtype)
+                    closed = np.full(len(tokens) + len(counts), tokenizer.end, writer.dtype)
                     closed[np.delete(np.arange(len(closed)), ends)] = tokens
                     writer.extend(split, closed, counts + 1, int(characters(text).sum()) + len(counts))
             writer.finish(kind="text")

@@ -8,6 +8,7 @@ from gentrain.models.transformer_options import Options
 from gentrain.published import Leaf
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+UNUSED = ("rotary_emb.inv_freq", "lm_head.weight")  # of a table that is tied, lm_head is a copy
 # What such a config.json may say that this Transformer does not do, and the values with which there is nothing to do.
 NOTHING_TO_DO: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
@@ -17,9 +18,9 @@ NOTHING_TO_DO: dict[str, tuple[Any, ...]] = {
 }
 
 
-def options_of(said: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, by their names in a network's section, that a config.json says. Raises ConfigError for what there is
-    no option for, KeyError for what it should say and does not."""
+def options_of(said: Mapping[str, Any], adds_begin: bool) -> dict[str, Any]:
+    """The options, by their names in a network's section, that a config.json says, and a tokenizer that puts a token
+    before each text, or none. Raises ConfigError for what there is no option for, KeyError for what is not said."""
     for name, allowed in NOTHING_TO_DO.items():
         if said.get(name, allowed[0]) not in allowed:
             raise ConfigError(f"its {name} is {said[name]!r}: expected {allowed[0]!r}")
@@ -45,6 +46,7 @@ def options_of(said: Mapping[str, Any]) -> dict[str, Any]:
         "transformer.tie_embeddings": bool(said.get("tie_word_embeddings", False)),
         "transformer.output_bias": False,
         "transformer.scale_embeddings": False,
+        "transformer.sees_begin": adds_begin,
     }
 
 

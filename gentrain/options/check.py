@@ -12,19 +12,18 @@ from ml_collections import ConfigDict
 
 from gentrain import plugins
 from gentrain.errors import ConfigError
+from gentrain.options.fit import fit
 from gentrain.options.schema import check_value, expect
-from gentrain.options.tree import Run, declared_fields, default_config, families, networks, places, plugin_options
-
-
-def flatten(config: ConfigDict) -> dict[str, Any]:
-    """{'optimizer.learning_rate': 1e-3, …}: every key by its full name."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat |= {f"{name}.{key}": inner for key, inner in flatten(value).items()}
-        else:
-            flat[name] = value
-    return flat
+from gentrain.options.tree import (
+    Run,
+    declared_fields,
+    default_config,
+    families,
+    flatten,
+    networks,
+    places,
+    plugin_options,
+)
 
 
 def validate(config: ConfigDict, flags: Iterable[str] = ()) -> None:
@@ -74,6 +73,7 @@ def variants(config: ConfigDict) -> dict[str, ConfigDict]:
         except (KeyError, TypeError, ValueError) as error:
             text = " ".join(str(error.args[0]).split())
             raise ConfigError(f"sweep: {dict(overrides)!r} does not fit the config: {text}") from None
+        fit(variant, overrides)
         shorten_warmup(variant)
         name = variant_name(overrides)
         if name in found:

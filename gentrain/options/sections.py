@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ml_collections import ConfigDict
 
-from gentrain.options.schema import Options, expect, option
+from gentrain.options.schema import Options, expect, hint, option
+from gentrain.published import families
 
 if TYPE_CHECKING:
     from gentrain.options.tree import Run
@@ -21,6 +22,7 @@ MOMENTS = (
 EPSILON = (*(name for name in MOMENTS if name != "lion"), "adadelta", "adafactor", "adagrad", "lars", "rmsprop")
 MOMENTUM = ("adafactor", "lars", "rmsprop", "sgd", "sm3")
 DECAY = ("adadelta", "adamaxw", "adamw", "adan", "lamb", "lars", "lion", "nadamw", "novograd")
+TOKENIZERS = ("bytes", "chars", "words", "sentencepiece")
 OPTIMIZERS = tuple(sorted({*MOMENTS, *EPSILON, *MOMENTUM, *DECAY}))
 
 
@@ -38,8 +40,9 @@ class RunOptions(Options):
     )
     init_from: Any = setting(  # noqa: RUF009, a field
         "",
-        "the workdir of another run, whose newest checkpoint gives the parameters of all players of the same name; or"
-        " (player, workdir, its player) triples, as (('teacher', 'runs/x', 'generator'),)",
+        "the workdir of another run, whose newest checkpoint gives the parameters of all players of the same name; or a"
+        " published model, as 'hf:DIR', which gives the generator's and says what network and tokenizer it has; or"
+        " (player, workdir or published model, its player) triples, as (('teacher', 'runs/x', 'generator'),)",
     )
     init_from_vocab: str = setting(
         "error",
@@ -103,8 +106,8 @@ class DataSection(SourceOptions):
     )
     tokenizer: str = option(
         "chars",
-        "the unit of text; learned on train and kept in the workdir",
-        choices=("bytes", "chars", "words", "sentencepiece"),
+        "the unit of text: bytes, chars, words or sentencepiece, learned on train; or a published tokenizer, as"
+        " 'hf:DIR'. It is kept in the workdir",
     )
     vocab_size: int = option(
         0,
@@ -130,6 +133,9 @@ class DataSection(SourceOptions):
     )
 
     def check(self, run: "Run", where: str) -> None:
+        published = families.is_published(self.tokenizer)
+        one_of = f"one of {', '.join(TOKENIZERS)}, or a published one, as 'hf:DIR'{hint(self.tokenizer, TOKENIZERS)}"
+        expect(published or self.tokenizer in TOKENIZERS, "data.tokenizer", self.tokenizer, one_of)
         held_out = self.valid_fraction + self.test_fraction
         expect(
             held_out < 1, "data.valid_fraction + data.test_fraction", held_out, "below 1: something is to be learned"

@@ -110,6 +110,17 @@ def default_config() -> ConfigDict:
     return config
 
 
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """{'optimizer.learning_rate': 1e-3, …}: every key by its full name."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{name}.{key}": inner for key, inner in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
 def declared_fields() -> dict[str, dataclasses.Field]:
     """Every key by its full name, with its declaration."""
     sections = {"": RunOptions, "objective.": ObjectiveSection, "data.": DataSection, "evaluate.": EvaluateSection}

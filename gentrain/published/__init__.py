@@ -2,9 +2,9 @@
 uses.
 
 Nothing here imports JAX. What of a published model is which parameter of a gentrain model, that model says, in
-models/<name>_published.py: MODEL_TYPES, the `model_type` of each config.json that it can be; options_of(config), its
-options as the config.json says them; leaves(options), where each parameter lies; and config_of(options), the
-config.json of a model that goes out.
+models/<name>_published.py: MODEL_TYPES, the `model_type` of each config.json that it can be; options_of(said,
+adds_begin), its options as the config.json says them; leaves(options), where each parameter lies; UNUSED, ends of the
+names of tensors that need not be read; and config_of(options), the config.json of a model that goes out.
 """
 
 from collections.abc import Callable

@@ -44,7 +44,7 @@ def spec_of(work: Work) -> Any:
     shape = work.shape
     if work.does == "train_images":
         return ImageSpec(256, shape.side**2, shape=(shape.side, shape.side, 1))
-    return TextSpec(shape.vocab, shape.length, None, str)
+    return TextSpec(shape.vocab, shape.length)
 
 
 def decoding(built: Any, params: Any, work: Work) -> Prepared:

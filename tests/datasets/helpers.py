@@ -1,7 +1,7 @@
 """What several tests of data need."""
 
+import dataclasses
 from itertools import pairwise
-from typing import Any
 
 from gentrain.datasets.build import Data
 from gentrain.datasets.spec import Spec
@@ -13,6 +13,6 @@ def texts(data: Data, split: str) -> list[str]:
     return [data.spec.decode(tokens[start : stop - 1]) for start, stop in pairwise(offsets)]
 
 
-def without_functions(spec: Spec) -> tuple[type, dict[str, Any]]:
-    """What two specs can be compared by: their kind and all their fields that are no functions."""
-    return type(spec), {name: value for name, value in vars(spec).items() if not callable(value)}
+def unnamed(spec: Spec) -> Spec:
+    """The spec without the names of its contexts."""
+    return dataclasses.replace(spec, context_names=())

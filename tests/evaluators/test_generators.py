@@ -84,8 +84,7 @@ def test_likelihood_is_the_mean_over_tokens_in_every_unit(config, spec, mesh):
 
 
 def image_spec() -> Spec:
-    picture = lambda tokens: (tokens * 255).astype(np.uint8).reshape(4, 4, 1)
-    return ImageSpec(2, 16, None, picture, shape=(4, 4, 1))
+    return ImageSpec(2, 16, shape=(4, 4, 1))
 
 
 def test_images_are_told_in_bits_a_dimension_and_nats_an_image(config, mesh):
@@ -155,7 +154,7 @@ def sure_of(answers, vocab) -> SequenceModel:
 def conditional(config, spec) -> tuple[Spec, Data, np.ndarray]:
     """Splits of three batches with contexts, the last of them filled up; and the contexts of test's true rows."""
     size, random = config.data.batch_size, np.random.default_rng(7)
-    spec = dataclasses.replace(spec, context_vocab=3, decode_context=lambda context: f"<{context[0]}>")
+    spec = dataclasses.replace(spec, context_vocab=3, context_names=("<0>", "<1>", "<2>"))
     data, contexts = fake_data(spec, size), {}
     for name in SPLITS:
         made = data.split(name).made
@@ -189,8 +188,7 @@ def test_every_sample_has_its_own_draw(config, spec, mesh):
 def test_answers_to_pictures_stand_beside_those_of_the_data(config, spec, mesh):
     config.sample.count, config.evaluate.split = 20, "test"
     spec, data, contexts = conditional(config, spec)
-    picture = lambda context: np.zeros((2, 2, 1), np.uint8)
-    data = data._replace(spec=dataclasses.replace(spec, decode_context=picture))
+    data = data._replace(spec=dataclasses.replace(spec, context_shape=(1, 1, 1)))
     drawn = evaluated(samples, config, sure_of([2, 0, 1], spec.vocab), data, mesh)
     rows = [row for batch in data.split("test").made for row in zip(batch["tokens"], batch["mask"], strict=True)]
     for text, context, (tokens, mask) in zip(drawn["samples"].texts, contexts, rows, strict=False):

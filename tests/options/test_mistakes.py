@@ -8,7 +8,7 @@ import time
 import pytest
 
 from configs import base
-from gentrain.options import check
+from gentrain.options import tree
 from launch import __main__ as launcher
 from launch.cli import parse
 from tests.helpers import ROOT, environment, launch
@@ -176,7 +176,7 @@ def test_a_fault_in_a_config_file_is_placed(capsys, tmp_path):
 
 def test_random_typos_of_real_keys_are_all_rejected(capsys):
     generator = random.Random(0)
-    flat = check.flatten(base.get_config())
+    flat = tree.flatten(base.get_config())
     for key in generator.sample(sorted(flat), 25):
         place = generator.randrange(len(key) - 1)
         typo = key[:place] + key[place + 1] + key[place] + key[place + 2 :]

@@ -12,7 +12,7 @@ from configs import base
 from gentrain import plugins, program, sharding, train
 from gentrain.datasets import build as building
 from gentrain.errors import DataError
-from gentrain.options import check
+from gentrain.options import check, tree
 from gentrain.options.schema import Options
 from launch import cli
 from tests.helpers import ROOT, StopAt
@@ -155,7 +155,7 @@ def test_every_key_is_read_by_something_that_is_built_and_traced(monkeypatch, tm
     train.train(reads.root(small), tmp_path / "run", StopAt())
     # What there is to run and to draw is read before anything is built; a TFDS set has to be prepared first.
     elsewhere = {"sweep", "report.figures", "data.tfds.text_key"}
-    unread = sorted(set(check.flatten(base.get_config())) - reads.keys - elsewhere)
+    unread = sorted(set(tree.flatten(base.get_config())) - reads.keys - elsewhere)
     assert not unread, " ".join(unread)
 
 

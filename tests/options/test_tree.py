@@ -22,14 +22,14 @@ def reads(**changes) -> set[str]:
 
 
 def test_every_key_of_the_config_has_a_declaration_and_the_other_way_round():
-    flat, fields = check.flatten(base.get_config()), tree.declared_fields()
+    flat, fields = tree.flatten(base.get_config()), tree.declared_fields()
     assert flat.keys() == fields.keys()
     assert all(flat[key] == fields[key].default for key in flat)
 
 
 def test_by_default_nothing_is_added_to_an_objective_and_the_model_s_own_law_is_drawn_from():
     """Adam's constants, AdamW without decay and gradients of norm 1 at most, apart."""
-    flat = check.flatten(base.get_config())
+    flat = tree.flatten(base.get_config())
     nothing = ["adversarial.r1", "adversarial.r2", "adversarial.entropy_weight", "adversarial.label_smoothing"]
     nothing += ["adversarial.likelihood_weight", "adversarial.likelihood_final", "adversarial.spectral_norm"]
     nothing += [
@@ -74,7 +74,7 @@ def test_sources_read_what_the_sources_in_them_read():
 
 
 def test_a_critic_has_no_options_of_families_that_cannot_judge():
-    flat = check.flatten(base.get_config())
+    flat = tree.flatten(base.get_config())
     assert not [key for key in flat if key.startswith(("critic.gaussian", "mediator.gaussian", "mediator.dcgan"))]
 
 

@@ -33,7 +33,7 @@ def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray) -> Data:
 def spec_of(world: worlds.World) -> Spec:
     """What models must know of a world's samples."""
     if isinstance(world, worlds.SequenceWorld):
-        return TextSpec(world.vocab, world.length, None, lambda tokens: " ".join(str(token) for token in tokens))
+        return TextSpec(world.vocab, world.length)
     return PointSpec(0, world.dimension)
 
 
