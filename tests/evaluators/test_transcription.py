@@ -17,8 +17,7 @@ END, LENGTH = 9, 8
 
 
 def spec(kind: type[Spec] = TextSpec, **changes) -> Spec:
-    words = lambda tokens: " ".join(f"w{token}" for token in tokens)
-    return kind(**{"vocab": 10, "length": LENGTH, "end": END, "decode": words, "context_vocab": 100} | changes)
+    return kind(**{"vocab": 10, "length": LENGTH, "end": END, "context_vocab": 100} | changes)
 
 
 def reciter(answers) -> SequenceModel:

@@ -7,7 +7,7 @@ import pytest
 from configs import base
 from gentrain.errors import CheckpointError, ConfigError
 from gentrain.options import identity
-from gentrain.options.tree import Run, declared_fields
+from gentrain.options.tree import Run, declared_fields, flatten
 
 
 def game():
@@ -47,7 +47,7 @@ def test_every_option_that_the_run_reads_and_that_is_what_it_is_counts(saved):
         if key.endswith(".name"):
             continue  # another name selects other options: below
         config = game()
-        config.update_from_flattened_dict({key: changed(tree.flatten(config)[key])})
+        config.update_from_flattened_dict({key: changed(flatten(config)[key])})
         with pytest.raises(ConfigError, match=key):
             identity.check_same_run(config, saved)
 
