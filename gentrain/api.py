@@ -139,21 +139,26 @@ class Loaded:
         The same seed and the same prompts give the same continuations; a prompt that is there twice has two of them.
         Raises ConfigError for a model that is not of texts alone.
         """
+        law = functools.partial(decode.filter_logits, temperature=temperature, top_k=top_k, top_p=top_p)
+        return self.go_on(prompts, length or self.spec.length, law, jax.random.key(seed))
+
+    def go_on(
+        self, prompts: Sequence[str], length: int, law: Callable[[jax.Array], jax.Array], key: jax.Array
+    ) -> list[Continuation]:
+        """`generate`, by law(logits) and a key."""
         tokens = [self.tokenizer.encode_text(prompt) for prompt in prompts]
-        length, lengths = length or self.spec.length, np.array([len(one) for one in tokens], np.int32)
+        lengths = np.array([len(one) for one in tokens], np.int32)
         padded = np.zeros((len(tokens), rounded(lengths.max(initial=0))), np.int32)
         for row, one in zip(padded, tokens, strict=True):
             row[: len(one)] = one
-        law = functools.partial(decode.filter_logits, temperature=temperature, top_k=top_k, top_p=top_p)
-        model, known = decode.change_law(self.model, law), lengths.min(initial=0) // ROUND * ROUND
+        model, known = decode.change_law(self.model, law), int(lengths.min(initial=0) // ROUND * ROUND)
 
         def draw(params, key, tokens, lengths):
             keys = example_keys(key, jnp.arange(len(tokens), dtype=jnp.int32))
-            prompts = decode.Prompts(tokens, lengths, int(known))
+            prompts = decode.Prompts(tokens, lengths, known)
             return decode.go_on(model, params, keys, prompts, length, end=self.spec.end)
 
-        compiled = sharding.compile_on(self.mesh, draw)
-        samples = jax.device_get(compiled(self.params, jax.random.key(seed), padded, lengths))
+        samples = jax.device_get(sharding.compile_on(self.mesh, draw)(self.params, key, padded, lengths))
         rows = zip(samples.tokens, samples.mask, samples.log_prob, lengths, strict=True)
         return [self.continuation(*(part[given : given + length] for part in parts)) for *parts, given in rows]
 

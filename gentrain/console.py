@@ -9,9 +9,14 @@ from typing import TextIO
 
 def say(text: str, stream: TextIO | None = None) -> None:
     """A line, by default on stdout."""
+    write(f"{text}\n", stream)
+
+
+def write(text: str, stream: TextIO | None = None) -> None:
+    """A part of a line, which is seen at once."""
     stream = stream or sys.stdout
     with unless_gone(stream):
-        print(text, file=stream)
+        stream.write(text)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from gentrain import console
 from gentrain.datasets import store
 from gentrain.errors import GentrainError, explain
 from gentrain.options import check, identity
+from gentrain.published import families
 from gentrain.runtime import peers, signals, supervise
 from launch import cli, cluster, huge_pages
 
@@ -69,8 +70,13 @@ def run(command: cli.Command, stop: signals.Stop) -> None:
         from gentrain import train
         from gentrain.look import look
 
+        texts = values.prompt or values.prompts or values.out or families.is_published(values.workdir)
         if values.mode == "train":
             train.train(config, workdir, stop, rewind=values.rewind, allow=allow)
+        elif texts:
+            from launch.sample import sample
+
+            sample(values, config, values.workdir or str(workdir), allow)
         else:
             look(config, workdir, values.mode, allow)
 

@@ -18,12 +18,13 @@ from gentrain import console
 from gentrain.errors import ConfigError
 from gentrain.options import check, tree
 from gentrain.options.fit import fit
+from gentrain.published import families
 
 OVERRIDE = re.compile(r"--?(?:no)?config[.]([^=]*)(?:=(.*))?", re.DOTALL)
 SAVED = Path(__file__).with_name("saved_config.py")
 USAGE = """python -m launch --config configs/NAME.py[:VARIANT] [--workdir DIR] [--config.KEY=VALUE …]
-    [--mode=train|evaluate|sample] [--allow=NAMES] [--dry_run] [--local_processes=N] [--rewind=STEP]
-    [--skip_batches=A:B]
+    [--mode=train|evaluate|sample] [--prompt=TEXT …] [--prompts=FILE] [--count=N] [--out=FILE] [--allow=NAMES]
+    [--dry_run] [--local_processes=N] [--rewind=STEP] [--skip_batches=A:B]
 
 Trains what a config file says, or resumes it: the same command again goes on from the last checkpoint. The workdir of a
 run is enough to resume, evaluate or sample it: python -m launch --workdir DIR --mode=sample.
@@ -31,8 +32,13 @@ run is enough to resume, evaluate or sample it: python -m launch --workdir DIR -
   --config          configs/NAME.py, or configs/NAME.py:VARIANT; `python -m launch.list configs` lists them
   --config.KEY      another value of an option; `python -m launch.list keys [SECTION]` lists them
   --workdir         where the run lives; by default runs/NAME[-VARIANT]. The folder of a sweep's variant is that variant
-                    alone: to resume, sample or evaluate it
+                    alone: to resume, sample or evaluate it. A published model, as hf:DIR, can be sampled from
   --mode            train; evaluate or sample from the newest checkpoint
+  --prompt          with --mode=sample: a text to go on with, which may be given several times; a single one is written
+                    while it is drawn
+  --prompts         the same from a file: one a line or, where its name ends in .jsonl, each line's "prompt"
+  --count           how many samples, or continuations of each prompt; another name of --config.sample.count
+  --out             a file that the texts are written to, one JSON object a line
   --rewind          goes on from the checkpoint of this step, and puts later ones aside; once, however often it is run
   --skip_batches    A:B leaves the batches A to B - 1 out, now and whenever the run goes on
   --replay          A:B does the steps A to B - 1 once more from the checkpoint of A, prints their losses and compares
@@ -73,6 +79,10 @@ def make_flags(argv: Sequence[str]) -> flags.FlagValues:
     config_flags.DEFINE_config_file("config", None, "a config file", flag_values=values, sys_argv=list(argv))
     flags.DEFINE_string("workdir", None, "where the run lives", flag_values=values)
     flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample"], "what to do", flag_values=values)
+    flags.DEFINE_multi_string("prompt", [], "a text to go on with", flag_values=values)
+    flags.DEFINE_string("prompts", None, "a file of them", flag_values=values)
+    flags.DEFINE_integer("count", None, "how many samples", lower_bound=1, flag_values=values)
+    flags.DEFINE_string("out", None, "where the texts go", flag_values=values)
     flags.DEFINE_list("allow", [], "changes to go on with", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "check the config, print sizes", flag_values=values)
     flags.DEFINE_integer("rewind", None, "go on from this step", lower_bound=0, flag_values=values)
@@ -121,6 +131,11 @@ def parse(argv: Sequence[str]) -> Command:
     config = values.config
     if values.skip_batches:
         config.data.skip_batches += (numbers(values.skip_batches, "skip_batches"),)
+    check_sampling(values)
+    if values.count:
+        config.sample.count = values.count
+    elif values.prompt or values.prompts:
+        config.sample.count = 1
     file, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
     given = keys_set(config, plain.config, [found[1] for found in overrides])
     notes = [] if file == str(SAVED) else fit(config, given)  # a saved config has been made to fit
@@ -134,6 +149,17 @@ def parse(argv: Sequence[str]) -> Command:
     if values.rewind is not None and (config.sweep or values.mode != "train" or values.dry_run):
         raise ConfigError("--rewind puts a run back that is then trained: expected one run, and --mode=train")
     return Command(values, config, workdir, notes, tuple(values.allow))
+
+
+def check_sampling(values: flags.FlagValues) -> None:
+    """Raises ConfigError for flags of sampling with another mode, and for a published model that has no run."""
+    for flag in ("prompt", "prompts", "count", "out"):
+        if values[flag].value and values.mode != "sample":
+            raise ConfigError(f"--{flag} is read with --mode=sample")
+    if values.prompts and not Path(values.prompts).is_file():
+        raise ConfigError(f"--prompts={values.prompts}: there is no such file")
+    if families.is_published(values.workdir) and values.mode != "sample":
+        raise ConfigError(f"--workdir={values.workdir} is no run: expected --mode=sample, or --config.init_from")
 
 
 def numbers(text: str, flag: str) -> tuple[int, int]:
@@ -162,9 +188,8 @@ def value_of(flag: str, argv: Sequence[str]) -> str:
 def with_config(argv: Sequence[str]) -> list[str]:
     """The command line; where it has no --config, with that of the run in its --workdir, if there is one."""
     workdir = value_of("workdir", argv)
-    if value_of("config", argv) or not workdir or not (Path(workdir) / "config.json").exists():
-        return list(argv)
-    return [argv[0], f"--config={SAVED}:{Path(workdir).absolute()}", *argv[1:]]
+    run = workdir and (families.is_published(workdir) or (Path(workdir) / "config.json").exists())
+    return [argv[0], f"--config={SAVED}:{workdir}", *argv[1:]] if run and not value_of("config", argv) else list(argv)
 
 
 def check_file(argv: Sequence[str]) -> None:
