@@ -10,7 +10,7 @@ import numpy as np
 from gentrain.datasets.fetch import published
 from gentrain.errors import ConfigError, DataError
 
-FACTS = ("vocab", "begin", "end", "adds_begin")
+FACTS = ("vocab", "begin", "end", "adds_begin", "config")
 
 
 class PublishedTokenizer:
@@ -18,7 +18,7 @@ class PublishedTokenizer:
 
     kind: its name, as 'hf:DIR'. content: its tokenizer.json. vocab: rows of the model's table, of which the last may
     stand for nothing; begin, end: the tokens with which a text begins and ends; adds_begin: whether the tokenizer puts
-    the first of them before a text.
+    the first of them before a text; config: its tokenizer_config.json.
     """
 
     def __init__(self, kind: str, content: bytes, facts: dict[str, Any]):
@@ -26,7 +26,7 @@ class PublishedTokenizer:
         from tokenizers import Tokenizer
 
         self.kind, self.content, self.facts = kind, content, facts
-        self.vocab, self.begin, self.end, self.adds_begin = (facts[name] for name in FACTS)
+        self.vocab, self.begin, self.end, self.adds_begin, self.config = (facts[name] for name in FACTS)
         try:
             self.library = Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises a bare one
@@ -70,7 +70,8 @@ def of(name: str) -> PublishedTokenizer:
     if model.end is None:
         raise ConfigError(f"data.tokenizer={name!r}: neither its tokenizer nor its config.json names an eos_token")
     content = model.tokenizer()
-    facts = {"vocab": 0, "begin": model.begin, "end": model.end, "adds_begin": model.adds_begin}
+    facts: dict[str, Any] = {"vocab": 0, "begin": model.begin, "end": model.end, "adds_begin": model.adds_begin}
+    facts["config"] = model.tokenizer_config
     count = max(PublishedTokenizer(name, content, facts).library.get_vocab().values()) + 1
     said = model.config
     rows = said.get("vocab_size", count)

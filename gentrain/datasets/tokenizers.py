@@ -63,6 +63,11 @@ class Learned:
     def end(self) -> int:
         return self.symbols
 
+    @property
+    def begin(self) -> int:
+        """The token in whose place a published model has what begins a sequence: the end, which no input is."""
+        return self.symbols
+
     def encode(self, text: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise NotImplementedError
 

@@ -22,7 +22,7 @@ def open_folder(folder: Path) -> Published:
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}")
     config = read_config(folder)
-    tokenizer = folder / "tokenizer.json"
+    tokenizer, beside = folder / "tokenizer.json", folder / "tokenizer_config.json"
     begin, end, adds_begin = special_tokens(folder, config) if tokenizer.exists() else (*of_config(config), True)
     return Published(
         where=f"hf:{folder}",
@@ -32,6 +32,7 @@ def open_folder(folder: Path) -> Published:
         begin=begin,
         end=end,
         adds_begin=adds_begin,
+        tokenizer_config=read_json(beside) if beside.exists() else {},
     )
 
 
