@@ -27,10 +27,7 @@ def open_gguf(path: Path) -> Published:
     Raises ConfigError for what is no model of this kind, or without the package gguf; CheckpointError for a damaged
     file.
     """
-    try:
-        import gguf  # noqa: F401, not above: only who opens such a file needs it
-    except ImportError:
-        raise ConfigError(f"reading {path} needs the package gguf: pip install gguf") from None
+    require_gguf(str(path))
     try:
         with open_regular(path) as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -47,6 +44,14 @@ def open_gguf(path: Path) -> Published:
         raise CheckpointError(f"{path} is damaged, or no GGUF file: {error}") from None
     tokenizer = (lambda: tokenizer_json(header.said, path)) if "tokenizer.ggml.model" in header.said else None
     return Published(str(path), config, tensors, tokenizer, begin, end, adds_begin)
+
+
+def require_gguf(what: str) -> None:
+    """Raises ConfigError where there is no package gguf to read something with."""
+    try:
+        import gguf  # noqa: F401, not above: only who opens such a file needs it
+    except ImportError:
+        raise ConfigError(f"reading {what} needs the package gguf: pip install gguf") from None
 
 
 class Said:
