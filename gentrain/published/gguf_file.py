@@ -33,7 +33,7 @@ def open_gguf(path: Path) -> Published:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         header = read_header(content)
         config = config_of(header) | scaling_of(header, content)
-        begin, end, adds_begin = ends_of(header.said, config["vocab_size"])
+        begin, end, adds_begin = ends_of(header, config["vocab_size"])
         config |= {"bos_token_id": begin, "eos_token_id": end}
         tensors = tensors_of(header, config, content)
     except ConfigError as error:
@@ -42,7 +42,7 @@ def open_gguf(path: Path) -> Published:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged, or no GGUF file: {error}") from None
-    tokenizer = (lambda: tokenizer_json(header.said, path)) if "tokenizer.ggml.model" in header.said else None
+    tokenizer = (lambda: tokenizer_json(header, path)) if "tokenizer.ggml.model" in header.said else None
     return Published(str(path), config, tensors, tokenizer, begin, end, adds_begin)
 
 
@@ -61,34 +61,26 @@ class Said:
     """
 
     def __init__(self, header: Header):
-        self.said = header.said
-        self.family: str = self.said.get("general.architecture", "")
+        self.header, self.family = header, header.find("general.architecture", str)
         if self.family not in FAMILIES:
             raise ConfigError(f"its architecture is {self.family!r}: expected one of {', '.join(FAMILIES)}")
 
-    def find(self, key: str, kind: type, default: Any = None) -> Any:
-        """What stands under a key."""
-        value = self.said.get(f"{self.family}.{key}", default)
-        if type(value) is not kind:
-            raise ValueError(f"its {self.family}.{key} is {value!r}: expected {kind.__name__}")
-        return value
-
     def size(self, key: str, default: int | None = None) -> int:
         """How many there are of something, at least one."""
-        if (value := self.find(key, int, default)) < 1:
+        if (value := self.header.find(f"{self.family}.{key}", int, default)) < 1:
             raise ValueError(f"its {self.family}.{key} is {value}")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
         """The shortest decimal number that is this one in single precision, as people write it: 1e-5."""
-        return float(str(np.float32(self.find(key, float, default))))
+        return float(str(np.float32(self.header.find(f"{self.family}.{key}", float, default))))
 
 
 def config_of(header: Header) -> dict[str, Any]:
     """The config.json, but for special tokens and the scaling of rotary positions. Raises ConfigError for what no such
     file can say, ValueError for damage."""
     said, tensors = Said(header), header.tensors
-    if (parts := header.said.get("split.count", 1)) not in (0, 1):
+    if (parts := header.find("split.count", int, 1)) > 1:
         raise ConfigError(f"it is one of {parts} parts of a model: join them with llama-gguf-split --merge")
     if "token_embd.weight" not in tensors:
         raise ValueError("it lacks the tensor token_embd.weight")
@@ -120,7 +112,7 @@ def config_of(header: Header) -> dict[str, Any]:
 def scaling_of(header: Header, content: mmap.mmap) -> dict[str, Any]:
     """The rope_scaling of the config.json, or nothing. Raises ConfigError for one that is not told."""
     said = Said(header)
-    if (kind := said.find("rope.scaling.type", str, "none")) != "none":
+    if (kind := header.find(f"{said.family}.rope.scaling.type", str, "none")) != "none":
         return {"rope_scaling": {"rope_type": kind, "factor": said.real("rope.scaling.factor", 1.0)}}
     if FREQUENCIES not in header.tensors:
         return {}
@@ -241,4 +233,9 @@ def storage(entry: Tensor, name: str) -> Storage:
         raise ConfigError(
             f"its tensor {name} is stored as ggml's type {entry.kind}, which gguf cannot decode"
         ) from None
-    return Storage(np.dtype(np.float32), block, size, lambda rows: quants.dequantize(rows, kind))
+
+    def decode(rows: np.ndarray) -> np.ndarray:
+        none = np.zeros((0, rows.shape[1] // size * block), np.float32)  # which gguf has trouble with
+        return quants.dequantize(rows, kind) if len(rows) else none
+
+    return Storage(np.dtype(np.float32), block, size, decode)

@@ -33,6 +33,14 @@ class Header(NamedTuple):
     said: dict[str, Any]
     tensors: dict[str, Tensor]
 
+    def find(self, key: str, kind: type, default: Any = None) -> Any:
+        """What it says under a key; None as a default: it must say it. Raises ValueError for another type."""
+        value = self.said.get(key, default)
+        if type(value) is not kind:
+            found = "missing" if value is None else f"of the type {type(value).__name__}"
+            raise ValueError(f"its {key} is {found}: expected {kind.__name__}")
+        return value
+
 
 class Cursor:
     """Takes values out of a file one after the other. Raises ValueError where the file ends before one does."""

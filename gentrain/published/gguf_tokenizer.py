@@ -1,14 +1,18 @@
 """The tokenizer.json of a model in GGUF, from the vocabulary that its metadata hold.
 
-It cuts texts as llama.cpp does. transformers' own reader of GGUF does the same, but for two things that it leaves out:
-SmolLM's digits, each of which stands alone, and that Llama 3 takes a whole word without a merge.
+It cuts texts as llama.cpp and the tokenizers that were published with the models do. transformers' own reader of GGUF
+leaves three things out: that each of SmolLM's digits stands alone, that Llama 3 takes a whole word without a merge, and
+that SentencePiece puts a space before a text which begins with one too.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gentrain.errors import CheckpointError, ConfigError
+from gentrain.published.gguf_header import Header
 
 CONTROL, USER_DEFINED = 3, 4  # of tokenizer.ggml.token_type
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's
@@ -43,50 +47,50 @@ CUTS = {
 }
 
 
-def ends_of(said: dict[str, Any], vocabulary: int) -> tuple[int | None, int | None, bool]:
+def ends_of(header: Header, vocabulary: int) -> tuple[int | None, int | None, bool]:
     """The tokens that begin and end a text, and whether the first is put before each. Raises ValueError where the
-    metadata do not fit a vocabulary of this size."""
-    tokens = said.get("tokenizer.ggml.tokens")
-    if tokens is not None and len(tokens) != vocabulary:
-        raise ValueError(f"its tokenizer has {len(tokens)} tokens: expected {vocabulary}, as its embedding has rows")
-    found: dict[str, int | None] = {}
-    for name in ("bos", "eos"):
-        number = found[name] = said.get(f"tokenizer.ggml.{name}_token_id")
-        if number is not None and (type(number) is not int or not 0 <= number < vocabulary):
-            raise ValueError(f"its tokenizer.ggml.{name}_token_id is {number!r}: expected less than {vocabulary}")
-    default = said.get("tokenizer.ggml.model") == "llama" or said.get("tokenizer.ggml.pre") in LLAMA_3
-    adds = found["bos"] is not None and bool(said.get("tokenizer.ggml.add_bos_token", default))
-    return found["bos"], found["eos"], adds
+    header does not fit a vocabulary of this size."""
+    count = len(header.find("tokenizer.ggml.tokens", list)) if "tokenizer.ggml.tokens" in header.said else vocabulary
+    if count != vocabulary:
+        raise ValueError(f"its tokenizer has {count} tokens: expected {vocabulary}, as its embedding has rows")
+    begin, end = (header.find(f"tokenizer.ggml.{name}_token_id", int, -1) for name in ("bos", "eos"))
+    if max(begin, end) >= vocabulary:
+        raise ValueError(f"its texts begin with token {begin} and end with {end}: expected less than {vocabulary}")
+    by_itself = header.said.get("tokenizer.ggml.model") == "llama" or header.said.get("tokenizer.ggml.pre") in LLAMA_3
+    adds = header.find("tokenizer.ggml.add_bos_token", bool, by_itself) and begin >= 0
+    return begin if begin >= 0 else None, end if end >= 0 else None, adds
 
 
-def tokenizer_json(said: dict[str, Any], path: Path) -> bytes:
+def tokenizer_json(header: Header, path: Path) -> bytes:
     """The tokenizer.json of the file at `path`. Raises ConfigError for a tokenizer that is not known, CheckpointError
     for a damaged one."""
-    kinds = {"gpt2": byte_level, "llama": sentence_piece}
-    if said["tokenizer.ggml.model"] not in kinds:
-        raise ConfigError(f"{path}: its tokenizer is {said['tokenizer.ggml.model']!r}: expected one of {[*kinds]}")
     try:
-        tokens = said["tokenizer.ggml.tokens"]
+        model = header.find("tokenizer.ggml.model", str)
+        if model not in MODELS:
+            raise ConfigError(f"its tokenizer is {model!r}: expected one of {', '.join(MODELS)}")
+        tokens = header.find("tokenizer.ggml.tokens", list)
         numbers = {text: number for number, text in enumerate(tokens)}
         if len(numbers) != len(tokens):
-            raise ValueError("its vocabulary has a token twice")
-        parts = kinds[said["tokenizer.ggml.model"]](said, numbers)
+            raise ValueError("its tokenizer has a token twice")
+        whole: dict[str, Any] = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": added(header, tokens),
+        }
+        whole |= {"normalizer": None, "post_processor": template(header, tokens), **MODELS[model](header, numbers)}
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    except KeyError as error:
-        raise CheckpointError(f"{path} is damaged: it does not say {error.args[0]}") from None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
-    whole: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added(said, tokens)}
-    whole |= {"normalizer": None, "post_processor": template(said, tokens), **parts}
     return json.dumps(whole, ensure_ascii=False).encode()
 
 
-def byte_level(said: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any]:
+def byte_level(header: Header, numbers: dict[str, int]) -> dict[str, Any]:
     """The parts of a BPE of bytes, as GPT-2 has it. numbers: of the tokens."""
-    if (pre := said.get("tokenizer.ggml.pre")) not in CUTS:
-        raise ConfigError(f"its tokenizer cuts texts as {pre!r}: expected one of {', '.join(CUTS)}")
-    pairs = [merge.split(" ") for merge in said["tokenizer.ggml.merges"]]
+    if (pre := header.find("tokenizer.ggml.pre", str, "missing")) not in CUTS:
+        raise ConfigError(f"its tokenizer.ggml.pre is {pre}: expected one of {', '.join(CUTS)}")
+    pairs = [merge.split(" ") for merge in header.find("tokenizer.ggml.merges", list)]
     for pair in pairs:
         if len(pair) != 2 or not numbers.keys() >= {*pair, "".join(pair)}:
             raise ValueError(f"its tokenizer cannot merge {pair}")
@@ -94,12 +98,12 @@ def byte_level(said: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any]:
     return {"pre_tokenizer": CUTS[pre], "decoder": {**bytes_cut(by_words=True), "add_prefix_space": True}, "model": bpe}
 
 
-def sentence_piece(said: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any]:
+def sentence_piece(header: Header, numbers: dict[str, int]) -> dict[str, Any]:
     """The parts of a BPE of SentencePiece, which writes unknown characters as bytes.
 
     It merges the pair whose token has the best score, so every pair that makes a token is a merge, best scores first.
     """
-    scores, pairs = said["tokenizer.ggml.scores"], []
+    scores, pairs = header.find("tokenizer.ggml.scores", np.ndarray), []
     if len(scores) != len(numbers):
         raise ValueError(f"its tokenizer has {len(scores)} scores: expected {len(numbers)}")
     for text, score in zip(numbers, scores.tolist(), strict=True):
@@ -109,34 +113,41 @@ def sentence_piece(said: dict[str, Any], numbers: dict[str, int]) -> dict[str, A
         pairs += [(score, left, right) for left, right in known]
     pairs.sort(key=lambda pair: (pair[0], len(pair[1]), len(pair[2])), reverse=True)
     bpe = {"type": "BPE", "vocab": numbers, "merges": [pair[1:] for pair in pairs]}
-    prefix = bool(said.get("tokenizer.ggml.add_space_prefix", True))
-    scheme = "first" if prefix else "never"
-    decoders: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}]
-    decoders += [{"type": "ByteFallback"}, {"type": "Fuse"}]
-    decoders += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
+    space, first, before = {"String": " "}, [], []
+    if header.find("tokenizer.ggml.add_space_prefix", bool, True):
+        before = [{"type": "Prepend", "prepend": SPACE}]
+        first = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    normalizers = [*before, {"type": "Replace", "pattern": space, "content": SPACE}]
+    back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
     return {
-        "pre_tokenizer": {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False},
-        "decoder": {"type": "Sequence", "decoders": decoders},
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *first]},
         "model": {**bpe, "fuse_unk": True, "byte_fallback": True},
     }
 
 
-def added(said: dict[str, Any], tokens: list[str]) -> list[dict[str, Any]]:
+MODELS = {"gpt2": byte_level, "llama": sentence_piece}  # by tokenizer.ggml.model
+
+
+def added(header: Header, tokens: list[str]) -> list[dict[str, Any]]:
     """The tokens that are found in a text before all else: those of control, and those that a person defined."""
-    kinds = list(said.get("tokenizer.ggml.token_type", [0] * len(tokens)))
-    named = {said.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "unknown", "padding")}
+    kinds = header.find("tokenizer.ggml.token_type", np.ndarray, np.zeros(len(tokens), int)).tolist()
+    if len(kinds) != len(tokens):
+        raise ValueError(f"its tokenizer has kinds of {len(kinds)} tokens: expected {len(tokens)}")
+    named = {header.said.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "unknown", "padding")}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     found = []
     for number, (text, kind) in enumerate(zip(tokens, kinds, strict=True)):
         special = kind == CONTROL or number in named
         if special or kind == USER_DEFINED:
-            flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-            found.append({"id": number, "content": text, **flags, "special": bool(special)})
+            found.append({"id": number, "content": text, **flags, "special": special})
     return found
 
 
-def template(said: dict[str, Any], tokens: list[str]) -> dict[str, Any] | None:
+def template(header: Header, tokens: list[str]) -> dict[str, Any] | None:
     """The step that puts a token before each text, or None where there is none to put."""
-    begin, _, adds = ends_of(said, len(tokens))
+    begin, _, adds = ends_of(header, len(tokens))
     if begin is None or not adds:
         return None
     name, text = tokens[begin], {"Sequence": {"id": "A", "type_id": 0}}
