@@ -74,10 +74,10 @@ def written(name, tensor, kind):
 
 
 def byte_level(writer, pre="smollm", merges=("Ġ Ġ", "t h", "th e", "1 2", "Ġ 1", "Ċ Ċ"), words=()):
-    """A tokenizer of all bytes, a few merges, three tokens that are found in texts, and unused ones."""
+    """A tokenizer of all bytes, a few merges, four tokens that are found in texts, and unused ones."""
     letters = [gguf_letter(byte) for byte in range(256)]
-    tokens = [*letters, *("ĠĠ", "th", "the", "12", "Ġ1", "ĊĊ"), "<|end|>", "<|begin|>", "<tag>", *words]
-    kinds = [1] * 262 + [3, 3, 4] + [1] * len(words)
+    tokens = [*letters, *("ĠĠ", "th", "the", "12", "Ġ1", "ĊĊ"), "<|end|>", "<|begin|>", "<tag>", "<|other|>", *words]
+    kinds = [1] * 262 + [3, 3, 4, 3] + [1] * len(words)
     unused = VOCAB - len(tokens)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
@@ -287,6 +287,9 @@ REFUSED = {
         "tensors": extra("blk.0.ffn_gate_inp.weight")
     },
     "it is one of 3 parts of a model": {"also": lambda writer: writer.add_uint16("split.count", 3)},
+    "its tensor output.weight is stored as ggml's type 24, which gguf cannot decode": {
+        "also": lambda writer: writer.add_tensor("output.weight", np.zeros((VOCAB, WIDTH), np.int8))
+    },
     "its llama.rope.dimension_count is 8: expected 16, the size of a head": {"rope_dimension_count": 8},
 }
 DAMAGED = {
@@ -325,9 +328,30 @@ def test_a_file_that_ends_early_is_damaged_wherever_it_ends(tmp_path):
     short = tmp_path / "short.gguf"
     for size in [*np.random.default_rng(6).integers(0, len(content), 60).tolist(), 0, 3, 4, len(content) - 1]:
         short.write_bytes(content[:size])
-        with pytest.raises(CheckpointError, match=r"short\.gguf is damaged, or no GGUF file: ") as error:
+        fault = rf"it ends within its (header|tensor \S+), after {size} bytes" if size >= 4 else ""
+        with pytest.raises(CheckpointError, match=rf"short\.gguf is damaged, or no GGUF file: {fault}") as error:
             open_gguf(short)
         assert "\n" not in str(error.value)
+
+
+def test_a_row_is_a_multiple_of_a_block(tmp_path):
+    path = write(tmp_path / "model.gguf", stored="Q8_0")
+    content = path.read_bytes()
+    place = content.index(b"output_norm.weight") + len(b"output_norm.weight") + 4 + 8
+    assert content[place : place + 4] == bytes(4)  # F32
+    path.write_bytes(content[:place] + bytes([gguf.GGMLQuantizationType.Q6_K, 0, 0, 0]) + content[place + 4 :])
+    with pytest.raises(CheckpointError, match=r"output_norm\.weight has rows of 64 values: expected a multiple of 256"):
+        open_gguf(path)
+
+
+def test_nothing_has_its_name_twice(tmp_path):
+    path = write(tmp_path / "model.gguf")
+    path.write_bytes(path.read_bytes().replace(b"blk.1.attn_v.weight", b"blk.0.attn_v.weight"))
+    with pytest.raises(CheckpointError, match=r"it names blk\.0\.attn_v\.weight twice"):
+        open_gguf(path)
+    path.write_bytes(write(path).read_bytes().replace(b"[PAD5]", b"[PAD6]"))
+    with pytest.raises(CheckpointError, match="its tokenizer has a token twice"):
+        open_gguf(path).tokenizer()
 
 
 def test_a_wrong_byte_in_the_header_ends_in_one_line(tmp_path):
@@ -395,8 +419,8 @@ def test_each_family_cuts_texts_in_its_own_way(tmp_path, pre, pieces):
 def test_special_tokens_are_found_in_a_text(tmp_path):
     tokenizer = tokenizer_of(write(tmp_path / "model.gguf"))
     assert tokenizer.encode("the<|end|>the<tag><|en").tokens == ["the", "<|end|>", "the", "<tag>", "<", "|", "e", "n"]
-    ids = tokenizer.encode("the<|end|><tag>").ids
-    assert ids[1:] == [262, 264] and tokenizer.decode(ids) == "the<tag>"
+    ids = tokenizer.encode("the<|end|><tag><|other|>").ids
+    assert ids[1:] == [262, 264, 265] and tokenizer.decode(ids) == "the<tag>"
 
 
 @pytest.mark.parametrize(("said", "adds"), [(None, False), (True, True), (False, False)])
