@@ -55,10 +55,7 @@ def require_gguf(what: str) -> None:
 
 
 class Said:
-    """What a header says of its architecture. Raises ValueError for what it should say and does not, or says wrongly.
-
-    None as a default: there is none.
-    """
+    """What a header says of its architecture. A key without a default must be there: it raises ValueError."""
 
     def __init__(self, header: Header):
         self.header, self.family = header, header.find("general.architecture", str)
@@ -129,7 +126,7 @@ def scaling_of(header: Header, content: mmap.mmap) -> dict[str, Any]:
 def tensors_of(header: Header, config: dict[str, Any], content: mmap.mmap) -> dict[str, Stored]:
     """All tensors by their published names. Raises ValueError where one is missing, has another shape than the config
     says or is cut off, ConfigError where there is one that the family does not have."""
-    found, strange = {}, header.tensors.keys() - {FREQUENCIES}
+    found, strange = {}, set(header.tensors) - {FREQUENCIES}
     for name, published, shape in layout(config):
         if name not in header.tensors:
             raise ValueError(f"it lacks the tensor {name}")
@@ -140,7 +137,7 @@ def tensors_of(header: Header, config: dict[str, Any], content: mmap.mmap) -> di
             # In this family alone llama.cpp rotates neighbours, where Hugging Face rotates the halves of a head.
             order = np.arange(shape[0]).reshape(-1, config["head_dim"] // 2, 2).swapaxes(1, 2).ravel()
         found[published] = stored(header, name, content, order)
-        strange = strange - {name}
+        strange.discard(name)
     if strange:
         raise ConfigError(f"it holds the tensor {min(strange)}, which no {FAMILIES[config['model_type']]} has")
     return found
@@ -164,10 +161,9 @@ def layout(config: dict[str, Any]) -> Iterator[tuple[str, str, tuple[int, ...]]]
         "ffn_up": ("mlp.up_proj", hidden, width),
         "ffn_down": ("mlp.down_proj", width, hidden),
     }
-    biased = (
-        {QUERY, KEY, VALUE} if family == "qwen2" else {QUERY, KEY, VALUE, OUT} if config["attention_bias"] else set()
-    )
-    biased |= {"ffn_gate", "ffn_up", "ffn_down"} if config["mlp_bias"] else set()
+    biased = {"ffn_gate", "ffn_up", "ffn_down"} if config["mlp_bias"] else set()
+    biased |= {QUERY, KEY, VALUE} if family == "qwen2" or config["attention_bias"] else set()
+    biased |= {OUT} if config["attention_bias"] else set()
     norms = {"attn_norm": ("input_layernorm", width), "ffn_norm": ("post_attention_layernorm", width)}
     if family == "qwen3":
         norms |= {f"{name}_norm": (f"self_attn.{name[-1]}_norm", size) for name in (QUERY, KEY)}
@@ -230,9 +226,7 @@ def storage(entry: Tensor, name: str) -> Storage:
             return Storage(dtype, block, size, lambda rows: np.array(rows).view(dtype))
         quants.dequantize(np.zeros((1, size), np.uint8), kind)
     except (ValueError, KeyError, NotImplementedError):
-        raise ConfigError(
-            f"its tensor {name} is stored as ggml's type {entry.kind}, which gguf cannot decode"
-        ) from None
+        raise ConfigError(f"its tensor {name} has ggml's type {entry.kind}, which gguf cannot decode") from None
 
     def decode(rows: np.ndarray) -> np.ndarray:
         none = np.zeros((0, rows.shape[1] // size * block), np.float32)  # which gguf has trouble with

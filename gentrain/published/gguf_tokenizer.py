@@ -2,7 +2,8 @@
 
 It cuts texts as llama.cpp and the tokenizers that were published with the models do. transformers' own reader of GGUF
 leaves three things out: that each of SmolLM's digits stands alone, that Llama 3 takes a whole word without a merge, and
-that SentencePiece puts a space before a text which begins with one too.
+that SentencePiece puts a space before a text which begins with one too. That space also follows each special token in a
+text, as Llama 2 has it.
 """
 
 import json
@@ -72,13 +73,9 @@ def tokenizer_json(header: Header, path: Path) -> bytes:
         numbers = {text: number for number, text in enumerate(tokens)}
         if len(numbers) != len(tokens):
             raise ValueError("its tokenizer has a token twice")
-        whole: dict[str, Any] = {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": added(header, tokens),
-        }
-        whole |= {"normalizer": None, "post_processor": template(header, tokens), **MODELS[model](header, numbers)}
+        whole: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None, "normalizer": None}
+        whole |= {"added_tokens": added(header, tokens), "post_processor": template(header, tokens)}
+        whole |= MODELS[model](header, numbers)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except ValueError as error:
@@ -113,16 +110,16 @@ def sentence_piece(header: Header, numbers: dict[str, int]) -> dict[str, Any]:
         pairs += [(score, left, right) for left, right in known]
     pairs.sort(key=lambda pair: (pair[0], len(pair[1]), len(pair[2])), reverse=True)
     bpe = {"type": "BPE", "vocab": numbers, "merges": [pair[1:] for pair in pairs]}
-    space, first, before = {"String": " "}, [], []
+    there: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": " "}, "content": SPACE}]
+    back: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}]
+    back += [{"type": "ByteFallback"}, {"type": "Fuse"}]
     if header.find("tokenizer.ggml.add_space_prefix", bool, True):
-        before = [{"type": "Prepend", "prepend": SPACE}]
-        first = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
-    normalizers = [*before, {"type": "Replace", "pattern": space, "content": SPACE}]
-    back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+        there.insert(0, {"type": "Prepend", "prepend": SPACE})
+        back.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return {
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "normalizer": {"type": "Sequence", "normalizers": there},
         "pre_tokenizer": None,
-        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *first]},
+        "decoder": {"type": "Sequence", "decoders": back},
         "model": {**bpe, "fuse_unk": True, "byte_fallback": True},
     }
 

@@ -287,7 +287,7 @@ REFUSED = {
         "tensors": extra("blk.0.ffn_gate_inp.weight")
     },
     "it is one of 3 parts of a model": {"also": lambda writer: writer.add_uint16("split.count", 3)},
-    "its tensor output.weight is stored as ggml's type 24, which gguf cannot decode": {
+    "its tensor output.weight has ggml's type 24, which gguf cannot decode": {
         "also": lambda writer: writer.add_tensor("output.weight", np.zeros((VOCAB, WIDTH), np.int8))
     },
     "its llama.rope.dimension_count is 8: expected 16, the size of a head": {"rope_dimension_count": 8},
@@ -601,3 +601,13 @@ def test_smollm2_knows_the_capital_of_france(smollm2):
     prompt = tokenizer.encode("The capital of France is").ids
     ids = llama.generate(torch.tensor([prompt]), max_new_tokens=4, do_sample=False)[0].tolist()
     assert tokenizer.decode(ids[len(prompt) :]).startswith(" Paris.")
+    text = "one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve, thirteen, fourteen, fifteen"
+    ids = torch.tensor([tokenizer.encode(text).ids])
+    with torch.no_grad():
+        loss = llama(ids, labels=ids).loss.item()
+        # It also says Paris where queries and keys have their rows in llama.cpp's order, but hardly counts.
+        for name, heads in {"q_proj": 9, "k_proj": 3}.items():
+            for layer in llama.model.layers:
+                weight = getattr(layer.self_attn, name).weight
+                weight.copy_(torch.from_numpy(permuted(weight.numpy(), heads).copy()))
+        assert loss < llama(ids, labels=ids).loss.item() - 1
