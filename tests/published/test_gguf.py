@@ -603,5 +603,5 @@ def test_smollm2_knows_the_capital_of_france(smollm2):
     assert tokenizer.decode(ids[len(prompt) :]).startswith(" Paris.")
     text = "one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve, thirteen, fourteen, fifteen"
     ids = torch.tensor([tokenizer.encode(text).ids])
-    # It also says Paris where queries and keys have their rows in llama.cpp's order, but it counts with 2.5 nats a token.
+    # It also says Paris with queries and keys in the order of llama.cpp, but then counts with 2.5 nats a token.
     assert llama(ids, labels=ids).loss.item() < 1.5
