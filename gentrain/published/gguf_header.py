@@ -14,6 +14,7 @@ import numpy as np
 VERSIONS = (2, 3)
 SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}  # a value's kind: as struct and numpy name it
 TEXT, ARRAY = 8, 9
+MOST_DIMENSIONS = 4  # that ggml has
 ALIGNMENT = 32  # bytes, where the file names no other
 
 T = TypeVar("T")
@@ -81,7 +82,9 @@ class Cursor:
 
     def tensor(self) -> Tensor:
         """A tensor's entry, whose place is yet counted from the end of the header."""
-        sizes = [self.number("Q") for _ in range(self.number("I"))]
+        if (dimensions := self.number("I")) > MOST_DIMENSIONS:
+            raise ValueError(f"it has a tensor of {dimensions} dimensions: expected at most {MOST_DIMENSIONS}")
+        sizes = [self.number("Q") for _ in range(dimensions)]
         return Tensor(tuple(reversed(sizes)), self.number("I"), self.number("Q"))
 
     def named(self, count: int, read: Callable[[], T]) -> dict[str, T]:

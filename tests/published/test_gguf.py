@@ -344,6 +344,15 @@ def test_a_row_is_a_multiple_of_a_block(tmp_path):
         open_gguf(path)
 
 
+def test_a_tensor_has_four_dimensions_at_most(tmp_path):
+    path = write(tmp_path / "model.gguf")
+    content = path.read_bytes()
+    place = content.index(b"output_norm.weight") + len(b"output_norm.weight")
+    path.write_bytes(content[:place] + b"\x05" + content[place + 1 :])
+    with pytest.raises(CheckpointError, match="it has a tensor of 5 dimensions: expected at most 4"):
+        open_gguf(path)
+
+
 def test_nothing_has_its_name_twice(tmp_path):
     path = write(tmp_path / "model.gguf")
     path.write_bytes(path.read_bytes().replace(b"blk.1.attn_v.weight", b"blk.0.attn_v.weight"))
