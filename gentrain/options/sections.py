@@ -41,8 +41,9 @@ class RunOptions(Options):
     init_from: Any = setting(  # noqa: RUF009, a field
         "",
         "the workdir of another run, whose newest checkpoint gives the parameters of all players of the same name; or a"
-        " published model, as 'hf:DIR', which gives the generator's and says what network and tokenizer it has; or"
-        " (player, workdir or published model, its player) triples, as (('teacher', 'runs/x', 'generator'),)",
+        " published model, as 'hf:DIR', 'gguf:FILE' or 'smollm2-135m', which gives the generator's, and whose shape and"
+        " tokenizer the config then takes; or (player, workdir or published model, its player) triples, as"
+        " (('teacher', 'runs/x', 'generator'),)",
     )
     init_from_vocab: str = setting(
         "error",
@@ -107,7 +108,7 @@ class DataSection(SourceOptions):
     tokenizer: str = option(
         "chars",
         "the unit of text: bytes, chars, words or sentencepiece, learned on train; or a published tokenizer, as"
-        " 'hf:DIR'. It is kept in the workdir",
+        " 'hf:DIR', 'gguf:FILE' or 'smollm2-135m'. It is kept in the workdir",
     )
     vocab_size: int = option(
         0,

@@ -19,8 +19,6 @@ DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 def open_folder(folder: Path) -> Published:
     """The model in a folder. Raises ConfigError where there is no such folder, CheckpointError where it holds no model
     that can be read."""
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}")
     config = read_config(folder)
     tokenizer, beside = folder / "tokenizer.json", folder / "tokenizer_config.json"
     begin, end, adds_begin = special_tokens(folder, config) if tokenizer.exists() else (*of_config(config), True)
@@ -57,7 +55,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json. Raises ConfigError where it has none."""
+    """The folder's config.json. Raises ConfigError where there is no folder, or it has none."""
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}")
     if not (folder / "config.json").exists():
         raise ConfigError(f"{folder} is no model: it has no config.json")
     return read_json(folder / "config.json")
