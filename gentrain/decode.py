@@ -169,23 +169,31 @@ def fold(model: SequenceModel, params: Params, steps: int) -> Params:
 
 
 def sequential(recursion: Recursion, return_logits: bool = False) -> Any:
-    """What is chosen at each position, from left to right; with return_logits (logits (batch, length, vocab), that)."""
+    """What is chosen at each position, from left to right; with return_logits (logits (batch, length, vocab), that).
+
+    No gradient goes through these logits. They are written where they stay: stacked, they would be by position first,
+    and turning them is a copy of what is largest.
+    """
     model, params, choose, starts, context = recursion
     batch, length = starts.shape
     params = fold(model, params, batch * length)
 
     def advance(carry, position_and_start):
-        cache, before = carry
+        cache, before, kept = carry
         position, start = position_and_start
         cache, logits = model.step(params, cache, with_bos(before, start[:, None], model.vocab)[:, 0])
         chosen = choose(logits[:, None, :], jnp.broadcast_to(position, (batch, 1)))
-        return (cache, chosen), (logits, chosen[:, 0]) if return_logits else chosen[:, 0]
+        if return_logits:
+            kept = kept.at[:, position].set(jax.lax.stop_gradient(logits))
+        return (cache, chosen, kept), chosen[:, 0]
 
     logits = jax.ShapeDtypeStruct((batch, 1, model.vocab), jnp.float32)
     chosen = jax.eval_shape(choose, logits, jax.ShapeDtypeStruct((batch, 1), jnp.int32))
-    carry = model.start(params, batch, length, context), jnp.zeros(chosen.shape, chosen.dtype)
-    _, by_position = jax.lax.scan(advance, carry, (jnp.arange(length), starts.T))
-    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), by_position)
+    kept = jnp.zeros((batch, length, model.vocab)) if return_logits else None
+    carry = model.start(params, batch, length, context), jnp.zeros(chosen.shape, chosen.dtype), kept
+    (_, _, kept), by_position = jax.lax.scan(advance, carry, (jnp.arange(length), starts.T))
+    choices = jnp.swapaxes(by_position, 0, 1)
+    return (kept, choices) if return_logits else choices
 
 
 class FixedPoint(NamedTuple):

@@ -1,6 +1,7 @@
 """Times a step of each variant of a config's sweep, side by side: python -m launch.benchmark --config configs/x.py
 
-`python -m launch.benchmark --suite=steps|limit|peers|growth|compile` times works of fixed shapes: launch/suites.
+`python -m launch.benchmark --suite=steps|limit|peers|growth|compile` times works of fixed shapes: launch/suites. Peers
+are those of requirements-bench.txt and, with --tensorflow=PYTHON, of requirements-bench-tensorflow.txt.
 `python -m launch.benchmark reliability` measures how long an interrupted run takes to go on: launch/reliability.py.
 
 All variants are compiled, then take turns on the same batches, so that what else the machine does meets all of them.

@@ -331,6 +331,16 @@ def test_fixed_points_are_samples(name, draw, window):
         assert np.array_equal(find(guess).tokens, chosen)
 
 
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_logits_that_are_kept_are_those_of_each_place(name):
+    model, params, rows, length = build(name), random_params(name), 3, SPEC.length
+    choose, starts = decode.make_chooser("inverse_cdf", keys_of(range(rows)), length), sequence_starts(rows, length)
+    recursion = decode.Recursion(model, params, choose, starts, jnp.arange(9).reshape(rows, 3) % 5)
+    logits, chosen = jax.jit(lambda: decode.sequential(recursion, return_logits=True))()
+    expected = model.apply(params, inputs_after(chosen, starts, model.vocab), recursion.context)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
 def test_a_chain_takes_a_pass_for_each_link_and_no_row_stops_at_an_end_that_may_change():
     logits = 50 * jnp.eye(6)[jnp.asarray([5, 2, 3, 4, 5, 0, 1])]  # truly 1 2 3 4 5; after a guess of zeros 1 5 5 5 5
     starts, chain = sequence_starts(2, 5), jnp.tile(jnp.arange(1, 6), (2, 1))

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from launch.suites.works import BEAM, Prepared, Work
+from launch.suites.works import BEAM, TENSORFLOW, Prepared, Work
 
 
 def prepare(name: str, work: Work) -> Prepared:
     """A peer's side. Raises ImportError where the peer is not installed."""
+    if name in TENSORFLOW:
+        from launch.suites import tensorflow_peers
+
+        return tensorflow_peers.prepare(name, work)
     import torch
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""python -m launch.benchmark --suite=NAME [--only=TEXT] [--cores=1] [--out=DIR]
+"""python -m launch.benchmark --suite=NAME [--only=TEXT] [--cores=1] [--tensorflow=PYTHON] [--out=DIR]
 
 NAME is one of
     steps   gentrain's own works: time, temporary memory, seconds to trace and compile, and the share of the rate at
@@ -8,17 +8,21 @@ NAME is one of
     growth  a Transformer and an LSTM with each size doubled, scheduled sampling with its length and its passes, the
             class prior, simulated devices, and the exponents of time, memory, and tracing and compiling
     compile seconds to the first step of every shipped config, cold and warm: launch/first_step.py
---only: works whose name has TEXT in it; --cores: numbers of the cores that all are pinned to. DIR gets a table, JSON
-and a picture. One core is the default: there ratios say what the code does, and not how it is split.
+--only: works whose name has TEXT in it; --cores: numbers of the cores that all are pinned to. --tensorflow: the
+interpreter of an environment of requirements-bench-tensorflow.txt, for the peers that need one of their own. DIR gets a
+table, JSON and a picture. One core is the default: there ratios say what the code does, and not how it is split.
 """
 
 import argparse
 import math
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gentrain import files
+from gentrain.errors import ConfigError
 from launch import cli, first_step
 from launch.suites import timing
 from launch.suites.works import ADVERSARIAL, NARROW, SCHEDULED, SMALL, WORKS, Work
@@ -46,8 +50,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--suite", choices=("steps", "limit", "peers", "growth", "compile"), required=True)
     parser.add_argument("--only", default="")
     parser.add_argument("--cores", default="0")
+    parser.add_argument("--tensorflow", default=sys.executable)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
+    if not shutil.which(options.tensorflow):
+        raise ConfigError(
+            f"--tensorflow={options.tensorflow} is no program; expected the python of an environment of"
+            " requirements-bench-tensorflow.txt"
+        )
     if options.suite == "compile":
         return first_step.main(["first_step", *(str(file) for file in cli.config_files() if options.only in str(file))])
     cores = [int(core) for core in options.cores.split(",")]
@@ -56,7 +66,8 @@ def main(arguments: Sequence[str]) -> int:
         works = {name: work for name, work in works.items() if work.does == "train"}
     rows, lines = [], [header()]
     print(lines[0])
-    for row in grow(cores, options.only) if options.suite == "growth" else race(works, options.suite == "peers", cores):
+    tensorflow = options.tensorflow if options.suite == "peers" else None
+    for row in grow(cores, options.only) if options.suite == "growth" else race(works, cores, tensorflow):
         rows.append(row)
         lines.append(line(row))
         print(lines[-1], flush=True)
@@ -74,11 +85,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def race(works: dict[str, Work], with_peers: bool, cores: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """A row for each contender of each work; speed: by gentrain's CPU time, that of the contender."""
+def race(works: dict[str, Work], cores: Sequence[int], tensorflow: str | None) -> Iterator[dict[str, Any]]:
+    """A row for each contender of each work; speed: by gentrain's CPU time, that of the contender.
+
+    tensorflow: the interpreter of the peers that need TensorFlow; None: gentrain races alone.
+    """
     rate = matmul_rate(cores)
     for name, work in works.items():
-        rows = timing.race(("gentrain", *(work.peers if with_peers else ())), work, cores)
+        peers = work.peers if tensorflow else ()
+        rows = timing.race(("gentrain", *peers), work, cores, tensorflow=tensorflow or sys.executable)
         ours = rows[0]
         if work.does == "train":
             ours["of_matmul_rate"] = work.shape.gflop / (1e-3 * ours["cpu_ms"]) / rate

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from launch import huge_pages
-from launch.suites.works import Work
+from launch.suites.works import TENSORFLOW, Work
 
 TURNS = 7
 TURN = 400  # ms that a turn should take at least
@@ -47,24 +47,31 @@ def read_line(process: subprocess.Popen) -> dict[str, Any]:
     return json.loads(line)
 
 
-def start(name: str, work: Work, cores: Sequence[int], devices: int) -> Contender:
-    """A contender that is ready, or says what it misses. All get the same allocator. devices: simulated ones."""
+def start(name: str, work: Work, cores: Sequence[int], devices: int, tensorflow: str) -> Contender:
+    """A contender that is ready, or says what it misses. All get the same allocator."""
     environment = {
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
         huge_pages.VARIABLE: huge_pages.SETTING,
         "TRANSFORMERS_VERBOSITY": "error",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    command = [sys.executable, "-m", "launch.suites.contender", name, json.dumps(work), ",".join(map(str, cores))]
+    python = tensorflow if name in TENSORFLOW else sys.executable
+    command = [python, "-m", "launch.suites.contender", name, json.dumps(work), ",".join(map(str, cores))]
     process = subprocess.Popen(
         command, env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     return Contender(name, process, read_line(process))
 
 
-def race(names: Sequence[str], work: Work, cores: Sequence[int], devices: int = 1) -> list[dict[str, Any]]:
-    """A row for each contender, in turns; of one that is not installed, what it misses."""
-    contenders = [start(name, work, cores, devices) for name in names]
+def race(
+    names: Sequence[str], work: Work, cores: Sequence[int], devices: int = 1, tensorflow: str = sys.executable
+) -> list[dict[str, Any]]:
+    """A row for each contender, in turns; of one that is not installed, what it misses.
+
+    devices: simulated ones. tensorflow: the interpreter of the peers that need TensorFlow.
+    """
+    contenders = [start(name, work, cores, devices, tensorflow) for name in names]
     installed = [contender for contender in contenders if "missing" not in contender.beforehand]
     counts = {each.name: max(1, round(TURN / each.take_turn(1)["wall_ms"])) for each in installed}
     for _ in range(TURNS):

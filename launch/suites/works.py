@@ -69,6 +69,7 @@ class Prepared(NamedTuple):
 
 SHAPES = {"train": Shape, "sample": Shape, "search": Shape, "train_images": ImageShape}
 BEAM = 4  # prefixes that a search keeps
+TENSORFLOW = ("tfa_scheduled", "tf_rollouts")  # peers that run under an interpreter of their own
 
 
 class Work(NamedTuple):
@@ -97,14 +98,16 @@ WORKS = {
     "transformer that fills the core": Work("train", FILLING, {}, ("llama",), 1.0),
     "lstm, width 32": Work("train", NARROW, {}, ("torch_lstm",), 1.5),
     "lstm, width 256": Work("train", WIDE, {}, ("torch_lstm",), 1.1),
-    "scheduled sampling, width 32": Work("train", NARROW, SCHEDULED, ("torch_scheduled",), 1.7),
-    "scheduled sampling, width 256": Work("train", WIDE, SCHEDULED, ("torch_scheduled",), 1.4),
+    "scheduled sampling, width 32": Work("train", NARROW, SCHEDULED, ("tfa_scheduled", "torch_scheduled"), 1.7),
+    "scheduled sampling, width 256": Work("train", WIDE, SCHEDULED, ("tfa_scheduled", "torch_scheduled"), 1.4),
     "adversarial, dense rewards": Work("train", NARROW, ADVERSARIAL),
     "adversarial, known density": Work("train", NARROW, {**ADVERSARIAL, "adversarial.known_density": True}),
     "adversarial, one rollout": Work(
         "train",
         NARROW,
         {**ADVERSARIAL, "adversarial.reward": "rollouts", "adversarial.rollouts": 1},
+        ("tf_rollouts",),
+        1.5,
     ),
     "images, resnet": Work("train_images", IMAGES, GAN, ("torch_images",), 1.1),
     "images, dcgan": Work("train_images", IMAGES._replace(family="dcgan"), GAN, ("torch_images",), 1.1),

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +11,7 @@ from gentrain.models import images
 from launch import benchmark, huge_pages
 from launch.suites import ours, suite, timing, works
 from launch.suites.works import ImageShape, Shape, Work
+from tests.helpers import ROOT
 
 TINY = Shape("lstm", 8, 1, 0, 0, 11, 8, 5)
 TINY_IMAGES = ImageShape("dcgan", width=4, side=8, latent=3, batch=8)
@@ -49,7 +52,7 @@ def test_a_work_knows_the_resolutions_that_models_of_images_have():
 def contenders(monkeypatch):
     """Contenders that take as many ms as their name says, without processes."""
 
-    def race(names, work, cores, devices=1):
+    def race(names, work, cores, devices=1, tensorflow=None):
         known = {"gentrain": 10.0, "gpt2": 15.0, "matmul": 2.0}
         rows = [{"contender": name, "cpu_ms": known.get(name), "wall_ms": 9.0, "parameters": 7} for name in names]
         rows = [row if row["cpu_ms"] else {"contender": row["contender"], "missing": "no module"} for row in rows]
@@ -70,6 +73,28 @@ def test_speeds_are_by_our_time_and_who_is_missing_is_told(contenders, tmp_path,
     # 10 ms, at the rate of half a GFLOP in 2 ms.
     assert rows[0]["of_matmul_rate"] == pytest.approx(works.SMALL.gflop / 0.010 / 250)
     assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG") and (tmp_path / "peers.txt").read_text()
+
+
+def test_peers_that_need_tensorflow_run_under_the_interpreter_that_is_named(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "{\\"missing\\": \\"$1 $2 $3\\"}"\n')
+    python.chmod(0o755)
+    (row,) = timing.race(("tfa_scheduled",), Work("train", TINY, works.SCHEDULED), (0,), tensorflow=str(python))
+    assert row == {"contender": "tfa_scheduled", "missing": "-m launch.suites.contender tfa_scheduled"}
+
+
+@pytest.mark.parametrize("name", works.TENSORFLOW)
+def test_what_that_interpreter_reads_needs_no_package(name):
+    assert any(name in work.peers for work in works.WORKS.values())
+    command = [sys.executable, "-S", "-m", "launch.suites.contender", name, json.dumps(Work("train", TINY, {})), "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert json.loads(done.stdout) == {"missing": "No module named 'tensorflow'"}, done.stderr
+
+
+def test_an_interpreter_that_is_not_there_is_one_line(capsys):
+    assert benchmark.main(["benchmark", "--suite=peers", "--tensorflow=/nowhere/python"]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "--tensorflow=/nowhere/python" in told and "requirements-bench-tensorflow.txt" in told
 
 
 def test_the_limit_is_told_of_training_steps_alone(contenders, capsys):
