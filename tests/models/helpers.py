@@ -18,6 +18,13 @@ VARIANTS = {
     "transformer tied unrolled": {"name": "transformer", "tie_embeddings": True, "kv_heads": 1, "scan_layers": False},
     "transformer, begin unseen": {"name": "transformer", "sees_begin": False},
     "transformer context": {"name": "transformer", "context_vocab": CONTEXT_VOCAB, "mlp_width": 8},
+    "gpt2": {"name": "gpt2", "mlp_width": 8},
+    "gpt2 tied context, begin unseen": {
+        "name": "gpt2",
+        "tie_embeddings": True,
+        "context_vocab": CONTEXT_VOCAB,
+        "sees_begin": False,
+    },
 }
 PICTURE = {"context_vocab": 256, "context_shape": (9, 14, 2), "layers": 1}
 
@@ -27,6 +34,7 @@ def build(spec, name, **options):
     config = get_config().model
     config.name, config.width, config.layers = name, 16, 2
     config.transformer.heads, config.transformer.kv_heads = 4, 2
+    config.gpt2.positions = 32
     for key, value in options.items():
         (config if key in config else config[name])[key] = value
     return load("models", name).build(config, spec)
