@@ -66,7 +66,7 @@ def config_of(options: Options) -> dict[str, Any]:
         "n_embd": options.width,
         "n_layer": options.layers,
         "n_head": options.heads,
-        "n_inner": options.mlp_width or 4 * options.width,
+        "n_inner": options.mlp_width or None,
         "n_positions": options.positions,
         "activation_function": "gelu_new",
         "layer_norm_epsilon": options.norm_epsilon,
