@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.base import get_config
 from gentrain import plugins
 from gentrain.datasets.spec import TextSpec
 from gentrain.models.base import SequenceModel
+from tests.models.helpers import published_family, published_section
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -64,29 +64,11 @@ def published(case: str) -> Any:
     return model
 
 
-def family(said: dict[str, Any]) -> tuple[str, Any]:
-    """(model.name, its module models/<name>_published.py) of a config.json."""
-    for name in plugins.names("models"):
-        module = plugins.companion("models", name, "published")
-        if module and said["model_type"] in module.MODEL_TYPES:
-            return name, module
-    raise AssertionError(said["model_type"])
-
-
-def read_options(said: dict[str, Any], **changes: Any) -> Any:
-    """A network's section as a config.json says it."""
-    name, module = family(said)
-    section = get_config().model
-    section.update_from_flattened_dict({"name": name, **module.options_of(said)})
-    section[name].update(changes)
-    return section
-
-
 def here(model: Any, **changes: Any) -> tuple[SequenceModel, Any]:
     """The same model: its functions, compiled, and its parameters, by where each lies; changes: of its options."""
     said, tensors = model.config.to_dict(), {name: x.numpy() for name, x in model.state_dict().items()}
-    section = read_options(said, **changes)
-    name, module = family(said)
+    section = published_section(said, **changes)
+    name, module = published_family(said)
     built = plugins.load("models", name).build(section, TextSpec(VOCAB, LENGTH))
     params: dict[str, Any] = {}
     for leaf in module.leaves(plugins.load("models", name).Options.of(section)):
@@ -148,10 +130,10 @@ def test_a_text_without_a_beginning_is_the_same_after_one_that_is_not_seen(case)
 
 @cases
 def test_a_config_that_goes_out_says_the_same_model(case):
-    name, module = family(published(case).config.to_dict())
+    name, module = published_family(published(case).config.to_dict())
     options = plugins.load("models", name).Options
-    said = module.config_of(options.of(read_options(published(case).config.to_dict())))
-    assert module.config_of(options.of(read_options(said))) == said
+    said = module.config_of(options.of(published_section(published(case).config.to_dict())))
+    assert module.config_of(options.of(published_section(said))) == said
     config = transformers.AutoConfig.for_model(**said, vocab_size=VOCAB)
     other = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     assert type(other).__name__ == said["architectures"][0]
