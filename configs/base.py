@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from gentrain.errors import ConfigError
 from gentrain.options import tree
 
-# Megatron-style tensor parallelism for models/transformer.py: columns of the first matmul, rows of the second.
+# Megatron-style tensor parallelism for models/transformer.py: columns of the first matmul, rows of the second. They do
+# for models/gpt2.py too, whose queries, keys and values go by none: split as one, they would not be whole heads.
 # Each rule is (regular expression on the parameter's path, mesh axis of each dimension); layers are stacked in
 # dimension 0.
 TRANSFORMER_RULES = (

@@ -40,10 +40,12 @@ EXACT = SAMPLING | {"scheduled_sampling.mode": "exact", "scheduled_sampling.wind
 GAME = {"objective.name": "adversarial", "objective.real_prior": 0.3}
 TOKEN_GAME = TOKENS | GAME | {"critic.width": 16}
 POINTS = {"data.name": "world:ring", "adversarial.r1": 0.02, "adversarial.r2": 0.02}
+GPT2 = TOKENS | {"model.name": "gpt2", "model.layers": 2, "model.gpt2.positions": 16}
 IMAGES = {"data.name": "digits", "data.batch_size": 32, "adversarial.spectral_norm": True, "model.dcgan.latent": 16}
 CASES = {
     "likelihood": TOKENS | {"likelihood.label_smoothing": 0.1, "likelihood.z_loss": 1e-3},
     "likelihood, transformer": TRANSFORMER,
+    "likelihood, gpt2": GPT2,
     "scheduled sampling": TOKENS | SAMPLING,
     "scheduled sampling, exact": TRANSFORMER | EXACT,
     "adversarial, tokens": TOKEN_GAME,
@@ -55,9 +57,10 @@ CASES = {
 }
 NETWORKS = {"adversarial, points": ("mlp", 32), "adversarial, images": ("dcgan", 8)}
 WHOLE = ("adversarial, tokens", "divergence")  # their losses are no sums over examples
-SIDE_BY_SIDE = ("likelihood, transformer", "scheduled sampling, exact")  # positions, which mesh.sequence may split
+# Of models with positions side by side, which mesh.sequence may split.
+SIDE_BY_SIDE = ("likelihood, transformer", "likelihood, gpt2", "scheduled sampling, exact")
 
-CHUNKS = {"model.transformer.attention_chunk": 2, "model.transformer.logits_chunk": 2}
+CHUNKS = {f"model.{family}.{what}_chunk": 2 for family in ("transformer", "gpt2") for what in ("attention", "logits")}
 LAYOUTS = {
     "one": {},
     "data=8": {"mesh.data": 8},
@@ -105,7 +108,7 @@ def config(case: str, layout: str, dropout: float = 0.0) -> ConfigDict:
     changes |= {f"{player}.dropout": dropout for player in ("model", "critic", "mediator")}
     toy.update_from_flattened_dict(changes)
     if toy.mesh.tensor > 1:
-        toy.mesh.rules = base.TRANSFORMER_RULES if toy.model.name == "transformer" else TENSOR_RULES
+        toy.mesh.rules = base.TRANSFORMER_RULES if case in SIDE_BY_SIDE else TENSOR_RULES
     return toy
 
 

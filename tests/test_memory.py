@@ -32,7 +32,7 @@ def test_activations_count_where_the_state_alone_would_fit(config, spec, monkeyp
 
 
 def test_the_rough_estimate_is_no_less_than_the_careful_one(config, spec):
-    for family in ("lstm", "transformer"):
+    for family in ("lstm", "transformer", "gpt2"):
         for config.model.layers in (1, 4):
             config.model.name = family
             built = program.build(config, spec)

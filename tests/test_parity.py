@@ -19,6 +19,7 @@ The most of all layouts, with and without dropout, on 2 CPU cores (`pytest -m sl
     limit                           4e-6      1e-5     2e-4     4e-6      1e-5       1e-5     1e-4
     likelihood                    1.8e-6    2.3e-6   9.0e-7   7.3e-7    3.9e-7     8.7e-7   2.2e-7
     likelihood, transformer       1.3e-6    1.5e-6   6.3e-7   6.4e-7    6.7e-7     7.5e-7   2.7e-7
+    likelihood, gpt2              5.0e-7    2.5e-6   6.8e-7   3.9e-7    4.2e-7     1.0e-6   2.7e-7
     scheduled sampling            1.5e-6    1.6e-6   6.0e-7   5.8e-7    3.6e-7     9.0e-7   3.3e-7
     scheduled sampling, exact     5.0e-7    1.8e-6   6.1e-7   3.4e-7    6.3e-7     7.2e-7   2.0e-7
     adversarial, tokens           1.1e-6    1.1e-6   1.7e-6   1.1e-6    5.0e-6     5.0e-6   6.5e-7

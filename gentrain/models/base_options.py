@@ -41,6 +41,7 @@ class DecoderOptions(TokenModelOptions):
         "tokens see the input that stands where a sequence begins; off: they do not, and the first of them is at"
         " position 0, as in published models whose tokenizers put nothing before a text",
     )
+    heads: int = option(4, "query heads", within="(0, inf)")
     attention: str = option(
         "xla",
         "how attention is computed: 'xla' everywhere; 'cudnn', the fused kernel of NVIDIA GPUs, for bfloat16 and heads"

@@ -6,11 +6,75 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
+from ml_collections import ConfigDict
 
-from gentrain.models.attention import Slots
+from gentrain.datasets.spec import Spec
+from gentrain.errors import ConfigError
+from gentrain.models.attention import Slots, attend
 from gentrain.models.base import Cache, Inputs
 from gentrain.models.base_options import DecoderOptions
-from gentrain.models.layers import TokenModel, keep_mask, remat
+from gentrain.models.layers import TokenModel, by_rows, keep_mask, remat, unit_variance
+from gentrain.sharding import keep_rows
+
+
+def require_attention(config: ConfigDict, spec: Spec) -> None:
+    """Raises ConfigError for attention, in a network's section, that these data or devices have not."""
+    family, backend = config.name, jax.default_backend()
+    attention = config[family].attention
+    if attention == "cudnn" and backend != "gpu":
+        raise ConfigError(f"{family}.attention='cudnn': expected 'xla', since this is no NVIDIA GPU but {backend!r}")
+    if attention == "splash" and (spec.context_vocab or spec.length % 128):
+        found = "contexts" if spec.context_vocab else f"data.length={spec.length}"
+        raise ConfigError(
+            f"{family}.attention='splash' takes lengths in 128s and no contexts: expected 'xla' with {found}"
+        )
+
+
+class Layer(nn.Module):
+    """A layer of a Decoder, by what each of them does.
+
+    It is called with x; its number; its cache, keys and values (batch, slots, kv_heads, size) in which those of x are
+    written, or None, when those of x are all there are; what all layers share; and the keys of dropout. It returns x
+    and the cache. causal: whether each input sees all before it.
+    """
+
+    config: DecoderOptions
+    causal: bool
+
+    def dense(self, name: str, features: int, y: Array, init: Any = unit_variance, bias: bool = False) -> Array:
+        """y W + b, row by row."""
+        config = self.config
+        dtypes: Any = {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
+        return keep_rows(by_rows(nn.Dense(features, use_bias=bias, kernel_init=init, name=name, **dtypes), y))
+
+    def dense_out(self, name: str, y: Array, bias: bool = False) -> Array:
+        """The end of a branch; 2 * layers of them add up."""
+        small = nn.initializers.variance_scaling(0.5 / self.config.layers, "fan_in", "normal")
+        return self.dense(name, self.config.width, y, small, bias)
+
+    def drop(self, y: Array, keys: Array | None, site: Int[Array, ""]) -> Array:
+        """What dropout leaves of a branch, whose number is `site`."""
+        return y if keys is None else y * keep_mask(keys, site, self.config.dropout, y.shape[1:], y.dtype)
+
+    def attend(
+        self,
+        query: Float[Array, "batch length heads size"],
+        key: Float[Array, "batch length kv_heads size"],
+        value: Float[Array, "batch length kv_heads size"],
+        cache: Cache | None,
+        slots: Slots,
+    ) -> tuple[Float[Array, "batch length features"], Cache | None]:
+        """What the heads see, side by side, and the cache."""
+        if cache is not None:
+            begin = slots.slot[:, 0]
+            write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
+            cache = key, value = write(cache[0], key, begin, 0), write(cache[1], value, begin, 0)
+        # A few queries over a cache have little to fuse, and lengths that kernels may not take.
+        implementation = "xla" if cache is not None else self.config.attention
+        if implementation == "cudnn" and self.causal:
+            implementation = "cudnn, causal"
+        y = attend(query, key, value, slots, implementation, self.config.attention_chunk)
+        return y.reshape(*y.shape[:2], -1), cache
 
 
 class Decoder(TokenModel):
@@ -24,7 +88,7 @@ class Decoder(TokenModel):
     """
 
     config: DecoderOptions
-    block: ClassVar[type[nn.Module]]
+    block: ClassVar[type[Layer]]
 
     def setup(self) -> None:
         super().setup()
@@ -57,9 +121,6 @@ class Decoder(TokenModel):
         x, prefix = self.read_tokens(inputs), self.read_context(context)
         before = 0 if prefix is None else prefix.shape[1]
         x = x if prefix is None else jnp.concatenate([prefix, x], axis=1)
-        keys = keys if self.config.dropout else None
-        if keys is not None:
-            x *= keep_mask(keys, 2 * self.config.layers, self.config.dropout, x.shape[1:], x.dtype)
         slot = jnp.broadcast_to(jnp.arange(x.shape[1])[None, :], x.shape[:2])
         bos = jnp.pad(self.begins(inputs), ((0, 0), (before, 0)))
         first = self.first_seen(bos, slot, before)
@@ -115,5 +176,8 @@ class Decoder(TokenModel):
         # Counted from the beginning of the sequence, or the distance to the context would tell how much came before.
         position = prefix[:, None] + slot - first
         x, place = self.place(x, position, Slots(slot, first, prefix))
+        keys = keys if self.config.dropout else None
+        if keys is not None:
+            x *= keep_mask(keys, 2 * self.config.layers, self.config.dropout, x.shape[1:], x.dtype)
         x, layers = self.layers(x, jnp.arange(self.config.layers), layers, place, keys)
         return self.norm(x), layers

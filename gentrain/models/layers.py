@@ -127,6 +127,16 @@ class TokenModel(nn.Module):
     def context_shape(self) -> tuple[int, ...]:
         return self.spec.context_shape
 
+    @property
+    def context_positions(self) -> int:
+        """How many vectors a context is read as."""
+        if not self.context_vocab or len(self.context_shape) != 3:
+            return self.context_shape[0] if self.context_vocab else 0
+        height, width, _ = self.context_shape
+        while min(height, width) > 4:  # see Picture
+            height, width = -(-height // 2), -(-width // 2)
+        return height * width
+
     def setup(self) -> None:
         width, dtype = self.config.width, self.config.param_dtype
         table = nn.initializers.normal(width**-0.5)

@@ -4,32 +4,22 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
-from gentrain.errors import ConfigError
-from gentrain.models.attention import Slots, attend
+from gentrain.models.attention import Slots
 from gentrain.models.base import Cache, SequenceModel
-from gentrain.models.decoder import Decoder
-from gentrain.models.layers import by_rows, keep_mask, sequence_model, unit_variance
+from gentrain.models.decoder import Decoder, Layer, require_attention
+from gentrain.models.layers import sequence_model
 from gentrain.models.transformer_options import Options
-from gentrain.sharding import keep_rows
 
 
 def build(config: ConfigDict, spec: Spec) -> SequenceModel:
     """The Transformer over the tokens of spec. Raises ConfigError for attention that these data or devices have not."""
-    options, backend = Options.of(config), jax.default_backend()
-    if options.attention == "cudnn" and backend != "gpu":
-        raise ConfigError(f"transformer.attention='cudnn': expected 'xla', since this is no NVIDIA GPU but {backend!r}")
-    if options.attention == "splash" and (spec.context_vocab or spec.length % 128):
-        found = "contexts" if spec.context_vocab else f"data.length={spec.length}"
-        raise ConfigError(
-            f"transformer.attention='splash' takes lengths in 128s and no contexts: expected 'xla' with {found}"
-        )
-    return sequence_model(Transformer(options, spec))
+    require_attention(config, spec)
+    return sequence_model(Transformer(Options.of(config), spec))
 
 
 def head_size(config: Options) -> int:
@@ -81,16 +71,13 @@ def rotate(
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
-class Block(nn.Module):
-    """One layer: x + attention(norm(x)), then x + mlp(norm(x)), mlp(x) = (silu(x G) * x U) D.
+class Block(Layer):
+    """x + attention(norm(x)), then x + mlp(norm(x)), mlp(x) = (silu(x G) * x U) D.
 
-    causal: whether each input sees all before it. layer: its number; cache: keys and values (batch, slots, kv_heads,
-    size), in which those of x are written, or None, when those of x are all there are; keys: of dropout. Zhang &
-    Sennrich 2019, Ainslie et al. 2023, Shazeer 2020.
+    Zhang & Sennrich 2019, Ainslie et al. 2023, Shazeer 2020.
     """
 
     config: Options
-    causal: bool
 
     @nn.compact
     def __call__(
@@ -104,42 +91,27 @@ class Block(nn.Module):
         config = self.config
         size = head_size(config)
         inner = config.mlp_width or -(-8 * config.width // (3 * 32)) * 32
-        small = nn.initializers.variance_scaling(0.5 / config.layers, "fan_in", "normal")  # 2 * layers branches add up
         dtypes: Any = {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
-
-        def dense(name, features, y, init=unit_variance, bias=False):
-            return keep_rows(by_rows(nn.Dense(features, use_bias=bias, kernel_init=init, name=name, **dtypes), y))
 
         def norm(name, y):
             return nn.RMSNorm(config.norm_epsilon, name=name, **dtypes)(y)
 
         def split_heads(name, count, y):
-            return dense(name, count * size, y, bias=config.qkv_bias).reshape(*y.shape[:2], count, size)
+            return self.dense(name, count * size, y, bias=config.qkv_bias).reshape(*y.shape[:2], count, size)
 
         def place_heads(name, count, y):
             y = split_heads(name, count, y)
             return rotate(norm(f"{name}_norm", y) if config.qk_norm else y, place.cos, place.sin)
 
-        def drop(y, site):
-            return y if keys is None else y * keep_mask(keys, 2 * layer + site, config.dropout, y.shape[1:], y.dtype)
-
         y = norm("attention_norm", x)
         query, key = place_heads("query", config.heads, y), place_heads("key", config.kv_heads, y)
         value = split_heads("value", config.kv_heads, y)
-        if cache is not None:
-            begin = place.slots.slot[:, 0]
-            write = jax.vmap(jax.lax.dynamic_update_slice_in_dim, in_axes=(0, 0, 0, None))
-            cache = key, value = write(cache[0], key, begin, 0), write(cache[1], value, begin, 0)
-        # A few queries over a cache have little to fuse, and lengths that kernels may not take.
-        implementation = "xla" if cache is not None else config.attention
-        if implementation == "cudnn" and self.causal:
-            implementation = "cudnn, causal"
-        y = attend(query, key, value, place.slots, implementation, config.attention_chunk)
-        x += drop(dense("out", config.width, y.reshape(*x.shape[:2], -1), small), 0)
+        y, cache = self.attend(query, key, value, cache, place.slots)
+        x += self.drop(self.dense_out("out", y), keys, 2 * layer)
 
         y = norm("mlp_norm", x)
-        y = nn.silu(dense("gate", inner, y)) * dense("up", inner, y)
-        return x + drop(dense("down", config.width, y, small), 1), cache
+        y = nn.silu(self.dense("gate", inner, y)) * self.dense("up", inner, y)
+        return x + self.drop(self.dense_out("down", y), keys, 2 * layer + 1), cache
 
 
 class Transformer(Decoder):

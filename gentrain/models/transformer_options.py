@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options(DecoderOptions):
-    heads: int = option(4, "query heads", within="(0, inf)")
     kv_heads: int = option(4, "key/value heads; fewer than heads: grouped-query attention", within="(0, inf)")
     mlp_width: int = option(
         0, "hidden width of SwiGLU; 0: 8/3 of the width, rounded up to a multiple of 32", within="[0, inf)"

@@ -8,7 +8,7 @@ import numpy as np
 
 from configs.base import get_config
 from gentrain.datasets.spec import TextSpec
-from gentrain.plugins import load
+from gentrain.plugins import companion, load, names
 
 VOCAB, CONTEXT_VOCAB, BATCH, LENGTH, BOS = 7, 5, 3, 8, 7
 VARIANTS = {
@@ -18,6 +18,13 @@ VARIANTS = {
     "transformer tied unrolled": {"name": "transformer", "tie_embeddings": True, "kv_heads": 1, "scan_layers": False},
     "transformer, begin unseen": {"name": "transformer", "sees_begin": False},
     "transformer context": {"name": "transformer", "context_vocab": CONTEXT_VOCAB, "mlp_width": 8},
+    "gpt2": {"name": "gpt2", "mlp_width": 8},
+    "gpt2 tied context, begin unseen": {
+        "name": "gpt2",
+        "tie_embeddings": True,
+        "context_vocab": CONTEXT_VOCAB,
+        "sees_begin": False,
+    },
 }
 PICTURE = {"context_vocab": 256, "context_shape": (9, 14, 2), "layers": 1}
 
@@ -27,6 +34,7 @@ def build(spec, name, **options):
     config = get_config().model
     config.name, config.width, config.layers = name, 16, 2
     config.transformer.heads, config.transformer.kv_heads = 4, 2
+    config.gpt2.positions = 32
     for key, value in options.items():
         (config if key in config else config[name])[key] = value
     return load("models", name).build(config, spec)
@@ -107,3 +115,21 @@ def conv(x, kernel, bias=0.0, stride=1):
     dimensions = ("NHWC", "HWIO", "NHWC")
     y = jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=dimensions)
     return np.asarray(y) + bias
+
+
+def published_family(said):
+    """(model.name, its module models/<name>_published.py) of a config.json."""
+    for name in names("models"):
+        module = companion("models", name, "published")
+        if module and said["model_type"] in module.MODEL_TYPES:
+            return name, module
+    raise AssertionError(said["model_type"])
+
+
+def published_section(said, **changes):
+    """A network's section as a config.json says it; changes: of the family's options."""
+    name, module = published_family(said)
+    section = get_config().model
+    section.update_from_flattened_dict({"name": name, **module.options_of(said)})
+    section[name].update(changes)
+    return section

@@ -17,6 +17,7 @@ from tests.models.helpers import (
     BOS,
     CONTEXT_VOCAB,
     LENGTH,
+    VARIANTS,
     VOCAB,
     close,
     conv,
@@ -129,6 +130,52 @@ def test_the_transformer_with_what_published_models_have_is_its_formula():
     close(decode(model, params, inputs, None), want, 1e-3)
 
 
+def gpt2_by_numpy(params, inputs, heads, masks, sees_begin=True):
+    """Logits (batch, length, vocab); masks: two a layer, and last that of the sum of both tables.
+
+    x + attention(norm(x)) W + b, then x + gelu(norm(x) U + u) D + d; row by row, token by token and head by head.
+    """
+    table, layers = np.concatenate([params["embed"], params["bos"][None]]), params["layers"]
+    (rows, length), size = inputs.shape, table.shape[1] // heads
+    first = np.zeros((rows, length), int)
+    for row, t in np.ndindex(rows, length):
+        begins = inputs[row, t] == VOCAB or (not sees_begin and t > 0 and inputs[row, t - 1] == VOCAB)
+        first[row, t] = t if begins else first[row, t - 1] if t else 0
+
+    def norm(x, weights):
+        x = x - x.mean(-1, keepdims=True)
+        return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-5) * weights["scale"] + weights["bias"]
+
+    def gelu(x):
+        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+    scale = np.sqrt(table.shape[1])
+    x = (table[inputs] + params["positions"][np.arange(length) - first]) * scale * masks[-1]
+    for number in range(len(layers["qkv"]["kernel"])):
+        layer = jax.tree.map(lambda leaf, number=number: leaf[number].astype(np.float64), layers)
+        dense = lambda name, y, layer=layer: y @ layer[name]["kernel"] + layer[name]["bias"]
+        query, key, value = np.split(dense("qkv", norm(x, layer["attention_norm"])), 3, axis=-1)
+        seen = np.zeros_like(query)
+        for row, t, head in np.ndindex(rows, length, heads):
+            keys, part = np.s_[row, first[row, t] : t + 1], np.s_[head * size : (head + 1) * size]
+            weights = np.exp(key[keys][:, part] @ query[row, t, part] / np.sqrt(size))
+            seen[row, t, part] = weights / weights.sum() @ value[keys][:, part]
+        x = x + dense("out", seen) * masks[2 * number]
+        x = x + dense("down", gelu(dense("up", norm(x, layer["mlp_norm"])))) * masks[2 * number + 1]
+    return norm(x, params["norm"]) @ params["output"]["kernel"] + params["output"]["bias"]
+
+
+@pytest.mark.parametrize("sees_begin", [True, False])
+def test_gpt2_is_its_formula(sees_begin):
+    """Positions in their own sequence, biases, and a mask of dropout a branch and one for what the layers read."""
+    model, params = make("gpt2", dropout=0.4, sees_begin=sees_begin)
+    inputs, keys = put(draw("gpt2")[0], BOS, (0, 0), (1, 4), (2, 2), (2, 3)), dropout_keys()
+    masks = jax.jit(lambda: [keep_mask(keys, site, 0.4, (LENGTH, 16), jnp.dtype("float32")) for site in range(5)])()
+    want = functools.partial(gpt2_by_numpy, params, inputs, 4, sees_begin=sees_begin)
+    close(model.apply(params, inputs), want(np.ones((5, 1, 1, 1))))
+    close(model.apply(params, inputs, None, keys), want(np.asarray(masks)))
+
+
 def lstm_by_numpy(params, inputs, masks=None):
     """Logits (batch, length, vocab), and the last cells of all layers; masks (batch, length, layers + 1, width)."""
     sigmoid = lambda x: 1 / (1 + np.exp(-x))
@@ -224,15 +271,16 @@ def test_a_picture_is_read_by_strided_convolutions_as_rows_of_vectors():
     close(jax.jit(module.apply)({"params": params}, x), want, 1e-3)
 
 
-@pytest.mark.parametrize("name", ["lstm", "transformer"])
+@pytest.mark.parametrize("name", ["lstm", "transformer", "gpt2"])
 def test_embeddings_are_read_times_the_root_of_the_width(name):
     family, config = load("models", name), get_config().model
     config.name, config.width, config.transformer.heads, config.transformer.kv_heads = name, 16, 4, 2
-    build_module = {"lstm": "LSTM", "transformer": "Transformer"}[name]
+    config.gpt2.positions = 32
+    build_module = {"lstm": "LSTM", "transformer": "Transformer", "gpt2": "GPT2"}[name]
     module = getattr(family, build_module)(
         family.Options.of(config), TextSpec(VOCAB, LENGTH, context_vocab=CONTEXT_VOCAB)
     )
-    _, params = make(f"{name} context" if name == "transformer" else "lstm tied context")
+    _, params = make(next(variant for variant in VARIANTS if name in variant and "context" in variant))
     inputs, context = put(draw(name)[0], BOS, (0, 0), (1, 4)), draw("context")[1]
     weights = np.random.default_rng(0).dirichlet(np.ones(VOCAB + 1), (BATCH, LENGTH)).astype(np.float32)
 

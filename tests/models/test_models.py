@@ -38,8 +38,10 @@ from tests.models.helpers import (
 )
 
 variants = pytest.mark.parametrize("variant", VARIANTS)
-both = pytest.mark.parametrize("variant", ["lstm", "transformer"])
-with_context = pytest.mark.parametrize("variant", ["lstm tied context", "transformer context"])
+of_attention = pytest.mark.parametrize("variant", [name for name in VARIANTS if "lstm" not in name])
+all_families = pytest.mark.parametrize("variant", ["lstm", "transformer", "gpt2"])
+with_context = pytest.mark.parametrize("variant", [name for name in VARIANTS if "context" in name])
+unseen = pytest.mark.parametrize("variant", [name for name in VARIANTS if "begin unseen" in name])
 
 
 @variants
@@ -53,19 +55,21 @@ def test_a_token_is_seen_from_its_position_on_and_not_before(variant):
         assert (changed(model.apply(params, other, context), logits) == (np.arange(LENGTH) >= t)[None, :]).all()
 
 
-def test_a_begin_that_is_not_seen_leaves_the_tokens_as_without_it():
-    model, params = make("transformer, begin unseen")
-    inputs, _ = draw("transformer, begin unseen")
-    alone = model.apply(params, inputs)
-    begun = model.apply(params, np.concatenate([np.full((BATCH, 1), BOS, np.int32), inputs[:, :-1]], axis=1))
-    close(begun[:, 1:], alone[:, :-1])
-    other = model.apply(params | {"bos": params["bos"] + 1}, put(inputs, BOS, np.s_[:, 0]))
-    assert (changed(other, model.apply(params, put(inputs, BOS, np.s_[:, 0]))) == (np.arange(LENGTH) == 0)).all()
+@unseen
+def test_a_begin_that_is_not_seen_leaves_the_tokens_as_without_it(variant):
+    model, params = make(variant)
+    inputs, context = draw(variant)
+    alone, begun = model.apply(params, inputs, context), put(inputs, BOS, np.s_[:, 0])
+    after = model.apply(params, np.concatenate([begun[:, :1], inputs[:, :-1]], axis=1), context)
+    close(after[:, 1:], alone[:, :-1])
+    other = model.apply(params | {"bos": params["bos"] + 1}, begun, context)
+    assert (changed(other, model.apply(params, begun, context)) == (np.arange(LENGTH) == 0)).all()
 
 
-def test_the_order_of_a_context_is_seen():
-    model, params = make("transformer context")
-    inputs, context = draw("transformer context")
+@with_context
+def test_the_order_of_a_context_is_seen(variant):
+    model, params = make(variant)
+    inputs, context = draw(variant)
     turned = model.apply(params, inputs, context[:, ::-1])
     assert not np.allclose(turned, model.apply(params, inputs, context), atol=1e-3)
 
@@ -153,13 +157,13 @@ def test_dtypes(variant):
     unbiased = params | {"output": params["output"] | {"bias": np.zeros(VOCAB, np.float32)}}
     low_logits = np.asarray(low.apply(unbiased, inputs, context))
     assert (low_logits != low_logits.astype(jnp.bfloat16).astype(jnp.float32)).any()  # float32 in truth, not in name
-    if "transformer" in variant:
+    if "lstm" not in variant:
         cache = jax.eval_shape(functools.partial(low.start, batch=BATCH, length=2), params, context=context)
         assert {x.dtype.name for x in cache["layers"]} == {"bfloat16"}
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
-@both
+@all_families
 def test_rematerialisation_changes_nothing(variant, remat):
     _, params = make(variant)
     inputs, _ = draw(variant)
@@ -170,10 +174,11 @@ def test_rematerialisation_changes_nothing(variant, remat):
     assert saves == [False, True]
 
 
-def test_unrolled_layers_equal_scanned_ones():
-    _, params = make("transformer")
-    inputs, _ = draw("transformer")
-    scanned, unrolled = (make("transformer", remat="none", dropout=0.2, **x)[0] for x in ({}, {"scan_layers": False}))
+@pytest.mark.parametrize("variant", ["transformer", "gpt2"])
+def test_unrolled_layers_equal_scanned_ones(variant):
+    _, params = make(variant)
+    inputs, _ = draw(variant)
+    scanned, unrolled = (make(variant, remat="none", dropout=0.2, **x)[0] for x in ({}, {"scan_layers": False}))
     texts = [model.apply.lower(params, inputs).as_text() for model in (scanned, unrolled)]
     assert ["stablehlo.while" in text for text in texts] == [True, False]
     assert jax.tree.map(jnp.shape, jax.eval_shape(unrolled.init, jax.random.key(0))) == jax.tree.map(jnp.shape, params)
@@ -195,7 +200,7 @@ def test_dropout_in_a_row_depends_on_its_key_alone(variant):
     assert changed(plain.apply(params, inputs, context), logits).all()
 
 
-@both
+@all_families
 def test_no_dropout_code_without_keys_or_rate(variant):
     (plain, params), (model, _) = make(variant), make(variant, dropout=0.4)
     inputs, keys = draw(variant)[0], dropout_keys()
@@ -212,7 +217,7 @@ def test_dropped_activations_are_unbiased_and_differ_between_sites():
     assert abs(one.mean() - 1) < 0.03 and abs((one * two).mean() - 1) < 0.06
 
 
-def test_parameters_match_the_sharding_rules():
+def test_the_parameters_of_the_transformer_match_the_sharding_rules():
     _, params = make("transformer", width=32, layers=3)
     shapes = {"/".join(k.key for k in path): x.shape for path, x in jax.tree.leaves_with_path(params)}
     matched = {path: rule for path in shapes for rule, axes in TRANSFORMER_RULES if re.search(rule, path)}
@@ -237,7 +242,16 @@ def test_parameters_match_the_sharding_rules():
     }
 
 
-@both
+def test_the_kernels_of_gpt2_match_the_sharding_rules_but_where_heads_would_be_split():
+    """Its queries, keys and values are one kernel, whose parts along tensor would be no whole heads."""
+    _, params = make("gpt2")
+    kernels = [sharding.path_name(path) for path, _ in jax.tree.leaves_with_path(params["layers"])]
+    kernels = [f"layers/{path}" for path in kernels if path.endswith("kernel")]
+    matched = {path for path in kernels for rule, _ in TRANSFORMER_RULES if re.search(rule, path)}
+    assert set(kernels) - matched == {"layers/qkv/kernel"}
+
+
+@all_families
 def test_kernels_start_with_the_variance_of_their_fan_in_and_tables_of_the_width(variant):
     model, _ = make(variant, width=64, tie_embeddings=variant == "lstm")
     key = jax.random.key(4, impl="unsafe_rbg")  # which compiles faster
@@ -251,7 +265,7 @@ def test_kernels_start_with_the_variance_of_their_fan_in_and_tables_of_the_width
     assert ("kernel" in params["output"]) == (variant != "lstm")
 
 
-@pytest.mark.parametrize("variant", ["lstm", "lstm tied context", "transformer context"])
+@pytest.mark.parametrize("variant", ["lstm", "gpt2", *(name for name in VARIANTS if "context" in name)])
 def test_every_parameter_learns(variant):
     model, params = make(variant)
     inputs, context = draw(variant)
@@ -277,6 +291,8 @@ def test_shard_map_and_vmap(variant):
     [
         ("width", 20, r"model\.transformer\.heads=4: .* even"),
         ("width", 18, r"model\.transformer\.heads=4: expected a divisor of model\.width=18"),
+        ("gpt2.heads", 3, r"model\.gpt2\.heads=3: expected a divisor of model\.width=128"),
+        ("gpt2.attention", "cudnn", "'xla' with model.compute_dtype='float32' and heads of 32 numbers"),
         ("transformer.kv_heads", 3, r"kv_heads=3: expected a divisor of model\.transformer\.heads=4"),
         ("transformer.remat", "some", "one of none, dots, full"),
         ("transformer.attention", "cudnn", "'xla' with model.compute_dtype='float32'"),
@@ -284,13 +300,13 @@ def test_shard_map_and_vmap(variant):
 )
 def test_impossible_settings_are_config_errors(key, value, text):
     config = get_config()
-    config.model.name = "transformer"
+    config.model.name = "gpt2" if key.startswith("gpt2") else "transformer"
     config.update_from_flattened_dict({f"model.{key}": value})
     with pytest.raises(ConfigError, match=text):
         validate(config)
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if "transformer" in name])
+@of_attention
 def test_a_piece_goes_on_from_anywhere(variant):
     """Rows at different places; what the cache held from there on is forgotten; beginnings are seen."""
     model, params = make(variant)
@@ -371,14 +387,14 @@ def test_a_mixture_of_one_token_is_that_token(variant):
     assert changed(model.apply(params, half, context), model.apply(params, inputs, context))[2].all()
 
 
-@pytest.mark.parametrize("name", ["lstm", "transformer"])
+@pytest.mark.parametrize("name", ["lstm", "transformer", "gpt2"])
 def test_a_picture_is_read_where_it_is_given(name):
     model, params = make(name, **PICTURE)
     rng = np.random.default_rng(0)
     inputs, pictures = draw(name)[0], rng.integers(0, 256, (BATCH, 9, 14, 2)).astype(np.uint8)
     logits = model.apply(params, inputs, pictures)
     close(decode(model, params, inputs, pictures), logits)
-    if name == "transformer":
+    if name != "lstm":
         cache = jax.device_get(model.start(params, BATCH, LENGTH, pictures))
         assert (cache["prefix"] == 3 * 4).all()  # 9 5 3, 14 7 4
         assert cache["layers"][0].shape[2] == 3 * 4 + LENGTH
@@ -418,9 +434,27 @@ def test_the_kernel_for_tpus_computes_attention(heads, kv_heads, size):
     ("spec", "words"),
     [(TextSpec(VOCAB, 200), "data.length=200"), (TextSpec(VOCAB, 256, context_vocab=3), "with contexts")],
 )
-def test_the_kernel_for_tpus_is_refused_data_that_it_cannot_take(spec, words):
-    with pytest.raises(ConfigError, match=words):
-        build(spec, "transformer", heads=1, kv_heads=1, width=64, attention="splash")
+@pytest.mark.parametrize("family", ["transformer", "gpt2"])
+def test_the_kernel_for_tpus_is_refused_data_that_it_cannot_take(spec, words, family):
+    options = {"heads": 1, "width": 64, "attention": "splash"} | ({"kv_heads": 1} if family == "transformer" else {})
+    with pytest.raises(ConfigError, match=f"{family}.attention.*{words}"):
+        build(spec, family, **options)
+
+
+@pytest.mark.parametrize(
+    ("context", "positions", "words"),
+    [
+        ({}, 0, "data.length=8"),
+        ({"context_vocab": 5, "context_shape": (3,)}, 3, "data.length=8 after a context of 3"),
+        (PICTURE, 3 * 4, "data.length=8 after a context of 12"),  # 9 5 3, 14 7 4
+    ],
+)
+def test_gpt2_is_refused_rows_of_more_positions_than_it_has(context, positions, words):
+    spec = TextSpec(VOCAB, LENGTH, **{name: context[name] for name in context if name.startswith("context")})
+    needed = positions + LENGTH
+    build(spec, "gpt2", positions=needed)
+    with pytest.raises(ConfigError, match=rf"gpt2\.positions={needed - 1}: expected {needed} or more, for {words}$"):
+        build(spec, "gpt2", positions=needed - 1)
 
 
 def test_fused_attention_is_asked_for_where_it_runs(monkeypatch):

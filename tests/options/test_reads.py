@@ -42,6 +42,9 @@ COVERING = [
     {"data.name": "captions:digits", "data.conditional": True, "data.length": 80, "evaluate.evaluators": ()},
     {**TOKENS, "objective.name": "cooperative", "mediator.name": "transformer", "mediator.width": 8},
     {**TOKENS, "objective.name": "cooperative"},
+    {**TOKENS, "model.name": "gpt2"},
+    {**GAME, "critic.name": "gpt2"},
+    {**TOKENS, "objective.name": "cooperative", "mediator.name": "gpt2", "mediator.width": 8},
 ]  # fmt: skip
 
 
