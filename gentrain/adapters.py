@@ -6,7 +6,7 @@ gradient, no optimiser state and no place in a checkpoint.
 
 from typing import Any
 
-ADAPTER = "adapter"  # the name of a sub-tree that learns
+ADAPTER = "_adapter"  # ends the name of a sub-tree that learns, after that of what it adapts
 
 
 def split(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -19,7 +19,7 @@ def find(tree: Any) -> dict[str, Any]:
     """The adapters of a tree, each in its place."""
     if not isinstance(tree, dict):
         return {}
-    found = {name: inner if name == ADAPTER else find(inner) for name, inner in tree.items()}
+    found = {name: inner if name.endswith(ADAPTER) else find(inner) for name, inner in tree.items()}
     return {name: inner for name, inner in found.items() if inner}
 
 
@@ -27,7 +27,7 @@ def without(tree: Any) -> Any:
     """The tree without its adapters."""
     if not isinstance(tree, dict):
         return tree
-    return {name: without(inner) for name, inner in tree.items() if name != ADAPTER}
+    return {name: without(inner) for name, inner in tree.items() if not name.endswith(ADAPTER)}
 
 
 def join(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
 from gentrain import decode, plugins, pretrained, sharding, train
@@ -26,7 +26,8 @@ from gentrain.datasets import build, fetch, published_tokenizer
 from gentrain.datasets.spec import Spec, TextSpec
 from gentrain.errors import ConfigError
 from gentrain.evaluators.base import make_draw
-from gentrain.models.base import SequenceModel, token_nlls
+from gentrain.losses import token_nll
+from gentrain.models.base import SequenceModel, at_positions
 from gentrain.models.feeding import example_keys
 from gentrain.options import identity, tree
 from gentrain.options.fit import fit
@@ -231,22 +232,29 @@ class Loaded:
         if self.spec.context_vocab or not hasattr(self.model, "log_prob"):
             raise ConfigError("this model knows no probability of an example by itself")
         if isinstance(self.spec, TextSpec) and self.spec.tokenizer and isinstance(self.model, SequenceModel):
-            return -np.array([np.sum(nlls) for nlls in self.token_nlls([*map(self.tokenizer.scored, examples)])])
+            return -np.array([nlls.sum() for nlls, _ in self.score([*map(self.tokenizer.scored, examples)])])
         log_prob = sharding.compile_on(self.mesh, self.model.log_prob)
         return np.asarray(log_prob(self.params, np.asarray(examples)))
 
-    def token_nlls(self, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Float[np.ndarray, "tokens"]]:
-        """-log Q of each token given the inputs up to it, nats, of rows of (inputs (n,), tokens (n,)) of any length."""
+    def score(
+        self, rows: Sequence[tuple[np.ndarray, np.ndarray]]
+    ) -> list[tuple[Float[np.ndarray, "tokens"], Bool[np.ndarray, "tokens"]]]:
+        """-log Q of each token given the inputs up to it, nats, and whether it is the likeliest there, of rows of
+        (inputs (n,), tokens (n,)) of any length."""
         longest = rounded(max((len(tokens) for _, tokens in rows), default=0))
         padded = np.zeros((2, len(rows), longest), np.int32)
         for number, row in enumerate(rows):
             padded[:, number, : len(row[0])] = row
 
-        def nlls(params, inputs, tokens):
-            return token_nlls(self.model, params, inputs, tokens)
+        def at_each(logits, tokens):
+            return token_nll(logits, tokens)[0], jnp.argmax(logits, axis=-1) == tokens
 
-        found = np.asarray(sharding.compile_on(self.mesh, nlls)(self.params, *padded))
-        return [row[: len(tokens)] for row, (_, tokens) in zip(found, rows, strict=True)]
+        def scores(params, inputs, tokens):
+            return at_positions(self.model, params, at_each, inputs, tokens)
+
+        found = jax.device_get(sharding.compile_on(self.mesh, scores)(self.params, *padded))
+        lengths = [len(tokens) for _, tokens in rows]
+        return [(nlls[:n], best[:n]) for nlls, best, n in zip(*found, lengths, strict=True)]
 
     @property
     def tokenizer(self) -> Any:

@@ -29,6 +29,10 @@ def restore(published: Published, network: ConfigDict, wanted: Any) -> Any:
     model = plugins.companion("models", network.name, "published")
     if model is None:
         raise ConfigError(f"{published.where}: no published model is a model.name={network.name!r}")
+    if not any(name.startswith(model.PREFIX) for name in published.tensors):
+        published = published._replace(
+            tensors={f"{model.PREFIX}{name}": one for name, one in published.tensors.items()}
+        )
     leaves = {leaf.path: leaf for leaf in model.leaves(plugin_options("models", network.name).of(network))}
     paths = {sharding.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(wanted)}
     if other := sorted(leaves.keys() ^ paths.keys()):

@@ -34,7 +34,9 @@ class TokenModelOptions(NetworkSection):
 
 @dataclass(frozen=True)
 class DecoderOptions(TokenModelOptions):
-    """Of models of attention over tokens."""
+    """Of models of attention over tokens. maps: the linear ones of a layer, by name."""
+
+    maps: ClassVar[tuple[str, ...]] = ()
 
     sees_begin: bool = option(
         True,
@@ -60,9 +62,19 @@ class DecoderOptions(TokenModelOptions):
     scan_layers: bool = option(
         True, "one compiled layer, scanned; False unrolls, which is faster for few layers", may_change=True
     )
+    lora_rank: int = option(
+        0,
+        "rank of low-rank adapters (LoRA), which then learn alone, beside what init_from gives; 0: none, and all"
+        " parameters learn",
+        within="[0, inf)",
+    )
+    lora_alpha: float = option(16.0, "an adapter's map is added times lora_alpha / lora_rank")
+    lora_targets: tuple = option((), "the maps of a layer that have an adapter, as ('query', 'value'); (): all")
 
-    def check_attention(self, where: str, size: int) -> None:
-        """Raises ConfigError for a kernel that takes no heads of so many numbers."""
+    def check_decoder(self, where: str, size: int) -> None:
+        """Raises ConfigError for a kernel that takes no heads of so many numbers, and for maps that no layer has."""
+        for name in self.lora_targets:
+            expect(name in self.maps, f"{where}.lora_targets", self.lora_targets, f"names of {', '.join(self.maps)}")
         section = where.partition(".")[0]
         fused = self.compute_dtype == "bfloat16" and size % 8 == 0 and size <= 128
         fits = f"'xla' with {section}.compute_dtype={self.compute_dtype!r} and heads of {size} numbers"

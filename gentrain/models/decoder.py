@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 from ml_collections import ConfigDict
 
+from gentrain.adapters import ADAPTER
 from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
 from gentrain.models.attention import Slots, attend
 from gentrain.models.base import Cache, Inputs
 from gentrain.models.base_options import DecoderOptions
-from gentrain.models.layers import TokenModel, by_rows, keep_mask, remat, unit_variance
-from gentrain.sharding import keep_rows
+from gentrain.models.layers import TokenModel, by_rows, flat, keep_mask, remat, unit_variance
+from gentrain.sharding import keep_rows, sequence_parts
 
 
 def require_attention(config: ConfigDict, spec: Spec) -> None:
@@ -30,6 +31,23 @@ def require_attention(config: ConfigDict, spec: Spec) -> None:
         )
 
 
+class Adapter(nn.Module):
+    """scale y A B, A of so many columns as the rank; 0 at the start, where B is. Hu et al. 2021."""
+
+    features: int
+    rank: int
+    scale: float
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, y: Float[Array, "batch length width"]) -> Float[Array, "batch length features"]:
+        down = self.param("down", unit_variance, (y.shape[-1], self.rank), self.param_dtype)
+        up = self.param("up", nn.initializers.zeros, (self.rank, self.features), self.param_dtype)
+        x = flat(y) if sequence_parts() == 1 else y
+        x = self.scale * (x @ down.astype(y.dtype)) @ up.astype(y.dtype)
+        return keep_rows(x.reshape(*y.shape[:-1], self.features))
+
+
 class Layer(nn.Module):
     """A layer of a Decoder, by what each of them does.
 
@@ -42,10 +60,14 @@ class Layer(nn.Module):
     causal: bool
 
     def dense(self, name: str, features: int, y: Array, init: Any = unit_variance, bias: bool = False) -> Array:
-        """y W + b, row by row."""
+        """y W + b, row by row, and what an adapter of it adds."""
         config = self.config
         dtypes: Any = {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
-        return keep_rows(by_rows(nn.Dense(features, use_bias=bias, kernel_init=init, name=name, **dtypes), y))
+        x = keep_rows(by_rows(nn.Dense(features, use_bias=bias, kernel_init=init, name=name, **dtypes), y))
+        if config.lora_rank == 0 or name not in (config.lora_targets or config.maps):
+            return x
+        scale = config.lora_alpha / config.lora_rank
+        return x + Adapter(features, config.lora_rank, scale, config.param_dtype, name=f"{name}{ADAPTER}")(y)
 
     def dense_out(self, name: str, y: Array, bias: bool = False) -> Array:
         """The end of a branch; 2 * layers of them add up."""

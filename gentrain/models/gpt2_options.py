@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options(DecoderOptions):
+    maps = ("qkv", "out", "up", "down")
+
     mlp_width: int = option(0, "hidden width of the MLP; 0: 4 times the width", within="[0, inf)")
     positions: int = option(
         1024, "learned ones; a context and data.length together may not have more", within="(0, inf)"
@@ -21,4 +23,4 @@ class Options(DecoderOptions):
     def check(self, run: "Run", where: str) -> None:
         divisor = f"a divisor of {where.partition('.')[0]}.width={self.width}"
         expect(self.width % self.heads == 0, f"{where}.heads", self.heads, divisor)
-        self.check_attention(where, self.width // self.heads)
+        self.check_decoder(where, self.width // self.heads)

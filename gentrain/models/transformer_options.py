@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options(DecoderOptions):
+    maps = ("query", "key", "value", "out", "gate", "up", "down")
+
     kv_heads: int = option(4, "key/value heads; fewer than heads: grouped-query attention", within="(0, inf)")
     mlp_width: int = option(
         0, "hidden width of SwiGLU; 0: 8/3 of the width, rounded up to a multiple of 32", within="[0, inf)"
@@ -39,4 +41,4 @@ class Options(DecoderOptions):
         expect(four, f"{where}.rope_scaling", self.rope_scaling, "(factor, low, high, length), all positive, or ()")
         groups = f"a divisor of {where}.heads={self.heads}"
         expect(self.heads % self.kv_heads == 0, f"{where}.kv_heads", self.kv_heads, groups)
-        self.check_attention(where, size)
+        self.check_decoder(where, size)

@@ -1,13 +1,15 @@
 """The Transformer as it is published: Llama, Mistral, Qwen 2 and Qwen 3."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from gentrain.errors import ConfigError
+from gentrain.models.publishing import to_publish
 from gentrain.models.transformer_options import Options
-from gentrain.published import Leaf, untied
+from gentrain.published import Leaf
 
+__all__ = ["MODEL_TYPES", "PREFIX", "UNUSED", "config_of", "leaves", "options_of", "to_publish"]
+PREFIX = "model."  # of names, which files of the layers alone leave out
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 UNUSED = ("rotary_emb.inv_freq", "lm_head.weight")  # of a table that is tied, lm_head is a copy
 # What such a config.json may say that this Transformer does not do, and the values with which there is nothing to do.
@@ -85,20 +87,6 @@ def leaves(options: Options) -> list[Leaf]:
     found += [Leaf("embed", table), Leaf("bos", table, begin=True, written=options.sees_begin)]
     found.append(Leaf("norm/scale", "model.norm.weight"))
     return found if options.tie_embeddings else [*found, Leaf("output/kernel", "lm_head.weight", transposed=True)]
-
-
-def to_publish(options: Options, params: dict[str, Any], begin: int) -> tuple[Options, dict[str, Any]]:
-    """The same model with a place for all that it has: its table is read as it is, and no row of it is both what begins
-    a sequence and a column of another output. Raises ConfigError for a model that no family has a place for."""
-    if options.output_bias:
-        raise ConfigError("no published family has a bias of its logits: train with transformer.output_bias=False")
-    begins_otherwise = options.sees_begin and (params["embed"][begin] != params["bos"]).any()
-    if begins_otherwise or options.scale_embeddings:
-        options, params = untied(options, params)
-    if options.scale_embeddings:
-        scale = options.width**0.5
-        params = params | {name: params[name] * scale for name in ("embed", "bos")}
-    return dataclasses.replace(options, scale_embeddings=False), params
 
 
 def config_of(options: Options) -> dict[str, Any]:

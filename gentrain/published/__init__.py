@@ -4,11 +4,10 @@ uses.
 Nothing here imports JAX. What of a published model is which parameter of a gentrain model, that model says, in
 models/<name>_published.py: MODEL_TYPES, the `model_type` of each config.json that it can be; options_of(said,
 adds_begin), its options as the config.json says them; leaves(options), where each parameter lies; UNUSED, ends of the
-names of tensors that need not be read; to_publish(options, params, begin), the same model in a form that has a place in
-a family; and config_of(options), its config.json.
+names of tensors that need not be read; PREFIX, which names may lack; to_publish(options, params, begin), the same model
+in a form that has a place in a family; and config_of(options), its config.json.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -55,10 +54,3 @@ class Published(NamedTuple):
     end: int | None
     adds_begin: bool
     tokenizer_config: dict[str, Any] = {}  # noqa: RUF012, never changed
-
-
-def untied(options: Any, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The same model with an output matrix of its own, where its table was that too."""
-    if not options.tie_embeddings:
-        return options, params
-    return dataclasses.replace(options, tie_embeddings=False), params | {"output": {"kernel": params["embed"].T}}
