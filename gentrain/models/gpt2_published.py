@@ -1,11 +1,12 @@
 """GPT-2 as it is published."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from gentrain.errors import ConfigError
 from gentrain.models.gpt2_options import Options
-from gentrain.published import Leaf
+from gentrain.published import Leaf, untied
 
 MODEL_TYPES = ("gpt2",)
 UNUSED = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # masks; and of a table that is tied, a copy
@@ -19,9 +20,9 @@ NOTHING_TO_DO: dict[str, tuple[Any, ...]] = {
 }
 
 
-def options_of(said: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, by their names in a network's section, that a config.json says. Raises ConfigError for what there is
-    no option for, KeyError for what it should say and does not.
+def options_of(said: Mapping[str, Any], adds_begin: bool) -> dict[str, Any]:
+    """The options, by their names in a network's section, that a config.json says, and a tokenizer that puts a token
+    before each text, or none. Raises ConfigError for what there is no option for, KeyError for what is not said.
 
     Its three probabilities of dropout say how it was trained, and not what it is.
     """
@@ -38,6 +39,7 @@ def options_of(said: Mapping[str, Any]) -> dict[str, Any]:
         "gpt2.tie_embeddings": bool(said.get("tie_word_embeddings", True)),
         "gpt2.output_bias": False,
         "gpt2.scale_embeddings": False,
+        "gpt2.sees_begin": adds_begin,
     }
 
 
@@ -50,16 +52,28 @@ def leaves(options: Options) -> list[Leaf]:
     found += [Leaf(f"{name}/scale", f"{tensor}.weight") for name, tensor in norms.items()]
     biases = {f"layers/{name}": f"{layer}{tensor}" for name, tensor in maps.items()} | norms
     found += [Leaf(f"{name}/bias", f"{tensor}.bias") for name, tensor in biases.items()]
-    found += [Leaf("embed", "transformer.wte.weight"), Leaf("bos", "transformer.wte.weight", begin=True)]
+    table = "transformer.wte.weight"
+    found += [Leaf("embed", table), Leaf("bos", table, begin=True, written=options.sees_begin)]
     found.append(Leaf("positions", "transformer.wpe.weight"))
     return found if options.tie_embeddings else [*found, Leaf("output/kernel", "lm_head.weight", transposed=True)]
 
 
+def to_publish(options: Options, params: dict[str, Any], begin: int) -> tuple[Options, dict[str, Any]]:
+    """The same model with a place for all that it has: its tables are read as they are, and no row of tokens is both
+    what begins a sequence and a column of another output. Raises ConfigError for what GPT-2 has no place for."""
+    if options.output_bias:
+        raise ConfigError("a published GPT-2 has no bias of its logits: train with gpt2.output_bias=False")
+    begins_otherwise = options.sees_begin and (params["embed"][begin] != params["bos"]).any()
+    if begins_otherwise or options.scale_embeddings:
+        options, params = untied(options, params)
+    if options.scale_embeddings:
+        scale = options.width**0.5
+        params = params | {name: params[name] * scale for name in ("embed", "bos", "positions")}
+    return dataclasses.replace(options, scale_embeddings=False), params
+
+
 def config_of(options: Options) -> dict[str, Any]:
-    """The config.json, but for its vocabulary and special tokens. Raises ConfigError for what GPT-2 has not."""
-    for name in ("output_bias", "scale_embeddings"):
-        if getattr(options, name):
-            raise ConfigError(f"a published GPT-2 has no gpt2.{name}: train with gpt2.{name}=False")
+    """The config.json, but for its vocabulary and special tokens."""
     return {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
