@@ -11,6 +11,7 @@ model.generate(["Once upon a time"], length=40)[0].text
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ def of_run(workdir: Path, allow: Collection[str], step: int | None, averaged: bo
     config.mesh.update(replica=1, data=1, fsdp=1, sequence=1, tensor=1, rules=())
     run = train.build(config, workdir, sharding.one_device(), data=build.stored(workdir))
     state, step, _ = train.restored(run, allow, step)
-    params = (train.evaluated_params(state) if averaged else state.params)["generator"]
+    params = train.evaluated_params(state if averaged else replace(state, ema={}))["generator"]
     return Loaded(config, run.data.spec, run.program.objective.model, params, step)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from gentrain import sharding
+from gentrain import adapters, sharding
 from gentrain.errors import ConfigError
 from gentrain.program import Program
 
@@ -46,14 +46,16 @@ def estimate(config: ConfigDict, program: Program) -> dict[str, int]:
 
     def backward(player_params, params, carry, batch, key, step):
         def loss(player_params):
-            return program.objective.loss(player, {**params, player: player_params}, carry, batch, key, step)[0].total
+            return program.objective.loss(
+                player, adapters.join(params, {player: player_params}), carry, batch, key, step
+            )[0].total
 
         return jax.vjp(loss, player_params)[1]
 
     with sharding.inside(sharding.one_device()):
-        params = state.params | state.frozen
+        params = adapters.join(state.frozen, state.params)
         kept = jax.eval_shape(backward, state.params[player], params, state.carry, rows, key, state.step)
-    activations = max(whole_bytes(kept) - whole_bytes(state.params[player]), 0) // program.mesh.shape["sequence"]
+    activations = max(whole_bytes(kept) - whole_bytes(params[player]), 0) // program.mesh.shape["sequence"]
     return {**state_bytes(config, program), "kept for the backward pass": activations}
 
 

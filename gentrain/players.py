@@ -82,6 +82,7 @@ def init_from(
             origins[player] = {"workdir": other, "player": sources[player], "step": step, "digest": digest}
     for player, name, source in triples:
         if families.is_published(name) and (required or player == source == "generator"):
+            jax.tree.map(lambda leaf: leaf.delete(), (fresh.params | fresh.frozen)[player])  # or both would be held
             params[player], origin, line = from_published(config, program, data, player, name)
             lines.append(line)
             if player in wanted.frozen:
@@ -89,7 +90,8 @@ def init_from(
     for player in wanted.frozen:
         if player not in params:
             example = f"(({player!r}, 'runs/x', 'generator'),)"
-            raise ConfigError(f"player {player!r} is frozen: expected init_from to say where it is from, as {example}")
+            what = f"{player} learns adapters alone" if player in wanted.params else f"player {player!r} is frozen"
+            raise ConfigError(f"{what}: expected init_from to say where it is from, as {example}")
     copies, more = stand_ins(params, wanted, program.objective)
     return params | copies, origins, lines + more
 

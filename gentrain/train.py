@@ -14,7 +14,7 @@ from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gentrain import files, health, memory, players, plugins, sharding
+from gentrain import adapters, files, health, memory, players, plugins, sharding
 from gentrain import program as programs
 from gentrain.datasets import build as building
 from gentrain.datasets.prefetch import all_left_out, batch_number, prefetch
@@ -97,7 +97,8 @@ def start(run: Run, session: Session) -> TrainState:
     params, session.frozen, said = players.init_from(run.config, run.program, run.data, state, run.workdir)
     for line in said:
         say(line)
-    learning = state.params | {player: own for player, own in params.items() if player in state.params}
+    given = {player: own for player, own in params.items() if player not in state.frozen}
+    learning = state.params | given
     frozen = {player: params[player] for player in state.frozen}
     # 3. Scratch, for all players that no other run gave.
     return replace(state, params=learning, frozen=frozen, ema=jax.tree.map(jnp.copy, learning) if state.ema else {})
@@ -105,7 +106,7 @@ def start(run: Run, session: Session) -> TrainState:
 
 def evaluated_params(state: TrainState) -> dict[str, Any]:
     """The parameters that are measured and sampled from: the averaged ones where there are any."""
-    return (state.ema or state.params) | state.frozen
+    return adapters.join(state.frozen, state.ema or state.params)
 
 
 def evaluation_key(seed: int, step: int) -> Array:
@@ -199,7 +200,7 @@ def loop(run: Run, state: TrainState, session: Session) -> int:
     batches = prefetch(put_batch(run, session.left_out), first, config.steps, config.data.prefetch)
     out.progress(first, config.steps)
     update = phases.timed(run.program.update, out.say)
-    generator_size = sharding.elements(run.program.state.params["generator"])
+    generator_size = sharding.elements(evaluated_params(run.program.state)["generator"])
     meter = Meter(run.program.objective.players[-1], generator_size)
     alarms, step, due = Alarms([*run.program.objective.alarms, health.FAR_ALARM]), first, False
     replica_steps = config.training.replica_check_steps * (run.program.mesh.size > 1)

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from gentrain import health, schedules
+from gentrain import adapters, health, schedules
 from gentrain.errors import ConfigError
 from gentrain.health import Health
 from gentrain.objectives.base import Objective
@@ -34,8 +34,8 @@ class TrainState:
     functions of the step, so they are not here."""
 
     step: jax.Array
-    params: dict[str, Any]  # of each player that learns
-    frozen: dict[str, Any]  # parameters of each player that does not
+    params: dict[str, Any]  # what learns of each player: see adapters.py
+    frozen: dict[str, Any]  # what does not
     opt_state: dict[str, Any]  # by player
     ema: dict[str, Any]  # averaged parameters by player, or {}
     carry: Any  # what the objective passes between steps
@@ -66,18 +66,19 @@ def optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def make_gradient(objective: Objective, microbatches: int, mesh: Mesh | None) -> Callable:
-    """(player, params, carry, batch, key, step) -> the gradient of the loss's total in params[player], and the Sums of
-    the loss and all metrics, both over the whole batch.
+    """(player, params, carry, batch, key, step) -> the gradient of the loss's total in what learns of params[player],
+    and the Sums of the loss and all metrics, both over the whole batch.
 
     With a mesh each device works on its own rows under shard_map and one psum adds them up.
     """
 
     def of_rows(player, params, carry, batch, key, step):
         def total(player_params):
-            loss, metrics = objective.loss(player, {**params, player: player_params}, carry, batch, key, step)
+            whole = adapters.join(params, {player: player_params})
+            loss, metrics = objective.loss(player, whole, carry, batch, key, step)
             return loss.total, {"loss": loss, **metrics}
 
-        return jax.grad(total, has_aux=True)(params[player])
+        return jax.grad(total, has_aux=True)(adapters.split(params[player])[0])
 
     def of_microbatches(player, params, carry, batch, key, step):
         if microbatches == 1:
@@ -119,8 +120,7 @@ def make_move(
     learning_rate = schedules.learning_rate(config.optimizer, config.steps)
 
     def move(state: TrainState, player: str, batch, key) -> tuple[TrainState, dict[str, Sum]]:
-        all_params = state.params | state.frozen
-        grads, sums = gradient(player, all_params, state.carry, batch, key, state.step)
+        grads, sums = gradient(player, adapters.join(state.frozen, state.params), state.carry, batch, key, state.step)
         weight = sums["loss"].weight
         grads = jax.tree.map(lambda g: g / jnp.where(weight > 0, weight, 1).astype(g.dtype), grads)
         params, opt_state = state.params[player], state.opt_state[player]
@@ -165,11 +165,13 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
 
     def init(batch) -> TrainState:
         params, carry = objective.init(jax.random.fold_in(jax.random.key(config.seed), 0), batch)
-        learned = {player: leaves for player, leaves in params.items() if player not in objective.frozen}
+        parts = {player: adapters.split(leaves) for player, leaves in params.items() if player not in objective.frozen}
+        learned = {player: part for player, (part, _) in parts.items()}
+        kept = {player: rest for player, (_, rest) in parts.items() if rest}
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=learned,
-            frozen={player: params[player] for player in objective.frozen},
+            frozen=kept | {player: params[player] for player in objective.frozen},
             opt_state={player: transform.init(leaves) for player, leaves in learned.items()},
             ema=jax.tree.map(jnp.copy, learned) if training.ema_decay else {},
             carry=carry,
@@ -185,7 +187,7 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
         applied = jnp.all(jnp.stack([totals[f"{player}/skipped"].total == 0 for player in objective.players]))
         finite = jnp.all(jnp.stack([jnp.isfinite(totals[f"{player}/loss"].total) for player in objective.players]))
         far = jnp.any(jnp.stack([totals[f"{player}/far"].total > 0 for player in objective.players]))
-        remembered = objective.remember(state.carry, totals, state.params | state.frozen)
+        remembered = objective.remember(state.carry, totals, adapters.join(state.frozen, state.params))
         carry = select(applied, remembered, state.carry)
         decay = training.ema_decay
 

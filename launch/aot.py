@@ -83,7 +83,7 @@ def measure(config: ConfigDict, options: flags.FlagValues) -> dict[str, Any]:
     jax.config.update("jax_disable_most_optimizations", False)
     jax.config.update("jax_num_cpu_devices", len(chips) or options.host_devices)
 
-    from gentrain import sharding
+    from gentrain import adapters, sharding
 
     spec, _ = data_spec(config)
     rows_in_config = config.data.batch_size
@@ -92,7 +92,7 @@ def measure(config: ConfigDict, options: flags.FlagValues) -> dict[str, Any]:
     program, executable, host = compile_update(config, spec, jax.devices())
     traffic, unknown_loops = hlo.traffic(executable.as_text(), program.mesh.shape)
     kind = (chips or jax.devices())[0].device_kind
-    params = program.state.params | program.state.frozen
+    params = adapters.join(program.state.frozen, program.state.params)
     numbers = {
         "devices": {"kind": kind, "count": len(jax.devices())},
         "mesh": dict(program.mesh.shape),

@@ -83,7 +83,8 @@ def compile_variant(config: ConfigDict) -> Timing:
     data = build.build(config, workdir)
     built = program.build(config, data.spec)
     state = built.init()
-    state.params.update(players.init_from(config, built, data, state, workdir or Path())[0])
+    for player, given in players.init_from(config, built, data, state, workdir or Path())[0].items():
+        (state.frozen if player in state.frozen else state.params)[player] = given
     batches = [sharding.put(data.train.batch(step), built.mesh, config.data.batch_size) for step in range(STEPS)]
     state, _ = jax.block_until_ready(built.update(state, batches[0]))
     return Timing(built.update, state, batches)

@@ -18,7 +18,7 @@ LEVELS = {
     **dict.fromkeys(["errors", "devices", "console", "files"], 0),
     **dict.fromkeys(["plugins"], 1),
     **dict.fromkeys(["options", "published"], 2),
-    **dict.fromkeys(["sums"], 3),
+    **dict.fromkeys(["adapters", "sums"], 3),
     **dict.fromkeys(["losses", "divergences", "schedules", "sharding"], 4),
     **dict.fromkeys(["worlds"], 5),
     **dict.fromkeys(["datasets"], 6),

@@ -5,10 +5,8 @@ from collections.abc import Collection
 from ml_collections import ConfigDict
 
 from gentrain.errors import ConfigError
-from gentrain.options.tree import Run, declared_fields, default_config, flatten
+from gentrain.options.tree import Run, default_config, flatten
 from gentrain.published import families
-
-OWN = ("param_dtype", "dropout")  # options of a network that no published model says
 
 
 def fit(config: ConfigDict, given: Collection[str] = ()) -> list[str]:
@@ -23,7 +21,7 @@ def fit(config: ConfigDict, given: Collection[str] = ()) -> list[str]:
         if section not in config:
             raise ConfigError(f"init_from gives {section!r} the parameters of {name}, and there is no such player")
         wanted = {f"{section}.{key}": value for key, value in ({"name": model} | options).items()}
-        set_all(config, unsaid(config, section, given) | wanted, given, name)
+        set_all(config, unsaid(config, section, model) | wanted, given, name)
         lines.append(f"{section}: as {name} says, {model} of {options['layers']} layers and width {options['width']}")
         if "data.tokenizer" in Run(config).reads():
             tokenizer = {"data.tokenizer": name, "data.vocab_size": 0}
@@ -31,16 +29,13 @@ def fit(config: ConfigDict, given: Collection[str] = ()) -> list[str]:
     return lines
 
 
-def unsaid(config: ConfigDict, section: str, given: Collection[str]) -> dict[str, object]:
-    """The defaults of what makes up a network, but for what a person set: a config file was written for another one."""
-    fields, default = declared_fields(), flatten(default_config())
+def unsaid(config: ConfigDict, section: str, model: str) -> dict[str, object]:
+    """The defaults of other families' options: a config file was written for one of them."""
+    default, own = flatten(default_config()), (f"{section}.{model}.", f"{section}.")
     return {
         key: default[key]
         for key in flatten(config)
-        if key.startswith(f"{section}.")
-        and not fields[key].metadata["may_change"]
-        and key.rpartition(".")[2] not in OWN
-        and key not in given
+        if key.startswith(own[1]) and key.count(".") > 1 and not key.startswith(own[0])
     }
 
 
