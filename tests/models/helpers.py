@@ -126,8 +126,8 @@ def published_family(said):
     raise AssertionError(said["model_type"])
 
 
-def published_section(said, **changes):
-    """A network's section as a config.json says it; changes: of the family's options."""
+def published_section(said, adds_begin=True, **changes):
+    """A network's section as a config.json and a tokenizer say it; changes: of the family's options."""
     name, module = published_family(said)
     section = get_config().model
     section.update_from_flattened_dict({"name": name, **module.options_of(said, True)})

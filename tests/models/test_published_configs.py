@@ -1,13 +1,14 @@
 """What a config.json says is an option or is refused in one line, and each parameter has a place in the files."""
 
 import jax
+import numpy as np
 import pytest
 
 from gentrain.datasets.spec import TextSpec
 from gentrain.errors import ConfigError
 from gentrain.plugins import load
 from gentrain.sharding import path_name
-from tests.models.helpers import published_family, published_section
+from tests.models.helpers import close, published_family, published_section, put
 
 GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 8}
 LLAMA = {"model_type": "llama", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -61,9 +62,27 @@ def test_what_no_gpt2_here_does_is_refused(changes, words):
         published_section(GPT2 | {"activation_function": allowed, "attn_pdrop": 0.1})
 
 
-@pytest.mark.parametrize("option", ["output_bias", "scale_embeddings"])
-def test_what_no_published_gpt2_has_does_not_go_out(option):
+@pytest.mark.parametrize("adds_begin", [True, False])
+@pytest.mark.parametrize("changes", [{}, {"scale_embeddings": True}, {"tie_embeddings": False}])
+def test_a_gpt2_goes_out_as_one_whose_table_says_all(adds_begin, changes):
+    """Its rows are read as they are, and that of the begin is what begins."""
+    section, begin = published_section(GPT2, adds_begin, **changes), 3
     name, module = published_family(GPT2)
-    options = load("models", name).Options.of(published_section(GPT2, **{option: True}))
-    with pytest.raises(ConfigError, match=f"train with gpt2.{option}=False"):
-        module.config_of(options)
+    family, spec = load("models", name), TextSpec(7, 8)
+    model, options = family.build(section, spec), family.Options.of(section)
+    rng, shapes = np.random.default_rng(0), jax.eval_shape(model.init, jax.random.key(0))
+    params = jax.tree.map(lambda x: rng.normal(0.1, 0.3, x.shape).astype(x.dtype), shapes)
+    out, written = module.to_publish(options, params, begin)
+    if adds_begin:  # that row has its place
+        written = written | {"embed": put(written["embed"], written["bos"], begin)}
+    assert {leaf.path: leaf.written for leaf in module.leaves(out)}["bos"] == adds_begin
+    other = family.build(published_section(module.config_of(out), adds_begin), spec)
+    inputs = np.asarray([[7, 1, 2, 0, 4, 7, 5, 6]], np.int32)
+    close(jax.jit(other.apply)(written, inputs), jax.jit(model.apply)(params, inputs))
+
+
+def test_a_bias_of_the_logits_does_not_go_out():
+    name, module = published_family(GPT2)
+    options = load("models", name).Options.of(published_section(GPT2, output_bias=True))
+    with pytest.raises(ConfigError, match=r"train with gpt2\.output_bias=False"):
+        module.to_publish(options, {}, 0)

@@ -64,10 +64,10 @@ def published(case: str) -> Any:
     return model
 
 
-def here(model: Any, **changes: Any) -> tuple[SequenceModel, Any]:
-    """The same model: its functions, compiled, and its parameters, by where each lies; changes: of its options."""
+def here(model: Any, adds_begin: bool) -> tuple[SequenceModel, Any]:
+    """The same model: its functions, compiled, and its parameters, by where each lies; adds_begin: see options_of."""
     said, tensors = model.config.to_dict(), {name: x.numpy() for name, x in model.state_dict().items()}
-    section = published_section(said, **changes)
+    section = published_section(said, adds_begin)
     name, module = published_family(said)
     built = plugins.load("models", name).build(section, TextSpec(VOCAB, LENGTH))
     params: dict[str, Any] = {}
@@ -108,7 +108,7 @@ def test_logits_and_cached_steps_are_those_of_transformers(case):
     tokens = draw_tokens()
     want = logits_of(published(case), tokens)
     assert want.std() > 0.5
-    model, params = here(published(case))
+    model, params = here(published(case), True)
     close(model.apply(params, begun(tokens)), want)
 
     @jax.jit
@@ -123,7 +123,7 @@ def test_logits_and_cached_steps_are_those_of_transformers(case):
 @cases
 def test_a_text_without_a_beginning_is_the_same_after_one_that_is_not_seen(case):
     tokens = draw_tokens()[:, 1:]
-    model, params = here(published(case), sees_begin=False)
+    model, params = here(published(case), False)
     inputs = np.concatenate([np.full((ROWS, 1), VOCAB, np.int32), tokens], axis=1)
     close(model.apply(params, inputs)[:, 1:], logits_of(published(case), tokens))
 
