@@ -6,7 +6,8 @@ It is the command `lm_eval run` with `--model gentrain`, which it adds to the mo
 beside gentrain with `pip install lm-eval`. In Python, import this module first: lm_eval.simple_evaluate("gentrain", …).
 
 A sequence begins as in training: with BOS in a run, and in a published model with what its own tokenizer adds, so that
-log-likelihoods are those of `gentrain.load(RUN).score` and of lm_eval's `hf` on the exported folder.
+log-likelihoods are those of `gentrain.load(RUN).score` and of lm_eval's `hf` on the exported folder. Where a tokenizer
+adds a begin token, `hf` scores that too in loglikelihood_rolling, and this does not.
 """
 
 import sys

@@ -1,6 +1,5 @@
 """GPT-2 as it is published."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,20 +58,6 @@ def leaves(options: Options) -> list[Leaf]:
     found += [Leaf("embed", table), Leaf("bos", table, begin=True, written=options.sees_begin)]
     found.append(Leaf("positions", "transformer.wpe.weight"))
     return found if options.tie_embeddings else [*found, Leaf("output/kernel", "lm_head.weight", transposed=True)]
-
-
-def to_publish(options: Options, params: dict[str, Any], begin: int) -> tuple[Options, dict[str, Any]]:
-    """The same model with a place for all that it has: its tables are read as they are, and no row of tokens is both
-    what begins a sequence and a column of another output. Raises ConfigError for what GPT-2 has no place for."""
-    if options.output_bias:
-        raise ConfigError("a published GPT-2 has no bias of its logits: train with gpt2.output_bias=False")
-    begins_otherwise = options.sees_begin and (params["embed"][begin] != params["bos"]).any()
-    if begins_otherwise or options.scale_embeddings:
-        options, params = untied(options, params)
-    if options.scale_embeddings:
-        scale = options.width**0.5
-        params = params | {name: params[name] * scale for name in ("embed", "bos", "positions")}
-    return dataclasses.replace(options, scale_embeddings=False), params
 
 
 def config_of(options: Options) -> dict[str, Any]:

@@ -130,6 +130,6 @@ def published_section(said, adds_begin=True, **changes):
     """A network's section as a config.json and a tokenizer say it; changes: of the family's options."""
     name, module = published_family(said)
     section = get_config().model
-    section.update_from_flattened_dict({"name": name, **module.options_of(said, True)})
+    section.update_from_flattened_dict({"name": name, **module.options_of(said, adds_begin)})
     section[name].update(changes)
     return section

@@ -84,7 +84,8 @@ def make_folder(folder: Path, kind: str = "llama", adds_begin: bool = False, see
     save_file(tensors(KINDS[kind], seed), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(said))
     make_tokenizer(adds_begin).save(str(folder / "tokenizer.json"))
-    names = {"bos_token": "<s>", "eos_token": {"content": "</s>"}}
+    names = {"bos_token": "<s>", "eos_token": {"__type": "AddedToken", "content": "</s>"}}
+    names |= {"tokenizer_class": "PreTrainedTokenizerFast"}
     (folder / "tokenizer_config.json").write_text(json.dumps(names))
     return folder
 
