@@ -9,6 +9,8 @@ import numpy as np
 
 from gentrain.datasets.fetch import published
 from gentrain.errors import ConfigError, DataError
+from gentrain.published import families
+from gentrain.published.folder import ends_of
 
 FACTS = ("vocab", "begin", "end", "adds_begin", "config")
 
@@ -80,6 +82,12 @@ def of(name: str) -> PublishedTokenizer:
             f"data.tokenizer={name!r} does not belong to its weights: it has {count} tokens, their table {rows} rows"
         )
     return PublishedTokenizer(name, content, facts | {"vocab": rows})
+
+
+def announced(name: str) -> tuple[int, int | None]:
+    """How many tokens a published model has, and its end, by its config alone."""
+    said, _ = families.facts_of(name)
+    return said["vocab_size"], ends_of(said)[1]
 
 
 def read(folder: Path, facts: dict[str, Any], kind: str, file: str) -> PublishedTokenizer:

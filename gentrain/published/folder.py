@@ -21,7 +21,7 @@ def open_folder(folder: Path) -> Published:
     that can be read."""
     config = read_config(folder)
     tokenizer, beside = folder / "tokenizer.json", folder / "tokenizer_config.json"
-    begin, end, adds_begin = special_tokens(folder, config) if tokenizer.exists() else (*of_config(config), True)
+    begin, end, adds_begin = special_tokens(folder, config) if tokenizer.exists() else (*ends_of(config), True)
     return Published(
         where=f"hf:{folder}",
         config=config,
@@ -110,7 +110,7 @@ def dtype_of(name: str) -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16 if name == "BF16" else DTYPES[name])
 
 
-def of_config(said: dict[str, Any]) -> tuple[int | None, int | None]:
+def ends_of(said: dict[str, Any]) -> tuple[int | None, int | None]:
     """The numbers of the begin and the end token as config.json says them; of several ends the first."""
     ends = said.get("eos_token_id")
     ends = ends if isinstance(ends, list) else [ends]
@@ -129,7 +129,7 @@ def special_tokens(folder: Path, config: dict[str, Any]) -> tuple[int | None, in
     except Exception as error:  # the library raises a bare one
         raise CheckpointError(f"{folder / 'tokenizer.json'} is damaged: {error}") from error
     named = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
-    begin, end = of_config(config)
+    begin, end = ends_of(config)
 
     def number(key: str, otherwise: int | None) -> int | None:
         token = named.get(key)

@@ -17,6 +17,7 @@ from gentrain.errors import Stopped
 from gentrain.runtime.peers import free_port
 from launch import cli
 from tests.helpers import ROOT, StopAt, environment, launch
+from tests.published.helpers import make_folder
 
 SMALL = (
     *("--config=configs/surnames_likelihood.py", "--config.model.width=16", "--config.data.batch_size=16"),
@@ -96,6 +97,19 @@ def test_a_run_of_one_goes_on_as_four_as_two_and_as_one_with_the_same_data(tmp_p
                 np.testing.assert_allclose(a[name], b[name], rtol=2e-4, err_msg=f"{name} at step {a['step']}")
     goodput = files.read_json(workdir / "goodput.json")
     assert goodput["starts"] == 4 and goodput["seconds"]["lost"] == 0
+
+
+def test_two_processes_start_from_the_published_model_that_one_starts_from(tmp_path):
+    """Each reads the parts that its own devices hold, and the first loss is the same."""
+    folder = make_folder(tmp_path / "model")
+    flags = [*SMALL, f"--config.init_from=hf:{folder}", "--config.steps=2", "--config.optimizer.warmup_steps=0"]
+    flags = [flag for flag in flags if "model.width" not in flag]
+    losses = {}
+    for name, layout in (("one", ()), ("two", ("--local_processes=2", "--config.mesh.fsdp=2", "--config.mesh.data=1"))):
+        run = launch(*flags, *layout, f"--workdir={tmp_path / name}")
+        assert run.returncode == 0 and "starting from the parameters of hf:" in run.stdout, run.stdout + run.stderr
+        losses[name] = [one.get("generator/nll") for one in files.read_jsonl(tmp_path / name / "metrics.jsonl")][1:]
+    assert losses["one"] == pytest.approx(losses["two"], rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gentrain.datasets import store, tfds_sets, tokenizers
+from gentrain.datasets import published_tokenizer, store, tfds_sets, tokenizers
 from gentrain.datasets.spec import ImageSpec, Spec, TextSpec
 from gentrain.datasets.store import Corpus
+from gentrain.published import families
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
@@ -43,12 +44,15 @@ def expected_spec(argument: str, data: ConfigDict) -> Spec | None:
     code of a set tells what its images are.
     """
     vocab_sizes = {"bytes": 256, "words": data.vocab_size, "sentencepiece": data.vocab_size or tokenizers.PIECES}
-    symbols = vocab_sizes.get(data.tokenizer, 0)
+    symbols, end = vocab_sizes.get(data.tokenizer, 0), None
+    if families.is_published(data.tokenizer):
+        rows, end = published_tokenizer.announced(data.tokenizer)
+        symbols = rows - 1
     side = data.image_size
     if not symbols or (data.conditional and not side):
         return expected_images(argument, data)
     context: dict[str, Any] = {"context_vocab": 256, "context_shape": (side, side, 3)} if data.conditional else {}
-    return TextSpec(symbols + 1, data.length, symbols, **context)
+    return TextSpec(symbols + 1, data.length, symbols if end is None else end, **context)
 
 
 def expected_images(argument: str, data: ConfigDict) -> Spec | None:
