@@ -1,10 +1,10 @@
 """Plays by characters: a student of a tenth of its teacher's size, along the dial from KL[P||Q] to KL[Q||P].
 
-    python -m launch --config configs/shakespeare_likelihood.py      # the teacher
-    python -m launch --config configs/distill_shakespeare.py
+python -m launch --config configs/shakespeare_likelihood.py      # the teacher
+python -m launch --config configs/distill_shakespeare.py
 """
 
-from configs import base, shakespeare_likelihood
+from configs import shakespeare_likelihood
 
 TEACHER = "runs/shakespeare_likelihood"
 METHODS = (

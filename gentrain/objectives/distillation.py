@@ -17,6 +17,7 @@ from gentrain.models.base import Params, SequenceModel, at_positions, before_log
 from gentrain.models.feeding import example_keys
 from gentrain.objectives.base import Batch, Loss, Objective, generator_of
 from gentrain.objectives.distillation_options import Options
+from gentrain.objectives.token_estimators import ESTIMATORS
 from gentrain.sums import Metric, Sum
 
 METRICS = {
@@ -123,11 +124,19 @@ class Distillation(Objective):
         def divergence(logits, teacher_x, tokens):
             logits, teacher = self.cooled(params, logits, teacher_x)
             value = normalised_js_from_logits(teacher, logits, self.options.real_prior)
-            return value, entropy(logits), token_nll(teacher, tokens)[0]
+            return self.estimate(teacher, logits, tokens, value), value, entropy(logits), token_nll(teacher, tokens)[0]
 
-        value, spread, teacher_nll = self.at_prefixes(params, batch, prefixes, key, divergence, prefixes.tokens)
-        total = masked_sum(value, prefixes.mask)
-        return total, {"divergence": total} | self.metrics(spread, teacher_nll, prefixes.mask)
+        loss, value, spread, teacher_nll = self.at_prefixes(params, batch, prefixes, key, divergence, prefixes.tokens)
+        metrics = {"divergence": masked_sum(value, prefixes.mask)} | self.metrics(spread, teacher_nll, prefixes.mask)
+        return masked_sum(loss, prefixes.mask), metrics
+
+    def estimate(self, teacher: Array, logits: Array, tokens: Array, value: Array) -> Array:
+        """What is minimised at each position, by the option `estimator`; value: the divergence itself."""
+        name = self.options.estimator
+        if name == "exact":
+            return value
+        log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(logits)
+        return ESTIMATORS[name](log_p, log_q, tokens, self.options.top_k)
 
     def sequence_loss(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
         """What has the gradient of the sequences' divergence; the weight is that of the tokens."""
@@ -236,6 +245,10 @@ def build(config: ConfigDict, spec: Spec) -> Distillation:
     options = Options.read(config.objective, config.distillation)
     if options.prompt >= spec.length:
         raise ConfigError(f"distillation.prompt={options.prompt}: expected less than the {spec.length} tokens of a row")
+    if options.top_k > spec.vocab:
+        raise ConfigError(
+            f"distillation.top_k={options.top_k}: expected at most the {spec.vocab} tokens that there are"
+        )
     if options.prompt and spec.context_vocab:
         raise ConfigError(f"distillation.prompt={options.prompt}: expected 0, since the data have contexts")
     teacher = generator_of(config, spec, "teacher", "teacher")

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from gentrain.options.tree import Run
 
 SEQUENCE = {"level": ("sequence",)}
+DRAWN = ("k1_score", "k2", "k3_forward_kl")  # of the tokens of the student's own sequences
+TOP = ("tail_bucket", "top_k_plus_score", "truncated", "renormalised")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class Options(ObjectiveSection):
     student_temperature: float = option(
         1.0, "divides the student's logits in the divergence, not where it draws", within="(0, inf)"
     )
+    estimator: str = option(
+        "exact",
+        "of the token divergence: 'exact', a sum over the vocabulary; or one of those of token_estimators.py, of what"
+        " was drawn or of the teacher's top_k tokens, named by where they end",
+        when={"level": ("token",)},
+    )
+    top_k: int = option(
+        0, "the teacher's likeliest tokens that an estimator sums over", when={"estimator": TOP, "level": ("token",)}
+    )
     teacher_share: float = option(
         0.0,
         "share of the teacher's law in that from which a student's sequence is drawn, token by token; its gradient is"
@@ -61,6 +72,20 @@ class Options(ObjectiveSection):
     def check(self, run: "Run", where: str) -> None:
         makes, pi = run.model.makes, self.real_prior
         expect(makes == "sequences", "model.name", run.model.name, f"a model of sequences for {where}, as 'lstm'")
+        estimators = ("exact", *DRAWN, *TOP)
+        why = (
+            "; as a reward, k3 descends KL[Q||P] - KL[P||Q], which has no least value" if "k3" in self.estimator else ""
+        )
+        one_of = f"one of {', '.join(estimators)}{why}"
+        expect(self.estimator in estimators, f"{where}.estimator", self.estimator, one_of)
+        if self.level == "token" and self.estimator != "exact":
+            end = 0.0 if self.estimator == "k3_forward_kl" else 1.0
+            expect(pi == end, "objective.real_prior", pi, f"{end:g} with estimator={self.estimator!r}")
+            draws = self.estimator in (*DRAWN, "top_k_plus_score")
+            own = f"'student' with estimator={self.estimator!r}, which is of what the student draws"
+            expect(not draws or self.prefixes == "student", f"{where}.prefixes", self.prefixes, own)
+            top = self.estimator not in TOP or self.top_k > 0
+            expect(top, f"{where}.top_k", self.top_k, f"1 or more with estimator={self.estimator!r}")
         if self.level == "sequence":
             own = "'student' with level='sequence'"
             expect(self.prefixes == "student", f"{where}.prefixes", self.prefixes, own)

@@ -37,7 +37,7 @@ def from_runs(init_from: Any) -> Iterator[tuple[str, str, str]]:
     """(player, workdir, its player) triples of networks beside the generator that other runs give."""
     for triple in init_from if isinstance(init_from, tuple | list) else ():
         whole = isinstance(triple, tuple | list) and len(triple) == 3 and all(isinstance(word, str) for word in triple)
-        if whole and triple[0] != "generator" and not families.is_published(triple[1]):
+        if whole and triple[0] != "generator" and triple[1] != "world" and not families.is_published(triple[1]):
             yield tuple(triple)
 
 
