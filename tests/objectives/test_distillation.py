@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from configs import base
-from gentrain import plugins
+from gentrain import files, plugins, train
 from gentrain.datasets.spec import TextSpec
 from gentrain.divergences import kl_from_log, normalised_js_from_logits
 from gentrain.errors import ConfigError
 from gentrain.objectives.distillation import Prefixes
 from gentrain.options import check
+from gentrain.options.fit import fit
+from tests.helpers import StopAt
 from tests.objectives.helpers import every_string, whole_batch
 
 VOCAB, LENGTH, KEY = 3, 3, jax.random.key(1)
@@ -194,3 +196,34 @@ def test_what_cannot_be_is_one_line(real_prior, options, text):
 def test_a_prompt_leaves_something_to_learn():
     with pytest.raises(ConfigError, match="prompt=3: expected less than the 3 tokens of a row"):
         build(prompt=3)
+
+
+def test_a_world_is_a_teacher_and_a_student_that_can_be_it_becomes_it(tmp_path, run_on_one_device):
+    config = config_of(0.7, level="token")
+    config.init_from = (("teacher", "world", "generator"),)
+    config.steps, config.data.batch_size, config.optimizer.name = 250, 256, "adam"
+    config.optimizer.learning_rate, config.optimizer.clip_norm, config.log.tensorboard = 0.1, 0.0, False
+    config.evaluate.evaluators, config.evaluate.every_steps = ("exact",), 1000
+    fit(config)
+    check.validate(config)
+    train.train(config, tmp_path / "run", StopAt())
+    records = files.read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert records[0]["exact/forward_kl"] > 0.1 and records[-1]["exact/forward_kl"] < 1e-3
+    config.teacher.name = "lstm"
+    with pytest.raises(ConfigError, match=r"expected teacher.name='tabular'"):
+        train.train(config, tmp_path / "other", StopAt())
+
+
+@pytest.mark.parametrize(
+    ("real_prior", "options", "text"),
+    [
+        (1.0, {"estimator": "k3"}, r"estimator='k3': expected one of .*; as a reward, k3 descends KL\[Q"),
+        (0.5, {"estimator": "k2"}, "objective.real_prior=0.5: expected 1 with estimator='k2'"),
+        (1.0, {"estimator": "k2", "prefixes": "data"}, "expected 'student' with estimator='k2'"),
+        (1.0, {"estimator": "truncated"}, "top_k=0: expected 1 or more with estimator='truncated'"),
+    ],
+    ids=str,
+)
+def test_estimators_say_what_they_are_of(real_prior, options, text):
+    with pytest.raises(ConfigError, match=text):
+        check.validate(config_of(real_prior, **options))
