@@ -130,7 +130,10 @@ def of_world(config: ConfigDict, player: str, shapes: Any) -> Params:
     if not isinstance(world, worlds.SequenceWorld) or list(shapes) != ["table"]:
         raise ConfigError(f"init_from={WORLD!r} is the table of a law of sequences: expected {section}.name='tabular'")
     sizes = ((world.vocab,) * t for t in range(1, world.length))
-    prefixes = [np.zeros((1, 0), np.int32), *(np.indices(size).reshape(len(size), -1).T for size in sizes)]
+    prefixes: list[np.ndarray] = [
+        np.zeros((1, 0), np.int32),
+        *(np.indices(size).reshape(len(size), -1).T for size in sizes),
+    ]
     table = np.concatenate([world.next_log_probs(prefix) for prefix in prefixes])
     wanted = shapes["table"]
     return {"table": jax.device_put(jnp.asarray(table, wanted.dtype), wanted.sharding)}
