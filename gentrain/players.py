@@ -51,13 +51,45 @@ def init_from(
     Raises ConfigError for a frozen player that nothing gives and for a run with another tokenizer, CheckpointError
     where the other run has no such player or one of another shape.
     """
-    wanted, if_other = program.state, config.init_from_vocab
+    wanted = program.state
     shapes = wanted.params | wanted.frozen
     triples, required = parse_init_from(config.init_from, list(shapes))
+    others = [triple for triple in triples if families.is_published(triple[1]) or triple[1] == WORLD]
+    from_runs = [triple for triple in triples if triple not in others]
+    params, origins, lines = of_runs(config, program, data, fresh, workdir, (from_runs, required))
+    for player, name, source in others:
+        if name == WORLD:
+            params[player], line = of_world(config, player, shapes[player]), f"{player}: the law of {config.data.name}"
+            origin: Origin = {"workdir": WORLD, "player": source, "step": 0, "digest": ""}
+        elif required or player == "generator":
+            jax.tree.map(lambda leaf: leaf.delete(), (fresh.params | fresh.frozen)[player])  # or both would be held
+            params[player], origin, line = from_published(config, program, data, player, name)
+        else:
+            continue
+        lines.append(line)
+        origins |= {player: origin} if player in wanted.frozen else {}
+    for player in wanted.frozen:
+        if player not in params:
+            example = f"(({player!r}, 'runs/x', 'generator'),)"
+            what = f"{player} learns adapters alone" if player in wanted.params else f"player {player!r} is frozen"
+            raise ConfigError(f"{what}: expected init_from to say where it is from, as {example}")
+    copies, more = stand_ins(params, wanted, program.objective)
+    return params | copies, origins, lines + more
+
+
+def of_runs(
+    config: ConfigDict,
+    program: Program,
+    data: Data,
+    fresh: TrainState,
+    workdir: Path,
+    asked: tuple[list[tuple[str, str, str]], bool],
+) -> tuple[Params, dict[str, Origin], list[str]]:
+    """What other runs give, as init_from; asked: what parse_init_from says of them."""
+    wanted, (triples, required) = program.state, asked
+    shapes = wanted.params | wanted.frozen
     sources_by_workdir: dict[str, dict[str, str]] = {}
     for player, other, source in triples:
-        if families.is_published(other) or other == WORLD:
-            continue
         sources_by_workdir.setdefault(other, {})[player] = source
     params: Params = {}
     origins: dict[str, Origin] = {}
@@ -67,7 +99,7 @@ def init_from(
         digest = meta.get("data", {}).get(TOKENIZER)
         shared, there, note = None, shapes, ""
         if digest != data.summary["digests"].get(TOKENIZER):
-            shared = share(if_other, Path(other), digest, workdir)
+            shared = share(config.init_from_vocab, Path(other), digest, workdir)
             there = with_vocab(config, program, data, shared.before)
             note = f"; of {shared.now - 1} symbols {len(shared.pairs) - 1} are in its vocabulary, the rest is new"
         if frozen := sorted(sources.keys() - there.keys()):
@@ -81,25 +113,7 @@ def init_from(
         lines.append(f"starting from the parameters of {other} at step {step}: {', '.join(restored)}{note}")
         for player in restored.keys() & wanted.frozen.keys():
             origins[player] = {"workdir": other, "player": sources[player], "step": step, "digest": digest}
-    for player, name, source in triples:
-        if families.is_published(name) and (required or player == source == "generator"):
-            jax.tree.map(lambda leaf: leaf.delete(), (fresh.params | fresh.frozen)[player])  # or both would be held
-            params[player], origin, line = from_published(config, program, data, player, name)
-            lines.append(line)
-            if player in wanted.frozen:
-                origins[player] = origin
-        elif name == WORLD:
-            params[player] = of_world(config, player, shapes[player])
-            if player in wanted.frozen:
-                origins[player] = {"workdir": WORLD, "player": source, "step": 0, "digest": ""}
-            lines.append(f"{player}: the law of {config.data.name}")
-    for player in wanted.frozen:
-        if player not in params:
-            example = f"(({player!r}, 'runs/x', 'generator'),)"
-            what = f"{player} learns adapters alone" if player in wanted.params else f"player {player!r} is frozen"
-            raise ConfigError(f"{what}: expected init_from to say where it is from, as {example}")
-    copies, more = stand_ins(params, wanted, program.objective)
-    return params | copies, origins, lines + more
+    return params, origins, lines
 
 
 def from_published(
