@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gentrain import pretrained
+from gentrain import pretrained, worlds
 from gentrain import program as programs
 from gentrain.datasets import fetch, published_tokenizer, tokenizers
 from gentrain.datasets.build import TOKENIZER, Data
@@ -22,6 +22,7 @@ from gentrain.runtime.checkpoint import read_meta, restore_params
 from gentrain.update import TrainState
 
 Params = dict[str, Any]  # by player
+WORLD = "world"  # in place of a workdir: the law that the data are drawn from
 Origin = dict[str, Any]  # workdir, player, step and digest of the checkpoint that gave a frozen player
 
 
@@ -55,7 +56,7 @@ def init_from(
     triples, required = parse_init_from(config.init_from, list(shapes))
     sources_by_workdir: dict[str, dict[str, str]] = {}
     for player, other, source in triples:
-        if families.is_published(other):
+        if families.is_published(other) or other == WORLD:
             continue
         sources_by_workdir.setdefault(other, {})[player] = source
     params: Params = {}
@@ -87,6 +88,11 @@ def init_from(
             lines.append(line)
             if player in wanted.frozen:
                 origins[player] = origin
+        elif name == WORLD:
+            params[player] = of_world(config, player, shapes[player])
+            if player in wanted.frozen:
+                origins[player] = {"workdir": WORLD, "player": source, "step": 0, "digest": ""}
+            lines.append(f"{player}: the law of {config.data.name}")
     for player in wanted.frozen:
         if player not in params:
             example = f"(({player!r}, 'runs/x', 'generator'),)"
@@ -113,6 +119,24 @@ def from_published(
     params = pretrained.restore(published, network, (wanted.params | wanted.frozen)[player])
     origin = {"workdir": name, "player": "generator", "step": 0, "digest": pretrained.digest(published)}
     return params, origin, f"starting from the parameters of {name}: {player}"
+
+
+def of_world(config: ConfigDict, player: str, shapes: Any) -> Params:
+    """The law of the data's world, as the table of conditionals that a tabular model has.
+
+    Raises ConfigError for data from no world of sequences, and for a network that is no table.
+    """
+    world, section = worlds.of(config, f"init_from={WORLD!r}"), "model" if player == "generator" else player
+    if not isinstance(world, worlds.SequenceWorld) or list(shapes) != ["table"]:
+        raise ConfigError(f"init_from={WORLD!r} is the table of a law of sequences: expected {section}.name='tabular'")
+    sizes = ((world.vocab,) * t for t in range(1, world.length))
+    prefixes: list[np.ndarray] = [
+        np.zeros((1, 0), np.int32),
+        *(np.indices(size).reshape(len(size), -1).T for size in sizes),
+    ]
+    table = np.concatenate([world.next_log_probs(prefix) for prefix in prefixes])
+    wanted = shapes["table"]
+    return {"table": jax.device_put(jnp.asarray(table, wanted.dtype), wanted.sharding)}
 
 
 def stand_ins(given: Params, wanted: TrainState, objective: Objective) -> tuple[Params, list[str]]:
@@ -215,6 +239,9 @@ def restore_frozen(
     params: dict[str, Any] = {}
     for player, shapes in wanted.items():
         origin = origins[player]
+        if origin["workdir"] == WORLD:
+            params[player] = of_world(config, player, shapes)
+            continue
         if families.is_published(origin["workdir"]):
             params[player] = again_published(config, player, origin, shapes)
             continue

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
@@ -44,7 +45,9 @@ def frequencies(size: int, base: float, scaling: Sequence[float | int] = ()) -> 
     scaling: (factor, low, high, length) of Llama 3. Waves longer than length / low turn `factor` times slower, those
     shorter than length / high as before, and those between by a mean of both that is linear in length / wave.
     """
-    frequency = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
+    # Rounded twice, as published models have it: at position 2,048 an angle shows the last bit of a frequency.
+    waves = (float(base) ** (np.arange(0, size, 2) / size)).astype(np.float32)
+    frequency = jnp.asarray(np.float32(1) / waves)
     if not scaling:
         return frequency
     factor, low, high, length = scaling

@@ -90,9 +90,10 @@ class Objective:
         return None
 
 
-def generator_of(config: ConfigDict, spec: Spec) -> Any:
-    """The model of a config. One of sequences gathers its parameters by the rules of the mesh: see sharding.gather."""
-    model = plugins.load("models", config.model.name).build(config.model, spec)
+def generator_of(config: ConfigDict, spec: Spec, section: str = "model", player: str = "generator") -> Any:
+    """The model of a network's section, whose parameters are a player's. One of sequences gathers them by the rules of
+    the mesh: see sharding.gather."""
+    model = plugins.load("models", config[section].name).build(config[section], spec)
     if not isinstance(model, SequenceModel):
         return model
-    return model._replace(gather=partial(sharding.gather, rules=config.mesh.rules, name="params/generator"))
+    return model._replace(gather=partial(sharding.gather, rules=config.mesh.rules, name=f"params/{player}"))

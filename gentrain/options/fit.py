@@ -1,10 +1,14 @@
-"""A run that starts from a published model is of that model's shape, and reads by its tokenizer."""
+"""A run that starts from a published model is of that model's shape, and reads by its tokenizer; a second network that
+another run gives is as it is there."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from gentrain.errors import ConfigError
+from gentrain.files import require_json
 from gentrain.options.tree import Run, default_config, flatten
 from gentrain.published import families
 
@@ -15,7 +19,7 @@ def fit(config: ConfigDict, given: Collection[str] = ()) -> list[str]:
     given: full names of the keys that a person set beside the config file. Raises ConfigError for one of them that
     disagrees with the model, and for a model that cannot be read.
     """
-    lines = []
+    lines = [as_in_run(config, *triple, given) for triple in from_runs(config.init_from)]
     for section, name in families.networks(config.init_from):
         model, options = families.options_of(name)
         if section not in config:
@@ -27,6 +31,32 @@ def fit(config: ConfigDict, given: Collection[str] = ()) -> list[str]:
             tokenizer = {"data.tokenizer": name, "data.vocab_size": 0}
             set_all(config, tokenizer, given, name)
     return lines
+
+
+def from_runs(init_from: Any) -> Iterator[tuple[str, str, str]]:
+    """(player, workdir, its player) triples of networks beside the generator that other runs give."""
+    for triple in init_from if isinstance(init_from, tuple | list) else ():
+        whole = isinstance(triple, tuple | list) and len(triple) == 3 and all(isinstance(word, str) for word in triple)
+        if whole and triple[0] != "generator" and triple[1] != "world" and not families.is_published(triple[1]):
+            yield tuple(triple)
+
+
+def as_in_run(config: ConfigDict, player: str, workdir: str, source: str, given: Collection[str]) -> str:
+    """Makes a player's network that of a player of another run; a line to be said. Raises ConfigError where there is no
+    such run or network, and CheckpointError where its config.json is damaged."""
+    there, section = require_json(Path(workdir) / "config.json"), "model" if source == "generator" else source
+    wanted = {key: value for key, value in there.items() if key.startswith(f"{section}.")}
+    if player not in config or not wanted:
+        raise ConfigError(f"init_from gives {player!r} the {source} of {workdir}: there is none")
+    renamed = {f"{player}.{key.partition('.')[2]}": as_tuple(value) for key, value in wanted.items()}
+    known = flatten(config)
+    set_all(config, {key: value for key, value in renamed.items() if key in known}, given, workdir)
+    return f"{player}: as in {workdir}, {there[f'{section}.name']} of width {there[f'{section}.width']}"
+
+
+def as_tuple(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(as_tuple, value)) if isinstance(value, list) else value
 
 
 def unsaid(config: ConfigDict, section: str, model: str) -> dict[str, object]:

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from gentrain import files
 from gentrain.errors import CheckpointError, ConfigError
+from gentrain.options.fit import as_tuple
 from gentrain.options.tree import Run, declared_fields, default_config, flatten
 
 
@@ -29,11 +30,6 @@ def saved(workdir: Path) -> ConfigDict:
         raise ConfigError(f"{workdir} holds a run of another version of gentrain: its options differ")
     config.update_from_flattened_dict({key: as_tuple(value) for key, value in flat.items()})
     return config
-
-
-def as_tuple(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
-    return tuple(map(as_tuple, value)) if isinstance(value, list) else value
 
 
 def section(flat: dict[str, Any], name: str) -> ConfigDict:

@@ -43,7 +43,7 @@ class RunOptions(Options):
         "the workdir of another run, whose newest checkpoint gives the parameters of all players of the same name; or a"
         " published model, as 'hf:DIR', 'gguf:FILE' or 'smollm2-135m', which gives the generator's, and whose shape and"
         " tokenizer the config then takes; or (player, workdir or published model, its player) triples, as"
-        " (('teacher', 'runs/x', 'generator'),)",
+        " (('teacher', 'runs/x', 'generator'),), where 'world' in place of a workdir is the law of a world, as a table",
     )
     init_from_vocab: str = setting(
         "error",

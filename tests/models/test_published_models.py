@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow
 
-VOCAB, BEGIN, ROWS, LENGTH = 97, 1, 2, 512
+VOCAB, BEGIN, ROWS, LENGTH = 97, 1, 2, 2048
 ROTARY = {
     "hidden_size": 64,
     "num_hidden_layers": 3,

@@ -20,6 +20,7 @@ from tests.helpers import ROOT, StopAt
 TOKENS = {"data.length": 4, "model.width": 8, "evaluate.evaluators": ()}
 SCHEDULED = {**TOKENS, "objective.name": "scheduled_sampling"}
 GAME = {**TOKENS, "objective.name": "adversarial", "critic.width": 8}
+DISTILLED = {**TOKENS, "objective.name": "distillation", "teacher.width": 8}
 POINTS = {"objective.name": "adversarial", "critic.name": "mlp", "evaluate.evaluators": ("modes",)}
 FALLING = {"scheduled_sampling.keep_schedule": "linear"}
 IMAGES = {"data.name": "digits", "objective.name": "adversarial", "evaluate.evaluators": ()}
@@ -45,6 +46,15 @@ COVERING = [
     {**TOKENS, "model.name": "gpt2"},
     {**GAME, "critic.name": "gpt2"},
     {**TOKENS, "objective.name": "cooperative", "mediator.name": "gpt2", "mediator.width": 8},
+    {**DISTILLED, "distillation.prefixes": "mixed"},
+    {**DISTILLED, "distillation.level": "sequence", "distillation.teacher_share": 0.2},
+    *(
+        {**game, "model.name": family, f"model.{family}.lora_rank": 2, f"{other}.name": family,
+         f"{other}.{family}.lora_rank": 2, f"{other}.width": 8}
+        for family in ("transformer", "gpt2")
+        for game, other in ((GAME, "critic"), (DISTILLED, "teacher"),
+                            ({**TOKENS, "objective.name": "cooperative"}, "mediator"))
+    ),
 ]  # fmt: skip
 
 

@@ -1,0 +1,255 @@
+"""Distillation: the dial from KL[P||Q] to KL[Q||P] when P is a model, by its own probabilities and without a critic."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from ml_collections import ConfigDict
+
+from gentrain import decode, schedules
+from gentrain.datasets.spec import Spec
+from gentrain.divergences import normalised_js_from_logits
+from gentrain.errors import ConfigError
+from gentrain.losses import masked_sum, token_nll
+from gentrain.models.base import Params, SequenceModel, at_positions, before_logits, token_nlls, unchanged
+from gentrain.models.feeding import example_keys
+from gentrain.objectives.base import Batch, Loss, Objective, generator_of
+from gentrain.objectives.distillation_options import Options
+from gentrain.objectives.token_estimators import ESTIMATORS
+from gentrain.sums import Metric, Sum
+
+METRICS = {
+    "generator/divergence": Metric("nats/token", "lower", "JS_pi / (pi (1 - pi)) of the conditionals, on the prefixes"),
+    "generator/entropy": Metric("nats/token", None, "entropy of the student's conditionals on these prefixes"),
+    "generator/teacher_nll": Metric("nats/token", None, "the teacher's negative log-likelihood of these sequences"),
+    "generator/nll": Metric("nats/token", "lower", "the student's negative log-likelihood of the data"),
+}
+DRAWS = 2**32 - 2  # keys of what is drawn are apart from those of dropout, which are of rows
+COINS = 2**32 - 3
+Numbers = Float[Array, "batch length"]
+Tokens = Int[Array, "batch length"]
+Mask = Bool[Array, "batch length"]
+
+
+class Prefixes(NamedTuple):
+    """The sequences whose prefixes are learned on. mask: the tokens that count; log_drawn: the logarithm of the
+    probability with which each was drawn, or None."""
+
+    tokens: Tokens
+    mask: Mask
+    log_drawn: Numbers | None = None
+
+
+@dataclass(frozen=True)
+class Distillation(Objective):
+    """Level 'token': E sum_t JS_pi[P(.|x_<t) || Q(.|x_<t)] / (pi (1 - pi)), P the teacher, Q the student, by a sum over
+    the vocabulary, with no gradient through the prefixes: KL[P||Q] at pi = 0, KL[Q||P] at pi = 1 (Huszár 2015; GKD,
+    Agarwal et al. 2024). On the teacher's prefixes at pi = 0, and on none else, it is that of whole sequences.
+
+    Level 'sequence': JS_pi[P||Q] / (pi (1 - pi)) of whole sequences x ~ Q. With the posterior of the prefix w_t =
+    pi P(x_<t) / M(x_<t), M = pi P + (1 - pi) Q, and m_t = w_t P(.|x_<t) + (1 - w_t) Q(.|x_<t), held fixed, it has the
+    gradient
+
+        1/pi E_Q sum_t [ grad KL[Q(.|x_<t) || m_t] + grad log Q(x_t|x_<t) sum_{s > t} log Q(x_s|x_<s) / m_s(x_s) ],
+
+    the first by a sum over the vocabulary (Single), the second by the tokens that were drawn (Long). At pi = 1 it is
+    MiniLLM (Gu et al. 2023).
+    """
+
+    model: SequenceModel
+    teacher: SequenceModel
+    options: Options
+    steps: int
+    frozen = ("teacher",)
+
+    def init(self, key, batch):
+        return {"generator": self.model.init(key), "teacher": self.teacher.init(jax.random.fold_in(key, 1))}, {}
+
+    def loss(self, player, params, carry, batch, key, step):
+        prefixes = self.prefixes(params, batch, key, step)
+        if self.options.level == "token":
+            total, metrics = self.token_loss(params, batch, prefixes, key)
+        else:
+            total, metrics = self.sequence_loss(params, batch, prefixes, key)
+        if not self.options.likelihood:
+            return total, metrics
+        inputs, context = self.model.inputs(batch["tokens"]), batch.get("context")
+        keys = example_keys(key, batch["row"])
+        nll = masked_sum(
+            token_nlls(self.model, params["generator"], inputs, batch["tokens"], context, keys), batch["mask"]
+        )
+        return Sum(total.total + self.options.likelihood * nll.total, total.weight), metrics | {"nll": nll}
+
+    def prefixes(self, params: dict[str, Params], batch: Batch, key: Array, step: Array) -> Prefixes:
+        """The sequences of this step, by the option `prefixes`."""
+        whose, prompt = self.options.prefixes, self.options.prompt
+        after_prompt = (jnp.arange(batch["mask"].shape[1]) >= prompt)[None, :]
+        real = Prefixes(batch["tokens"], batch["mask"] & after_prompt)
+        if whose == "data":
+            return real
+        drawn = self.draw(params, batch, key)
+        drawn = drawn._replace(mask=drawn.mask & batch["mask"][:, :1] & after_prompt)
+        if whose != "mixed":
+            return drawn
+        last = self.options.student_share
+        first = 0.0 if self.options.share_schedule == "linear" else last
+        share = schedules.between(first, last, self.steps)(step)
+        coins = jax.vmap(jax.random.uniform)(example_keys(jax.random.fold_in(key, COINS), batch["row"]))
+        own = (coins < share)[:, None]
+        return Prefixes(jnp.where(own, drawn.tokens, real.tokens), jnp.where(own, drawn.mask, real.mask))
+
+    def draw(self, params: dict[str, Params], batch: Batch, key: Array) -> Prefixes:
+        """Sequences of the student's, of the teacher's, or of a mixture of both, after the prompts of the batch."""
+        of_teacher, share = self.options.prefixes == "teacher", self.options.teacher_share
+        model = self.teacher if of_teacher else self.model
+        given = jax.lax.stop_gradient(params["teacher" if of_teacher else "generator"])
+        if share:
+            model = mixed(self.model, self.teacher, share)
+            given = {"student": given, "teacher": params["teacher"]}
+        keys = example_keys(jax.random.fold_in(key, DRAWS), batch["row"])
+        length, prompt = batch["tokens"].shape[1], self.options.prompt
+        if prompt:
+            count = len(batch["row"])
+            prompts = decode.Prompts(batch["tokens"][:, :prompt], jnp.full((count,), prompt), prompt)
+            drawn = decode.go_on(model, given, keys, prompts, length - prompt, end=self.model.end)
+        else:
+            drawn = decode.sample(model, given, keys, length, end=self.model.end, context=batch.get("context"))
+        return Prefixes(drawn.tokens, drawn.mask, drawn.log_prob)
+
+    def token_loss(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
+        """The divergence of the conditionals at every prefix."""
+
+        def divergence(logits, teacher_x, tokens):
+            logits, teacher = self.cooled(params, logits, teacher_x)
+            value = normalised_js_from_logits(teacher, logits, self.options.real_prior)
+            return self.estimate(teacher, logits, tokens, value), value, entropy(logits), token_nll(teacher, tokens)[0]
+
+        loss, value, spread, teacher_nll = self.at_prefixes(params, batch, prefixes, key, divergence, prefixes.tokens)
+        metrics = {"divergence": masked_sum(value, prefixes.mask)} | self.metrics(spread, teacher_nll, prefixes.mask)
+        return masked_sum(loss, prefixes.mask), metrics
+
+    def estimate(self, teacher: Array, logits: Array, tokens: Array, value: Array) -> Array:
+        """What is minimised at each position, by the option `estimator`; value: the divergence itself."""
+        name = self.options.estimator
+        if name == "exact":
+            return value
+        log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(logits)
+        return ESTIMATORS[name](log_p, log_q, tokens, self.options.top_k)
+
+    def sequence_loss(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
+        """What has the gradient of the sequences' divergence; the weight is that of the tokens."""
+        pi, mask = self.options.real_prior, prefixes.mask
+        log_p, log_q = self.log_probs(params, batch, prefixes, key)
+        ratio = jnp.cumsum(jnp.where(mask, log_p - log_q, 0.0), axis=1)
+        before = jnp.pad(ratio[:, :-1], ((0, 0), (1, 0)))  # log P/Q of the prefix
+        log_m = mixture(log_p, log_q, before, pi)
+        later = self.later(jnp.where(mask, log_q - log_m, 0.0), mask)
+        weight = self.importance(prefixes, log_q)
+
+        def surrogate(logits, teacher_x, tokens, before, later, weight):
+            logits, teacher = self.cooled(params, logits, teacher_x)
+            log_student, log_teacher = jax.nn.log_softmax(logits), jax.nn.log_softmax(teacher)
+            fixed = jax.lax.stop_gradient(mixture(log_teacher, log_student, before[..., None], pi))
+            single = jnp.sum(jnp.exp(log_student) * (log_student - fixed), axis=-1)
+            long = later * jnp.take_along_axis(log_student, tokens[..., None], axis=-1)[..., 0]
+            value = normalised_js_from_logits(teacher, logits, pi)
+            return weight * (single + long) / pi, value, entropy(logits), token_nll(teacher, tokens)[0]
+
+        arrays = (prefixes.tokens, before, later, weight)
+        loss, value, spread, teacher_nll = self.at_prefixes(params, batch, prefixes, key, surrogate, *arrays)
+        metrics = {"divergence": masked_sum(jax.lax.stop_gradient(value), mask)}
+        return masked_sum(loss, mask), metrics | self.metrics(spread, teacher_nll, mask)
+
+    def log_probs(
+        self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array
+    ) -> tuple[Numbers, Numbers]:
+        """log P and log Q of each token of the sequences, without a gradient."""
+        fixed = jax.lax.stop_gradient(params)
+
+        def of_tokens(logits, teacher_x, tokens):
+            logits, teacher = self.cooled(fixed, logits, teacher_x)
+            return -token_nll(teacher, tokens)[0], -token_nll(logits, tokens)[0]
+
+        return self.at_prefixes(fixed, batch, prefixes, key, of_tokens, prefixes.tokens)
+
+    def later(self, rewards: Numbers, mask: Mask) -> Numbers:
+        """What later tokens add to the gradient of each: the sum of log Q/M over them, or its mean, or nothing."""
+        if self.options.long_term == "none":
+            return jnp.zeros_like(rewards)
+        total = jnp.cumsum(rewards[:, ::-1], axis=1)[:, ::-1] - rewards
+        if self.options.long_term == "sum":
+            return total
+        left = jnp.cumsum(mask[:, ::-1], axis=1)[:, ::-1] - mask
+        return total / jnp.maximum(left, 1)
+
+    def importance(self, prefixes: Prefixes, log_q: Numbers) -> Numbers:
+        """Q / the law that each token was drawn from, at that token; 1 where it was Q itself."""
+        if prefixes.log_drawn is None or not self.options.teacher_share:
+            return jnp.ones_like(log_q)
+        return jnp.exp(log_q - prefixes.log_drawn)
+
+    def at_prefixes(self, params, batch: Batch, prefixes: Prefixes, key: Array, function, *arrays: Array):
+        """function(student's logits, what the teacher's are made of, *arrays) at every position."""
+        inputs, context = self.model.inputs(prefixes.tokens), batch.get("context")
+        teacher_x = before_logits(self.teacher, params["teacher"], inputs, context)
+        keys = example_keys(key, batch["row"])
+        return at_positions(
+            self.model, params["generator"], function, inputs, teacher_x, *arrays, context=context, keys=keys
+        )
+
+    def cooled(self, params: dict[str, Params], logits: Array, teacher_x: Array) -> tuple[Array, Array]:
+        """Logits of student and teacher, each by its temperature."""
+        teacher = self.teacher.logits(params["teacher"], teacher_x)
+        return logits / self.options.student_temperature, teacher / self.options.teacher_temperature
+
+    def metrics(self, spread: Numbers, teacher_nll: Numbers, mask: Mask) -> dict[str, Sum]:
+        return {"entropy": masked_sum(spread, mask), "teacher_nll": masked_sum(teacher_nll, mask)}
+
+
+def entropy(logits: Float[Array, "batch length vocab"]) -> Numbers:
+    """-sum Q log Q, nats."""
+    log_q = jax.nn.log_softmax(logits, axis=-1)
+    return -jnp.sum(jnp.exp(log_q) * log_q, axis=-1)
+
+
+def mixture(log_p: Array, log_q: Array, ratio: Array, real_prior: float) -> Array:
+    """log of w P + (1 - w) Q, w the posterior of a prefix of which `ratio` is log P/Q."""
+    if real_prior == 1:
+        return log_p
+    logit = ratio + jnp.log(real_prior) - jnp.log1p(-real_prior)
+    return jnp.logaddexp(jax.nn.log_sigmoid(logit) + log_p, jax.nn.log_sigmoid(-logit) + log_q)
+
+
+def mixed(student: SequenceModel, teacher: SequenceModel, share: float) -> SequenceModel:
+    """The law share P(.|x_<t) + (1 - share) Q(.|x_<t), to draw from; its parameters are those of both."""
+
+    def start(params, batch, length, context=None):
+        return (
+            student.start(params["student"], batch, length, context),
+            teacher.start(params["teacher"], batch, length, context),
+        )
+
+    def step(params, caches, token):
+        own, log_q = student.step(params["student"], caches[0], token)
+        other, log_p = teacher.step(params["teacher"], caches[1], token)
+        log_q, log_p = jax.nn.log_softmax(log_q), jax.nn.log_softmax(log_p)
+        return (own, other), jnp.logaddexp(jnp.log(share) + log_p, jnp.log1p(-share) + log_q)
+
+    return student._replace(start=start, step=step, extend=None, fold=unchanged, gather=unchanged)
+
+
+def build(config: ConfigDict, spec: Spec) -> Distillation:
+    """Raises ConfigError for prompts that leave nothing to learn, or that stand beside contexts."""
+    options = Options.read(config.objective, config.distillation)
+    if options.prompt >= spec.length:
+        raise ConfigError(f"distillation.prompt={options.prompt}: expected less than the {spec.length} tokens of a row")
+    if options.top_k > spec.vocab:
+        raise ConfigError(
+            f"distillation.top_k={options.top_k}: expected at most the {spec.vocab} tokens that there are"
+        )
+    if options.prompt and spec.context_vocab:
+        raise ConfigError(f"distillation.prompt={options.prompt}: expected 0, since the data have contexts")
+    teacher = generator_of(config, spec, "teacher", "teacher")
+    return Distillation(generator_of(config, spec), teacher, options, config.steps)

@@ -1,0 +1,93 @@
+"""Options of distillation."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from gentrain.options.schema import expect, option
+from gentrain.options.sections import ObjectiveSection
+
+if TYPE_CHECKING:
+    from gentrain.options.tree import Run
+
+SEQUENCE = {"level": ("sequence",)}
+DRAWN = ("k1_score", "k2", "k3_forward_kl")  # of the tokens of the student's own sequences
+TOP = ("tail_bucket", "top_k_plus_score", "truncated", "renormalised")
+
+
+@dataclass(frozen=True)
+class Options(ObjectiveSection):
+    shared = ("real_prior",)
+    networks: ClassVar[dict[str, str]] = {"model": "model", "teacher": "sequences"}
+
+    level: str = option(
+        "token",
+        "what is between teacher and student: 'token', the mean over prefixes of the divergence of their conditionals;"
+        " 'sequence', that of whole sequences, whose gradient also goes through the student's own prefixes",
+        choices=("token", "sequence"),
+    )
+    prefixes: str = option(
+        "student",
+        "whose sequences the prefixes are of: 'data', 'student', 'teacher', or 'mixed', the student's with probability"
+        " student_share a row and else the data's; a sequence's own gradient needs 'student'",
+        choices=("data", "student", "teacher", "mixed"),
+    )
+    student_share: float = option(
+        0.5, "at the last step; the probability that a row is the student's own", within="[0, 1]",
+        when={"prefixes": ("mixed",)},
+    )  # fmt: skip
+    share_schedule: str = option(
+        "constant", "student_share by step: 'linear' rises to it from 0", choices=("constant", "linear"),
+        when={"prefixes": ("mixed",)},
+    )  # fmt: skip
+    prompt: int = option(0, "tokens of the data that a sequence begins with, and that are not learned")
+    teacher_temperature: float = option(1.0, "divides the teacher's logits", within="(0, inf)")
+    student_temperature: float = option(
+        1.0, "divides the student's logits in the divergence, not where it draws", within="(0, inf)"
+    )
+    estimator: str = option(
+        "exact",
+        "of the token divergence: 'exact', a sum over the vocabulary; or one of those of token_estimators.py, of what"
+        " was drawn or of the teacher's top_k tokens, named by where they end",
+        when={"level": ("token",)},
+    )
+    top_k: int = option(
+        0, "the teacher's likeliest tokens that an estimator sums over", when={"estimator": TOP, "level": ("token",)}
+    )
+    teacher_share: float = option(
+        0.0,
+        "share of the teacher's law in that from which a student's sequence is drawn, token by token; its gradient is"
+        " then weighted by q / drawn from, at each token",
+        within="[0, 1)",
+        when=SEQUENCE,
+    )
+    long_term: str = option(
+        "sum",
+        "what later tokens add to the gradient of each: 'sum', exact; 'mean', over the tokens that are left, which"
+        " favours no length; 'none'",
+        choices=("sum", "mean", "none"),
+        when=SEQUENCE,
+    )
+    likelihood: float = option(0.0, "weight of the negative log-likelihood of the data, added to the divergence")
+
+    def check(self, run: "Run", where: str) -> None:
+        makes, pi = run.model.makes, self.real_prior
+        expect(makes == "sequences", "model.name", run.model.name, f"a model of sequences for {where}, as 'lstm'")
+        estimators = ("exact", *DRAWN, *TOP)
+        why = (
+            "; as a reward, k3 descends KL[Q||P] - KL[P||Q], which has no least value" if "k3" in self.estimator else ""
+        )
+        one_of = f"one of {', '.join(estimators)}{why}"
+        expect(self.estimator in estimators, f"{where}.estimator", self.estimator, one_of)
+        if self.level == "token" and self.estimator != "exact":
+            end = 0.0 if self.estimator == "k3_forward_kl" else 1.0
+            expect(pi == end, "objective.real_prior", pi, f"{end:g} with estimator={self.estimator!r}")
+            draws = self.estimator in (*DRAWN, "top_k_plus_score")
+            own = f"'student' with estimator={self.estimator!r}, which is of what the student draws"
+            expect(not draws or self.prefixes == "student", f"{where}.prefixes", self.prefixes, own)
+            top = self.estimator not in TOP or self.top_k > 0
+            expect(top, f"{where}.top_k", self.top_k, f"1 or more with estimator={self.estimator!r}")
+        if self.level == "sequence":
+            own = "'student' with level='sequence'"
+            expect(self.prefixes == "student", f"{where}.prefixes", self.prefixes, own)
+            towards = "above 0 with level='sequence': at 0 it is level='token' on prefixes='data'"
+            expect(pi > 0, "objective.real_prior", pi, towards)

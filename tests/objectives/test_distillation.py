@@ -1,0 +1,229 @@
+"""Distillation: gradients of whole sequences against enumeration, the ends of the dial, prefixes, masks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from gentrain import files, plugins, train
+from gentrain.datasets.spec import TextSpec
+from gentrain.divergences import kl_from_log, normalised_js_from_logits
+from gentrain.errors import ConfigError
+from gentrain.objectives.distillation import Prefixes
+from gentrain.options import check
+from gentrain.options.fit import fit
+from tests.helpers import StopAt
+from tests.objectives.helpers import every_string, whole_batch
+
+VOCAB, LENGTH, KEY = 3, 3, jax.random.key(1)
+STRINGS = every_string(VOCAB, LENGTH)
+
+
+def config_of(real_prior=0.3, **options):
+    config = base.get_config()
+    config.data.name, config.objective.name, config.objective.real_prior = "world:table", "distillation", real_prior
+    config.data.world.vocab, config.data.world.length = VOCAB, LENGTH
+    config.model.name = config.teacher.name = "tabular"
+    config.distillation.update(options)
+    return config
+
+
+def build(seed=0, real_prior=0.3, **options):
+    """An objective with random parameters of student and teacher."""
+    config = config_of(real_prior, **options)
+    objective = plugins.load("objectives", "distillation").build(config, TextSpec(VOCAB, LENGTH))
+    random = np.random.default_rng(seed)
+    params, _ = objective.init(KEY, whole_batch(STRINGS))
+    return objective, jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape)), params)
+
+
+def law(objective, params, player):
+    """log-probabilities of every string."""
+    return objective.model.log_prob(params[player], jnp.asarray(STRINGS))
+
+
+def expected_gradient(objective, params, weights_of=None):
+    """E_{x ~ Q} of the gradient of one row's loss, by enumeration."""
+
+    def of_row(generator, tokens, row):
+        batch = {"tokens": tokens[None], "mask": jnp.ones((1, LENGTH), bool), "row": row[None]}
+        log_drawn = None if weights_of is None else weights_of(tokens)[None]
+        prefixes = Prefixes(batch["tokens"], batch["mask"], log_drawn)
+        players = params | {"generator": generator}
+        loss = objective.sequence_loss if objective.options.level == "sequence" else objective.token_loss
+        return loss(players, batch, prefixes, KEY)[0].total
+
+    grads = jax.vmap(jax.grad(of_row), (None, 0, 0))(params["generator"], jnp.asarray(STRINGS), jnp.arange(27))
+    q = jnp.exp(law(objective, params, "generator"))
+    return jax.tree.map(lambda g: jnp.tensordot(q, g, 1), grads)["table"]
+
+
+def exact_gradient(objective, params, real_prior):
+    """Of the sequences' normalised divergence."""
+    log_p = law(objective, params, "teacher")
+
+    def divergence(generator):
+        log_q = objective.model.log_prob(generator, jnp.asarray(STRINGS))
+        return normalised_js_from_logits(log_p, log_q, real_prior)
+
+    return jax.grad(divergence)(params["generator"])["table"]
+
+
+@pytest.mark.parametrize("real_prior", [0.01, 0.3, 0.9, 1.0])
+def test_single_and_long_are_the_gradient_of_whole_sequences_and_single_alone_is_not(real_prior):
+    with jax.enable_x64(True):
+        for seed in range(3):
+            objective, params = build(seed, real_prior, level="sequence")
+            exact = exact_gradient(objective, params, real_prior)
+            np.testing.assert_allclose(expected_gradient(objective, params), exact, atol=1e-8)
+            alone, _ = build(seed, real_prior, level="sequence", long_term="none")
+            apart = np.abs(expected_gradient(alone, params) - exact).max() / np.abs(exact).max()
+            assert apart > 0.005
+            by_token, _ = build(seed, real_prior, level="token")
+            assert np.abs(expected_gradient(by_token, params) - exact).max() / np.abs(exact).max() > 0.005
+
+
+def test_single_alone_is_the_token_divergence_at_the_far_end_and_forward_kl_on_the_teachers_prefixes_is_exact():
+    with jax.enable_x64(True):
+        single, params = build(0, 1.0, level="sequence", long_term="none")
+        token, _ = build(0, 1.0, level="token")
+        np.testing.assert_allclose(expected_gradient(single, params), expected_gradient(token, params), atol=1e-10)
+        forward, params = build(1, 0.0, level="token", prefixes="teacher")
+        batch = whole_batch(STRINGS)
+        value, metrics = forward.token_loss(params, batch, Prefixes(batch["tokens"], batch["mask"]), KEY)
+        log_p, log_q = (law(forward, params, player) for player in ("teacher", "generator"))
+
+        def of_row(tokens):
+            one = whole_batch(tokens[None])
+            return forward.token_loss(params, one, Prefixes(one["tokens"], one["mask"]), KEY)[0].total
+
+        found = jnp.sum(jnp.exp(log_p) * jax.vmap(of_row)(batch["tokens"]))
+        np.testing.assert_allclose(found, kl_from_log(log_p, log_q), rtol=1e-10)
+        assert value.weight == 27 * LENGTH and metrics["divergence"].total == value.total
+
+
+@pytest.mark.parametrize(("end", "near"), [(0.0, 1e-3), (1.0, 1 - 1e-3)])
+def test_the_dial_reaches_its_ends(end, near):
+    """Log-ratios up to 5: loss and gradient a thousandth from an end are within 2 % of those there."""
+    with jax.enable_x64(True):
+        random = np.random.default_rng(0)
+        log_p = jax.nn.log_softmax(jnp.asarray(random.normal(size=12)))
+        shift = jnp.asarray(random.uniform(-2.4, 2.4, 12))
+
+        def value(logits, pi):
+            return normalised_js_from_logits(log_p, logits, pi)
+
+        both = jax.value_and_grad(value)
+        (one, slope), (other, other_slope) = both(log_p + shift, end), both(log_p + shift, near)
+        assert abs(other / one - 1) < 0.02
+        assert np.linalg.norm(other_slope - slope) < 0.02 * np.linalg.norm(slope)
+
+
+def test_weights_make_up_for_what_the_teacher_draws():
+    """At one position the law drawn from is corrected exactly; the options of variance change nothing else."""
+    with jax.enable_x64(True):
+        objective, params = build(0, 1.0, level="sequence", long_term="none", teacher_share=0.4)
+        plain, _ = build(0, 1.0, level="sequence", long_term="none")
+        logits = {player: params[player]["table"][0] for player in params}
+        log_p, log_q = jax.nn.log_softmax(logits["teacher"]), jax.nn.log_softmax(logits["generator"])
+        log_drawn = jnp.log(0.4 * jnp.exp(log_p) + 0.6 * jnp.exp(log_q))
+
+        def of_row(objective, generator, tokens, drawn):
+            batch = {"tokens": tokens[None], "mask": jnp.asarray([[True, False, False]]), "row": jnp.zeros(1, int)}
+            prefixes = Prefixes(batch["tokens"], batch["mask"], drawn)
+            return objective.sequence_loss(params | {"generator": generator}, batch, prefixes, KEY)[0].total
+
+        found = expected = 0.0
+        for token in range(VOCAB):
+            tokens, drawn = jnp.asarray([token, 0, 0]), jnp.asarray([[log_drawn[token], 0.0, 0.0]])
+            slope = jax.grad(of_row, argnums=1)(objective, params["generator"], tokens, drawn)["table"]
+            own = jax.grad(of_row, argnums=1)(plain, params["generator"], tokens, None)["table"]
+            found, expected = found + jnp.exp(log_drawn[token]) * slope, expected + jnp.exp(log_q[token]) * own
+        np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+def test_prefixes_are_whose_the_option_says_and_prompts_weigh_nothing():
+    batch = whole_batch(STRINGS)
+    sure = {"table": jnp.zeros((13, VOCAB)).at[:, 1].set(40.0)}, {"table": jnp.zeros((13, VOCAB)).at[:, 2].set(40.0)}
+    params = {"generator": sure[0], "teacher": sure[1]}
+    expected = {"data": None, "student": 1, "teacher": 2}
+    for whose, token in expected.items():
+        objective, _ = build(prefixes=whose, prompt=1)
+        found = objective.prefixes(params, batch, KEY, 0)
+        assert (found.tokens[:, 0] == STRINGS[:, 0]).all() and not found.mask[:, 0].any() and found.mask[:, 1:].all()
+        assert (found.tokens == STRINGS).all() if token is None else (found.tokens[:, 1:] == token).all()
+    half, _ = build(prefixes="mixed", student_share=0.5)
+    tokens = half.prefixes(params, batch, KEY, 0).tokens
+    own = (tokens == 1).all(1) & (STRINGS != 1).any(1)
+    assert 5 < own.sum() < 22 and (tokens[~own] == STRINGS[~own]).all()
+    rising, _ = build(prefixes="mixed", share_schedule="linear", student_share=1.0)
+    steps = half.steps
+    assert (rising.prefixes(params, batch, KEY, 0).tokens == STRINGS).all()
+    assert (rising.prefixes(params, batch, KEY, steps).tokens == 1).all()
+
+
+def test_rows_that_only_fill_up_a_batch_count_for_nobody():
+    for options in (
+        {"level": "token"},
+        {"level": "sequence"},
+        {"level": "token", "likelihood": 0.5, "prefixes": "data"},
+    ):
+        objective, params = build(**options)
+        batch = whole_batch(STRINGS)
+        batch["mask"] &= (batch["row"] < 20)[:, None]
+        other = batch | {"tokens": jnp.where(batch["mask"], batch["tokens"], 1)}
+        one, two = (objective.loss("generator", params, {}, each, KEY, 0)[0] for each in (batch, other))
+        np.testing.assert_allclose(one.total, two.total, rtol=1e-6)
+        assert one.weight == 20 * LENGTH
+
+
+@pytest.mark.parametrize(
+    ("real_prior", "options", "text"),
+    [
+        (0.0, {"level": "sequence"}, "objective.real_prior=0.0: expected above 0 with level='sequence'"),
+        (0.5, {"level": "sequence", "prefixes": "data"}, "expected 'student' with level='sequence'"),
+        (0.5, {"student_share": 0.3}, "student_share=0.3 is set, and nothing reads it"),
+        (1.5, {}, "objective.real_prior=1.5: expected"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_one_line(real_prior, options, text):
+    with pytest.raises(ConfigError, match=text):
+        check.validate(config_of(real_prior, **options))
+
+
+def test_a_prompt_leaves_something_to_learn():
+    with pytest.raises(ConfigError, match="prompt=3: expected less than the 3 tokens of a row"):
+        build(prompt=3)
+
+
+def test_a_world_is_a_teacher_and_a_student_that_can_be_it_becomes_it(tmp_path, run_on_one_device):
+    config = config_of(0.7, level="token")
+    config.init_from = (("teacher", "world", "generator"),)
+    config.steps, config.data.batch_size, config.optimizer.name = 250, 256, "adam"
+    config.optimizer.learning_rate, config.optimizer.clip_norm, config.log.tensorboard = 0.1, 0.0, False
+    config.evaluate.evaluators, config.evaluate.every_steps = ("exact",), 1000
+    fit(config)
+    check.validate(config)
+    train.train(config, tmp_path / "run", StopAt())
+    records = files.read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert records[0]["exact/forward_kl"] > 0.1 and records[-1]["exact/forward_kl"] < 1e-3
+    config.teacher.name = "lstm"
+    with pytest.raises(ConfigError, match=r"expected teacher.name='tabular'"):
+        train.train(config, tmp_path / "other", StopAt())
+
+
+@pytest.mark.parametrize(
+    ("real_prior", "options", "text"),
+    [
+        (1.0, {"estimator": "k3"}, r"estimator='k3': expected one of .*; as a reward, k3 descends KL\[Q"),
+        (0.5, {"estimator": "k2"}, "objective.real_prior=0.5: expected 1 with estimator='k2'"),
+        (1.0, {"estimator": "k2", "prefixes": "data"}, "expected 'student' with estimator='k2'"),
+        (1.0, {"estimator": "truncated"}, "top_k=0: expected 1 or more with estimator='truncated'"),
+    ],
+    ids=str,
+)
+def test_estimators_say_what_they_are_of(real_prior, options, text):
+    with pytest.raises(ConfigError, match=text):
+        check.validate(config_of(real_prior, **options))
