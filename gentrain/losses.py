@@ -1,5 +1,7 @@
 """Losses: arrays in, arrays out; no parameters, no config."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -26,24 +28,31 @@ def token_nll(
     return log_z - jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0], log_z
 
 
-def smoothed_nll(
-    logits: Float[Array, "batch length vocab"],
-    tokens: Int[Array, "batch length"],
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-) -> tuple[Float[Array, "batch length"], Float[Array, "batch length"]]:
-    """Cross-entropy of a smoothed target, and the plain negative log-likelihood, both in nats a token.
+class Scores(NamedTuple):
+    """What a likelihood reads of the logits of each position, in nats."""
+
+    nll: Float[Array, "batch length"]
+    log_z: Float[Array, "batch length"]
+    mean_logit: Float[Array, "batch length"]
+
+
+def score(logits: Float[Array, "batch length vocab"], tokens: Int[Array, "batch length"]) -> Scores:
+    """token_nll, and the mean logit of all tokens."""
+    return Scores(*token_nll(logits, tokens), jnp.mean(logits, axis=-1))
+
+
+def smoothed_nll(scores: Scores, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Float[Array, "batch length"]:
+    """Cross-entropy of a smoothed target, in nats a token.
 
     loss = (1 - s) nll + s mean_v(log Z - logits[v]) + z (log Z)^2: the target gives weight s to the uniform law
     (Szegedy et al., 2016), and z keeps the normaliser near 1 (Chowdhery et al., 2022).
     """
-    nll, log_z = token_nll(logits, tokens)
-    loss = nll
+    loss = scores.nll
     if label_smoothing:
-        loss = (1 - label_smoothing) * nll + label_smoothing * (log_z - jnp.mean(logits, axis=-1))
+        loss = (1 - label_smoothing) * loss + label_smoothing * (scores.log_z - scores.mean_logit)
     if z_loss:
-        loss = loss + z_loss * jnp.square(log_z)
-    return loss, nll
+        loss = loss + z_loss * jnp.square(scores.log_z)
+    return loss
 
 
 def cross_entropy(

@@ -5,7 +5,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -172,6 +172,48 @@ def all_positions_backward(none: None, gradient: jax.Array) -> tuple[jax.Array]:
 
 
 all_positions.defvjp(lambda x: (all_positions(x), None), all_positions_backward)
+
+
+class Axes(NamedTuple):
+    """The axes of a mesh over which sums are taken: of what rows add up to, and of what columns do."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+def by_columns(function: Callable, rows: Any, columns: Any, outputs: Any = ()) -> Any:
+    """function(rows, columns, axes) on each device, for its own rows and positions, and its own columns.
+
+    rows: arrays (batch, length, size), which the function takes and returns flat, (batch * length, size); columns:
+    arrays (…, vocab), split over mesh.tensor. It returns (rows, columns), these with the shapes of `outputs`. What an
+    axis does not divide every device has whole. Sums over rows or columns are the function's to take, over the axes.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+
+    def dividing(size, *axes):
+        return () if holds_all() or size % math.prod(mesh.shape[axis] for axis in axes) else axes
+
+    batch, length = jax.tree.leaves(rows)[0].shape[:2]
+    places = dividing(batch, *BATCH_AXES), dividing(length, "sequence")
+    split = dividing(jax.tree.leaves(columns)[0].shape[-1], "tensor")
+
+    def of_device(rows, columns):
+        own = jax.tree.leaves(rows)[0].shape[:2]
+        flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), rows)
+        rows, columns = function(flat, columns, Axes(sum(places, ()), split))
+        return jax.tree.map(lambda x: x.reshape(*own, x.shape[-1]), rows), columns
+
+    if holds_all():
+        return of_device(rows, columns)
+
+    def specs(columns):
+        return jax.tree.map(lambda x: PartitionSpec(*(None,) * (x.ndim - 1), split), columns)
+
+    by_rows = PartitionSpec(*places)
+    mapped = jax.shard_map(
+        of_device, in_specs=(by_rows, specs(columns)), out_specs=(by_rows, specs(outputs)), check_vma=False
+    )
+    return mapped(rows, columns)
 
 
 def keep_whole(x: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-install_import_hook(["gentrain.losses", "gentrain.decode", "gentrain.models"], "beartype.beartype")
+install_import_hook(["gentrain.losses", "gentrain.heads", "gentrain.decode", "gentrain.models"], "beartype.beartype")
 
 from configs import base  # noqa: E402, after the hook
 from gentrain import sharding  # noqa: E402

@@ -18,9 +18,9 @@ def test_smoothed_nll_is_its_formula(seed):
     smoothing, z = 0.2, 0.3
     target = (1 - smoothing) * np.eye(5)[tokens] + smoothing / 5
     expected = -(target * np.log(law)).sum(-1) + z * np.log(np.exp(logits).sum(-1)) ** 2
-    loss, plain = losses.smoothed_nll(jnp.asarray(logits, jnp.float32), jnp.asarray(tokens), smoothing, z)
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_allclose(plain, nll, rtol=1e-5)
+    scores = losses.score(jnp.asarray(logits, jnp.float32), jnp.asarray(tokens))
+    np.testing.assert_allclose(losses.smoothed_nll(scores, smoothing, z), expected, rtol=1e-5)
+    np.testing.assert_allclose(scores.nll, nll, rtol=1e-5)
 
 
 def test_cross_entropy_is_its_formula():

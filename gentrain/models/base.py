@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gentrain import sharding
-from gentrain.losses import token_nll
+from gentrain.heads import Head, head_scores
+from gentrain.losses import Scores, score
 from gentrain.models.feeding import inputs_after, sequence_starts, shift_right
 
 Params = Any  # nested dict of arrays
@@ -50,6 +51,8 @@ class SequenceModel(NamedTuple):
     hidden(params, inputs, context=None, keys=None) -> x; logits(params, x) -> logits
         apply in two halves, x (batch, length, width), the second position by position: see `at_positions`. hidden is
         None in models whose first half is all of it.
+    head(params) -> Head
+        What logits does, as arrays: logits(params, x) = x @ kernel + bias. None in models where hidden is.
     logits_of(params, x, tokens) -> (batch, length)
         The logit of tokens (batch, length) alone, at the cost of none but theirs.
     start(params, batch, length, context=None) -> cache
@@ -64,7 +67,7 @@ class SequenceModel(NamedTuple):
         The same parameters with the work done that does not depend on the inputs, for many steps.
     gather(params) -> params
         The same parameters where each device reads them without the others, for many steps: see sharding.gather.
-    chunk: positions whose logits `at_positions` holds at once, 0 for all.
+    chunk: positions whose logits `at_positions` holds at once, 0 for all; likelihoods then take pieces: see heads.
     end: the token that closes a document, or None where every row is full.
     independent: whether the conditional of a position is the same after every prefix.
     parallel: whether hidden reads all positions side by side, so that mesh.sequence may split them.
@@ -80,6 +83,7 @@ class SequenceModel(NamedTuple):
     gather: Callable[[Params], Params] = unchanged
     hidden: Callable[..., Any] | None = None
     logits: Callable[..., Any] = take_logits
+    head: Callable[[Params], Head] | None = None
     logits_of: Callable[..., Any] = take_logits_of
     chunk: int = 0
     end: int | None = None
@@ -209,6 +213,20 @@ def before_logits(
     return (model.hidden or model.apply)(params, inputs, context, keys)
 
 
+def token_scores(
+    model: SequenceModel,
+    params: Params,
+    inputs: Inputs,
+    tokens: Int[Array, "batch length"],
+    context: Array | None = None,
+    keys: Array | None = None,
+) -> Scores:
+    """What likelihoods of the tokens read of the logits; where model.chunk is set these are never all in memory."""
+    if model.head is None or not model.chunk:
+        return score(model.apply(params, inputs, context, keys), tokens)
+    return head_scores(before_logits(model, params, inputs, context, keys), model.head(params), tokens)
+
+
 def token_nlls(
     model: SequenceModel,
     params: Params,
@@ -218,11 +236,7 @@ def token_nlls(
     keys: Array | None = None,
 ) -> Float[Array, "batch length"]:
     """-log Q(token | inputs up to it), nats."""
-
-    def nll(logits, tokens):
-        return token_nll(logits, tokens)[0]
-
-    return at_positions(model, params, nll, inputs, tokens, context=context, keys=keys)
+    return token_scores(model, params, inputs, tokens, context, keys).nll
 
 
 def prefix_critic(model: SequenceModel, normalised: bool = False) -> Critic:

@@ -21,7 +21,8 @@ class TokenModelOptions(NetworkSection):
     logits_chunk: int = option(
         0,
         "positions whose logits are in memory at once, in losses and while tokens are found in parallel, for large"
-        " vocabularies; the backward pass makes them again; 0: all",
+        " vocabularies; likelihoods hold those of a piece of the vocabulary instead, whatever the number; the backward"
+        " pass makes them again; 0: all",
         may_change=True,
     )
     remat: str = option(

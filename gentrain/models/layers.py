@@ -1,6 +1,7 @@
 """What the sequence models share: token tables, logits, dropout by example, rematerialisation, the way out of Flax."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from gentrain.datasets.spec import Spec
+from gentrain.heads import Head
 from gentrain.models.base import Cache, Inputs, Params, SequenceModel, unchanged
 from gentrain.models.base_options import TokenModelOptions
 from gentrain.sharding import keep_rows, keep_whole, sequence_parts
@@ -188,6 +190,12 @@ class TokenModel(nn.Module):
         return self.output(x, self.embed.T if self.config.tie_embeddings else None, tokens)
 
 
+def take_head(config: TokenModelOptions, params: Params) -> Head:
+    """What TokenModel.logits multiplies by and adds."""
+    output = params.get("output", {})
+    return Head(params["embed"].T if config.tie_embeddings else output["kernel"], output.get("bias"))
+
+
 def sequence_model(module: TokenModel) -> SequenceModel:
     """The pure functions of a module with methods hidden, start and step, and extend or fold where it has them."""
 
@@ -238,6 +246,7 @@ def sequence_model(module: TokenModel) -> SequenceModel:
         fold=fold if hasattr(module, "fold") else unchanged,
         hidden=hidden,
         logits=logits,
+        head=partial(take_head, module.config),
         logits_of=logits_of,
         chunk=module.config.logits_chunk,
         end=module.spec.end,

@@ -1,13 +1,12 @@
 """Maximum likelihood, which minimises KL[P||Q] by teacher forcing."""
 
 from dataclasses import dataclass
-from functools import partial
 
 from ml_collections import ConfigDict
 
 from gentrain.datasets.spec import Spec
 from gentrain.losses import masked_sum, smoothed_nll
-from gentrain.models.base import DensityModel, SequenceModel, at_positions
+from gentrain.models.base import DensityModel, SequenceModel, token_scores
 from gentrain.models.feeding import example_keys
 from gentrain.objectives.base import Objective, generator_of
 from gentrain.objectives.likelihood_options import Options
@@ -31,17 +30,10 @@ class Likelihood(Objective):
             nll = masked_sum(*self.model.batch_nll(params[player], batch))
             return nll, {"nll": nll}
         tokens = batch["tokens"]
-        smooth = partial(smoothed_nll, label_smoothing=self.options.label_smoothing, z_loss=self.options.z_loss)
-        loss, nll = at_positions(
-            self.model,
-            params[player],
-            smooth,
-            self.model.inputs(tokens),
-            tokens,
-            context=batch.get("context"),
-            keys=example_keys(key, batch["row"]),
-        )
-        return masked_sum(loss, batch["mask"]), {"nll": masked_sum(nll, batch["mask"])}
+        keys = example_keys(key, batch["row"])
+        scores = token_scores(self.model, params[player], self.model.inputs(tokens), tokens, batch.get("context"), keys)
+        loss = smoothed_nll(scores, self.options.label_smoothing, self.options.z_loss)
+        return masked_sum(loss, batch["mask"]), {"nll": masked_sum(scores.nll, batch["mask"])}
 
 
 def build(config: ConfigDict, spec: Spec) -> Likelihood:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from gentrain import decode, schedules, worlds
 from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
-from gentrain.losses import cross_entropy, masked_sum, smoothed_nll
+from gentrain.losses import cross_entropy, masked_sum, score, smoothed_nll
 from gentrain.models import tabular
 from gentrain.models.base import SequenceModel, at_positions, before_logits, known_logits
 from gentrain.models.feeding import example_keys, inputs_after
@@ -162,7 +162,7 @@ class ScheduledSampling(Objective):
         """The loss of each position, nats; target: (batch, n) int, or (batch, n, vocab) of an expert."""
         if self.expert is not None:
             return cross_entropy(target, logits)
-        return smoothed_nll(logits, target, self.options.label_smoothing, self.options.z_loss)[0]
+        return smoothed_nll(score(logits, target), self.options.label_smoothing, self.options.z_loss)
 
     def optimum(self, world: worlds.World) -> Optimum | None:
         """The fixed point at the keep_true of the last step, where it is known in closed form.

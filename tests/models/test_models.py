@@ -361,6 +361,16 @@ def test_the_logits_of_some_tokens_are_those_among_all(variant):
 
 
 @variants
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_head_is_what_makes_the_logits(variant, bias):
+    model, params = make(variant, output_bias=bias)
+    x = np.random.default_rng(0).normal(size=(BATCH, LENGTH, 16)).astype(np.float32)
+    kernel, of_symbols = model.head(params)
+    assert (of_symbols is not None) == bias
+    close(x @ kernel + (of_symbols if bias else 0), jax.jit(model.logits)(params, x))
+
+
+@variants
 def test_known_logits_have_the_gradient_of_those_that_are_made(variant):
     model, params = make(variant)
     inputs, context = jax.tree.map(jnp.asarray, draw(variant))

@@ -28,8 +28,8 @@ def test_it_is_the_smoothed_loss_and_the_plain_nll_of_the_tokens_that_count(conf
     total, metrics = loss(batch, jax.random.key(0))
     inputs = feeding.shift_right(jnp.asarray(batch["tokens"]), spec.vocab, spec.end)
     logits = jax.jit(objective.model.apply)(params["generator"], inputs, jnp.asarray(batch["context"]))
-    smoothed, nll = losses.smoothed_nll(logits, jnp.asarray(batch["tokens"]), 0.2, 0.3)
-    for found, values in ((total, smoothed), (metrics["nll"], nll)):
+    scores = losses.score(logits, jnp.asarray(batch["tokens"]))
+    for found, values in ((total, losses.smoothed_nll(scores, 0.2, 0.3)), (metrics["nll"], scores.nll)):
         assert found.weight == batch["mask"].sum()
         assert float(found.total) == pytest.approx(float(np.asarray(values)[batch["mask"]].sum()), rel=1e-5)
 
