@@ -12,6 +12,7 @@ from gentrain import decode, schedules
 from gentrain.datasets.spec import Spec
 from gentrain.divergences import normalised_js_from_logits
 from gentrain.errors import ConfigError
+from gentrain.heads import Head, head_divergence, head_scores
 from gentrain.losses import masked_sum, token_nll
 from gentrain.models.base import Params, SequenceModel, at_positions, before_logits, token_nlls, unchanged
 from gentrain.models.feeding import example_keys
@@ -120,6 +121,9 @@ class Distillation(Objective):
 
     def token_loss(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
         """The divergence of the conditionals at every prefix."""
+        heads = self.model.head and self.teacher.head
+        if heads and self.model.chunk and self.options.estimator == "exact":
+            return self.token_loss_of_heads(params, batch, prefixes, key)
 
         def divergence(logits, teacher_x, tokens):
             logits, teacher = self.cooled(params, logits, teacher_x)
@@ -129,6 +133,22 @@ class Distillation(Objective):
         loss, value, spread, teacher_nll = self.at_prefixes(params, batch, prefixes, key, divergence, prefixes.tokens)
         metrics = {"divergence": masked_sum(value, prefixes.mask)} | self.metrics(spread, teacher_nll, prefixes.mask)
         return masked_sum(loss, prefixes.mask), metrics
+
+    def token_loss_of_heads(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
+        """token_loss, without ever holding the logits of the vocabulary; the student's entropy is not told."""
+        inputs, context = self.model.inputs(prefixes.tokens), batch.get("context")
+
+        def layer(model, player, temperature, keys=None):
+            head = model.head(params[player])
+            cooled = Head(head.kernel, None if head.bias is None else head.bias / temperature)
+            return before_logits(model, params[player], inputs, context, keys) / temperature, cooled
+
+        options = self.options
+        taught, teacher = layer(self.teacher, "teacher", options.teacher_temperature)
+        x, student = layer(self.model, "generator", options.student_temperature, example_keys(key, batch["row"]))
+        value = masked_sum(head_divergence(taught, teacher, x, student, options.real_prior), prefixes.mask)
+        teacher_nll = masked_sum(head_scores(taught, teacher, prefixes.tokens).nll, prefixes.mask)
+        return value, {"divergence": value, "teacher_nll": teacher_nll}
 
     def estimate(self, teacher: Array, logits: Array, tokens: Array, value: Array) -> Array:
         """What is minimised at each position, by the option `estimator`; value: the divergence itself."""

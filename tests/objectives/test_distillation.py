@@ -13,7 +13,7 @@ from gentrain.errors import ConfigError
 from gentrain.objectives.distillation import Prefixes
 from gentrain.options import check
 from gentrain.options.fit import fit
-from tests.helpers import StopAt
+from tests.helpers import StopAt, assert_trees_close
 from tests.objectives.helpers import every_string, whole_batch
 
 VOCAB, LENGTH, KEY = 3, 3, jax.random.key(1)
@@ -227,3 +227,27 @@ def test_a_world_is_a_teacher_and_a_student_that_can_be_it_becomes_it(tmp_path, 
 def test_estimators_say_what_they_are_of(real_prior, options, text):
     with pytest.raises(ConfigError, match=text):
         check.validate(config_of(real_prior, **options))
+
+
+@pytest.mark.parametrize("real_prior", [0.0, 0.4, 1.0])
+def test_by_pieces_of_the_vocabulary_it_is_the_same(real_prior):
+    """Loss and gradient with logits_chunk and without it; teacher and student of other widths and temperatures."""
+    found = {}
+    for chunk in (0, 4):
+        config = config_of(real_prior, prefixes="data", teacher_temperature=1.5, student_temperature=0.8)
+        config.model.name = config.teacher.name = "transformer"
+        config.model.width, config.teacher.width, config.model.transformer.logits_chunk = 16, 24, chunk
+        config.model.transformer.heads = config.model.transformer.kv_heads = 2
+        config.teacher.transformer.heads = config.teacher.transformer.kv_heads = 2
+        objective = plugins.load("objectives", "distillation").build(config, TextSpec(50, 6, 49))
+        tokens = jnp.asarray(np.random.default_rng(0).integers(0, 49, (4, 6)), jnp.int32)
+        batch = whole_batch(tokens) | {"row": jnp.arange(4, dtype=jnp.int32)}
+        params, _ = objective.init(KEY, batch)
+
+        def loss(generator, params=params, objective=objective, batch=batch):
+            return objective.loss("generator", params | {"generator": generator}, {}, batch, KEY, 0)[0].total
+
+        found[chunk] = jax.jit(jax.value_and_grad(loss))(params["generator"])
+    (whole, slope), (pieces, other) = found.values()
+    np.testing.assert_allclose(pieces, whole, rtol=1e-5)
+    assert_trees_close(slope, other, rtol=1e-3, atol=1e-6)
