@@ -20,6 +20,11 @@ METHODS = (
 def get_config():
     config = shakespeare_likelihood.get_config()
     config.steps = 800
+    config.teacher.name, config.teacher.width, config.teacher.layers = (
+        "transformer",
+        128,
+        4,
+    )  # as the teacher's run has it
     config.init_from = (("teacher", TEACHER, "generator"),)
     config.model.width, config.model.layers = 48, 3
     config.objective.name = "distillation"

@@ -34,16 +34,16 @@ def fit(config: ConfigDict, given: Collection[str] = ()) -> list[str]:
 
 
 def from_runs(init_from: Any) -> Iterator[tuple[str, str, str]]:
-    """(player, workdir, its player) triples of networks beside the generator that other runs give."""
+    """(player, workdir, its player) triples of networks beside the generator that other runs give, which are there."""
     for triple in init_from if isinstance(init_from, tuple | list) else ():
         whole = isinstance(triple, tuple | list) and len(triple) == 3 and all(isinstance(word, str) for word in triple)
-        if whole and triple[0] != "generator" and triple[1] != "world" and not families.is_published(triple[1]):
+        if whole and triple[0] != "generator" and (Path(triple[1]) / "config.json").exists():
             yield tuple(triple)
 
 
 def as_in_run(config: ConfigDict, player: str, workdir: str, source: str, given: Collection[str]) -> str:
     """Makes a player's network that of a player of another run; a line to be said. Raises ConfigError where there is no
-    such run or network, and CheckpointError where its config.json is damaged."""
+    such network, and CheckpointError where the run's config.json is damaged."""
     there, section = require_json(Path(workdir) / "config.json"), "model" if source == "generator" else source
     wanted = {key: value for key, value in there.items() if key.startswith(f"{section}.")}
     if player not in config or not wanted:
