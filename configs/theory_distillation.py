@@ -3,8 +3,8 @@
     python -m launch --config configs/theory_distillation.py
 
 T are the teacher's four likeliest tokens; theory says where Q(T) ends, by P(T): `truncated` at P(T)/e, `tail_bucket` at
-P(T), `renormalised` nowhere in particular, and the others at P itself. After 2,000 steps they stand at .2606, .7083, .3976
-and .7083, where P(T) = .7083 (10 runs, 2 min 41 s on 2 CPU cores that had other work).
+P(T), `renormalised` nowhere in particular, and the others at P itself. After 2,000 steps they stand at .2606,
+.7083, .3976 and .7083, where P(T) = .7083 (10 runs, 2 min 41 s on 2 CPU cores that had other work).
 """
 
 from configs import base
