@@ -86,7 +86,7 @@ def of_runs(
     asked: tuple[list[tuple[str, str, str]], bool],
 ) -> tuple[Params, dict[str, Origin], list[str]]:
     """What other runs give, as init_from; asked: what parse_init_from says of them."""
-    wanted, (triples, required) = program.state, asked
+    wanted, (triples, required), if_other = program.state, asked, config.init_from_vocab
     shapes = wanted.params | wanted.frozen
     sources_by_workdir: dict[str, dict[str, str]] = {}
     for player, other, source in triples:
@@ -99,7 +99,7 @@ def of_runs(
         digest = meta.get("data", {}).get(TOKENIZER)
         shared, there, note = None, shapes, ""
         if digest != data.summary["digests"].get(TOKENIZER):
-            shared = share(config.init_from_vocab, Path(other), digest, workdir)
+            shared = share(if_other, Path(other), digest, workdir)
             there = with_vocab(config, program, data, shared.before)
             note = f"; of {shared.now - 1} symbols {len(shared.pairs) - 1} are in its vocabulary, the rest is new"
         if frozen := sorted(sources.keys() - there.keys()):
