@@ -9,7 +9,6 @@ model = gentrain.load("hf:DIR")
 model.generate(["Once upon a time"], length=40)[0].text
 """
 
-import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +66,7 @@ def of_published(name: str) -> "Loaded":
     config.init_from = name
     fit(config)
     published = fetch.published(name)
-    tokenizer = published_tokenizer.of(name)
+    tokenizer = published_tokenizer.of(published)
     config.data.length = LENGTH
     spec = TextSpec(tokenizer.vocab, LENGTH, tokenizer.end, tokenizer=tokenizer)
     model = plugins.load("models", config.model.name).build(config.model, spec)
@@ -80,6 +79,17 @@ def of_published(name: str) -> "Loaded":
 def rounded(count: int) -> int:
     """The least multiple of ROUND that is no less, and not 0."""
     return -(-max(count, 1) // ROUND) * ROUND
+
+
+class Law(NamedTuple):
+    """What is drawn from in place of a model's own law: see decode.filter_logits."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def filter(self, logits: jax.Array) -> jax.Array:
+        return decode.filter_logits(logits, *self)
 
 
 class Continuation(NamedTuple):
@@ -102,6 +112,7 @@ class Loaded:
     def __init__(self, config: ConfigDict, spec: Spec, model: Any, params: Any, step: int = 0):
         self.config, self.spec, self.model, self.params, self.step = config, spec, model, params, step
         self.mesh = sharding.one_device()
+        self.compiled: dict[Any, Callable] = {}  # by what it does
 
     def sample(
         self,
@@ -120,7 +131,7 @@ class Loaded:
         ConfigError for a model with contexts.
         """
         self.check_contexts()
-        law = functools.partial(decode.filter_logits, temperature=temperature, top_k=top_k, top_p=top_p)
+        law = Law(temperature, top_k, top_p).filter
         draw = make_draw(self.model, self.mesh, length or self.spec.length, end=self.spec.end, law=law)
         samples = jax.device_get(draw(self.params, jax.random.key(seed), np.arange(count)))
         if not isinstance(self.model, SequenceModel):
@@ -144,28 +155,32 @@ class Loaded:
         The same seed and the same prompts give the same continuations; a prompt that is there twice has two of them.
         Raises ConfigError for a model that is not of texts alone.
         """
-        law = functools.partial(decode.filter_logits, temperature=temperature, top_k=top_k, top_p=top_p)
-        return self.go_on(prompts, length or self.spec.length, law, jax.random.key(seed))
+        return self.go_on(prompts, length, Law(temperature, top_k, top_p), jax.random.key(seed))
 
-    def go_on(
-        self, prompts: Sequence[str], length: int, law: Callable[[jax.Array], jax.Array], key: jax.Array
-    ) -> list[Continuation]:
-        """`generate`, by law(logits) and a key."""
+    def go_on(self, prompts: Sequence[str], length: int, law: Law, key: jax.Array) -> list[Continuation]:
+        """`generate`, by a law and a key."""
         tokens = [self.tokenizer.encode_text(prompt) for prompt in prompts]
         lengths = np.array([len(one) for one in tokens], np.int32)
         padded = np.zeros((len(tokens), rounded(lengths.max(initial=0))), np.int32)
         for row, one in zip(padded, tokens, strict=True):
             row[: len(one)] = one
-        model, known = decode.change_law(self.model, law), int(lengths.min(initial=0) // ROUND * ROUND)
-
-        def draw(params, key, tokens, lengths):
-            keys = example_keys(key, jnp.arange(len(tokens), dtype=jnp.int32))
-            prompts = decode.Prompts(tokens, lengths, known)
-            return decode.go_on(model, params, keys, prompts, length, end=self.spec.end)
-
-        samples = jax.device_get(sharding.compile_on(self.mesh, draw)(self.params, key, padded, lengths))
+        length, known = length or self.spec.length, int(lengths.min(initial=0) // ROUND * ROUND)
+        samples = jax.device_get(self.drawer(law, known, length)(self.params, key, padded, lengths))
         rows = zip(samples.tokens, samples.mask, samples.log_prob, lengths, strict=True)
         return [self.continuation(*(part[given : given + length] for part in parts)) for *parts, given in rows]
+
+    def drawer(self, law: Law, known: int, length: int) -> Callable:
+        """draw(params, key, tokens (n, longest), lengths (n,)) -> Samples, compiled at the first call of its kind."""
+        if (kind := ("draw", law, known, length)) not in self.compiled:
+            model = decode.change_law(self.model, law.filter)
+
+            def draw(params, key, tokens, lengths):
+                keys = example_keys(key, jnp.arange(len(tokens), dtype=jnp.int32))
+                prompts = decode.Prompts(tokens, lengths, known)
+                return decode.go_on(model, params, keys, prompts, length, end=self.spec.end)
+
+            self.compiled[kind] = sharding.compile_on(self.mesh, draw)
+        return self.compiled[kind]
 
     def continuation(self, tokens: np.ndarray, mask: np.ndarray, log_prob: np.ndarray) -> Continuation:
         """What was drawn after a prompt."""
@@ -187,8 +202,7 @@ class Loaded:
         """The continuation of a prompt piece by piece, as it is drawn; the same as that of `generate`."""
         tokens = self.tokenizer.encode_text(prompt)
         length = length or self.spec.length
-        law = functools.partial(decode.filter_logits, temperature=temperature, top_k=top_k, top_p=top_p)
-        model = decode.change_law(self.model, law)
+        model = decode.change_law(self.model, Law(temperature, top_k, top_p).filter)
         room = rounded(len(tokens) + length)
         read, advance = self.stepwise(model, len(tokens), room)
         keys = example_keys(jax.random.key(seed), np.arange(1, dtype=np.int32))
@@ -252,7 +266,9 @@ class Loaded:
         def scores(params, inputs, tokens):
             return at_positions(self.model, params, at_each, inputs, tokens)
 
-        found = jax.device_get(sharding.compile_on(self.mesh, scores)(self.params, *padded))
+        if "score" not in self.compiled:
+            self.compiled["score"] = sharding.compile_on(self.mesh, scores)
+        found = jax.device_get(self.compiled["score"](self.params, *padded))
         lengths = [len(tokens) for _, tokens in rows]
         return [(nlls[:n], best[:n]) for nlls, best, n in zip(*found, lengths, strict=True)]
 

@@ -124,14 +124,15 @@ def from_published(
     Raises ConfigError for a model that does not fit the network, or whose tokens stand for something else.
     """
     published = fetch.published(name)
-    tokenizer = None if published.tokenizer is None else tokenizers.digest(published_tokenizer.of(name))
+    tokenizer = None if published.tokenizer is None else tokenizers.digest(published_tokenizer.of(published))
     here = data.summary["digests"].get(TOKENIZER)
     if here is not None and here != tokenizer:
         raise ConfigError(f"init_from: the tokens of {name} are not those of the data: set data.tokenizer={name!r}")
     wanted = program.state
     network = config["model" if player == "generator" else player]
     params = pretrained.restore(published, network, (wanted.params | wanted.frozen)[player])
-    origin = {"workdir": name, "player": "generator", "step": 0, "digest": pretrained.digest(published)}
+    digest = pretrained.digest(published) if player in wanted.frozen else ""  # who learns is saved
+    origin = {"workdir": name, "player": "generator", "step": 0, "digest": digest}
     return params, origin, f"starting from the parameters of {name}: {player}"
 
 

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gentrain import api, console, decode
+from gentrain import api, console
 from gentrain.errors import ConfigError
 
 BATCH = 32  # prompts that are gone on from at once
@@ -39,13 +38,14 @@ def draw(
     model: api.Loaded, options: ConfigDict, prompts: Sequence[str], quiet: bool
 ) -> Iterator[tuple[str, api.Continuation]]:
     """Each prompt with its continuation, a batch at a time; the last is filled up, or it would compile anew."""
-    law = partial(decode.filter_logits, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
-    key, length = jax.random.key(options.seed), options.length or model.spec.length
+    law, key = api.Law(options.temperature, options.top_k, options.top_p), jax.random.key(options.seed)
     with tqdm(total=len(prompts), file=sys.stderr, unit=" texts", disable=quiet) as bar:
         for begin in range(0, len(prompts), BATCH):
             batch = prompts[begin : begin + BATCH]
             filled = [*batch, *[batch[-1]] * (BATCH - len(batch))] if len(prompts) > BATCH else batch
-            yield from zip(batch, model.go_on(filled, length, law, jax.random.fold_in(key, begin)), strict=False)
+            yield from zip(
+                batch, model.go_on(filled, options.length, law, jax.random.fold_in(key, begin)), strict=False
+            )
             bar.update(len(batch))
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gentrain.datasets.fetch import published
 from gentrain.errors import ConfigError, DataError
-from gentrain.published import families
-from gentrain.published.folder import ends_of
+from gentrain.published import Published, families
+from gentrain.published.folder import ends_of, parse_tokenizer
 
 FACTS = ("vocab", "begin", "end", "adds_begin", "config")
 
@@ -25,12 +24,10 @@ class PublishedTokenizer:
 
     def __init__(self, kind: str, content: bytes, facts: dict[str, Any]):
         """Raises DataError for a damaged tokenizer."""
-        from tokenizers import Tokenizer
-
         self.kind, self.content, self.facts = kind, content, facts
         self.vocab, self.begin, self.end, self.adds_begin, self.config = (facts[name] for name in FACTS)
         try:
-            self.library = Tokenizer.from_buffer(content)
+            self.library = parse_tokenizer(content)
         except Exception as error:  # the library raises a bare one
             raise DataError(f"the tokenizer of {kind} is damaged: {error}") from error
         self.library.no_truncation()
@@ -63,10 +60,10 @@ class PublishedTokenizer:
         return inputs, tokens[1:]
 
 
-def of(name: str) -> PublishedTokenizer:
+def of(model: Published) -> PublishedTokenizer:
     """The tokenizer of a published model. Raises ConfigError for a model that has none, or that names no end, or whose
     table has fewer rows than its tokenizer has tokens."""
-    model = published(name)
+    name = model.where
     if model.tokenizer is None:
         raise ConfigError(f"data.tokenizer={name!r}: it has no tokenizer.json")
     if model.end is None:

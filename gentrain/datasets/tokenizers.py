@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gentrain import files
-from gentrain.datasets import published_tokenizer, store
+from gentrain.datasets import fetch, published_tokenizer, store
 from gentrain.datasets.published_tokenizer import PublishedTokenizer
 from gentrain.datasets.spec import TextCodec
 from gentrain.datasets.store import Corpus
@@ -293,7 +293,7 @@ def obtain(sources: list[Corpus], kind: str, vocab_size: int, workdir: Path | No
     vocab_size = vocab_size if kind in ("words", "sentencepiece") else 0
     if workdir is None or not (workdir / JSON).exists():
         if families.is_published(kind):
-            tokenizer = published_tokenizer.of(kind)
+            tokenizer = published_tokenizer.of(fetch.published(kind))
             if workdir is not None:
                 save(tokenizer, vocab_size, workdir)
             return tokenizer

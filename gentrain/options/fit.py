@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from gentrain.errors import ConfigError
 from gentrain.files import require_json
-from gentrain.options.tree import Run, default_config, flatten
+from gentrain.options.tree import Run, as_tuple, default_config, flatten
 from gentrain.published import families
 
 
@@ -52,11 +52,6 @@ def as_in_run(config: ConfigDict, player: str, workdir: str, source: str, given:
     known = flatten(config)
     set_all(config, {key: value for key, value in renamed.items() if key in known}, given, workdir)
     return f"{player}: as in {workdir}, {there[f'{section}.name']} of width {there[f'{section}.width']}"
-
-
-def as_tuple(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
-    return tuple(map(as_tuple, value)) if isinstance(value, list) else value
 
 
 def unsaid(config: ConfigDict, section: str, model: str) -> dict[str, object]:

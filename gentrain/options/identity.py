@@ -8,8 +8,7 @@ from ml_collections import ConfigDict
 
 from gentrain import files
 from gentrain.errors import CheckpointError, ConfigError
-from gentrain.options.fit import as_tuple
-from gentrain.options.tree import Run, declared_fields, default_config, flatten
+from gentrain.options.tree import Run, as_tuple, declared_fields, default_config, flatten
 
 
 def resolved(config: ConfigDict) -> dict[str, Any]:

@@ -121,6 +121,11 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
     return flat
 
 
+def as_tuple(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(as_tuple, value)) if isinstance(value, list) else value
+
+
 def declared_fields() -> dict[str, dataclasses.Field]:
     """Every key by its full name, with its declaration."""
     sections = {"": RunOptions, "objective.": ObjectiveSection, "data.": DataSection, "evaluate.": EvaluateSection}

@@ -1,5 +1,6 @@
 """A Hugging Face folder: config.json, safetensors in one file or many, tokenizer.json. Pickles are never opened."""
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,14 @@ def dtype_of(name: str) -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16 if name == "BF16" else DTYPES[name])
 
 
+@functools.lru_cache(2)  # of a large vocabulary it takes long, and a start asks several times
+def parse_tokenizer(content: bytes) -> Any:
+    """The library's tokenizer of a tokenizer.json. Raises what that library raises, a bare Exception."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_buffer(content)
+
+
 def ends_of(said: dict[str, Any]) -> tuple[int | None, int | None]:
     """The numbers of the begin and the end token as config.json says them; of several ends the first."""
     ends = said.get("eos_token_id")
@@ -122,10 +131,8 @@ def special_tokens(folder: Path, config: dict[str, Any]) -> tuple[int | None, in
 
     tokenizer_config.json says which they are, or else config.json. Raises CheckpointError for a damaged tokenizer.
     """
-    from tokenizers import Tokenizer
-
     try:
-        tokenizer = Tokenizer.from_buffer(read_bytes(folder / "tokenizer.json"))
+        tokenizer = parse_tokenizer(read_bytes(folder / "tokenizer.json"))
     except Exception as error:  # the library raises a bare one
         raise CheckpointError(f"{folder / 'tokenizer.json'} is damaged: {error}") from error
     named = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from gentrain.datasets import build as building
-from gentrain.datasets import published_tokenizer, tokenizers
+from gentrain.datasets import fetch, published_tokenizer, tokenizers
 from gentrain.datasets.build import build, stored
 from gentrain.datasets.tokenizer_files import published_files
 from gentrain.errors import ConfigError, DataError
@@ -41,7 +41,7 @@ def data_config(config, tmp_path, folder, monkeypatch):
 
 
 def test_numbers_are_those_of_the_library_and_texts_come_back(folder):
-    ours, library = published_tokenizer.of(f"hf:{folder}"), make_tokenizer(adds_begin=False)
+    ours, library = published_tokenizer.of(fetch.published(f"hf:{folder}")), make_tokenizer(adds_begin=False)
     for text in ODD:
         assert ours.encode_text(text).tolist() == library.encode(text, add_special_tokens=False).ids
         assert ours.decode(ours.encode_text(text)) == text
@@ -54,7 +54,7 @@ def test_numbers_are_those_of_the_library_and_texts_come_back(folder):
 
 @pytest.mark.parametrize("adds_begin", [False, True])
 def test_what_is_scored_is_what_the_tokenizer_gives_after_its_first(adds_begin, tmp_path):
-    ours = published_tokenizer.of(f"hf:{make_folder(tmp_path / 'begun', adds_begin=adds_begin)}")
+    ours = published_tokenizer.of(fetch.published(f"hf:{make_folder(tmp_path / 'begun', adds_begin=adds_begin)}"))
     for text in ODD:
         whole = make_tokenizer(adds_begin).encode(text).ids
         inputs, tokens = ours.scored(text)
@@ -94,15 +94,15 @@ def test_a_workdir_keeps_it_and_needs_the_folder_no_more(data_config, folder, tm
 def test_one_that_does_not_belong_to_the_weights_is_refused(tmp_path):
     folder = make_folder(tmp_path / "few", vocab_size=256)
     with pytest.raises(ConfigError, match="does not belong to its weights: it has 300 tokens, their table 256 rows"):
-        published_tokenizer.of(f"hf:{folder}")
+        published_tokenizer.of(fetch.published(f"hf:{folder}"))
     (folder / "tokenizer_config.json").unlink()
     said = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**said, "eos_token_id": None}))
     with pytest.raises(ConfigError, match="names an eos_token"):
-        published_tokenizer.of(f"hf:{folder}")
+        published_tokenizer.of(fetch.published(f"hf:{folder}"))
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ConfigError, match=r"has no tokenizer.json"):
-        published_tokenizer.of(f"hf:{folder}")
+        published_tokenizer.of(fetch.published(f"hf:{folder}"))
 
 
 @pytest.mark.parametrize("kind", ["bytes", "chars"])
