@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from launch.suites.works import BEAM, TENSORFLOW, Prepared, Work
+from launch.suites.works import BEAM, TENSORFLOW, Prepared, Shape, Work
 
 
 def prepare(name: str, work: Work) -> Prepared:
@@ -19,7 +19,9 @@ def prepare(name: str, work: Work) -> Prepared:
         from launch.suites import torch_images
 
         return torch_images.prepare(work)
-    return {"gpt2": gpt2, "llama": llama, "torch_lstm": torch_lstm, "torch_scheduled": torch_scheduled}[name](work)
+    return {"gpt2": gpt2, "llama": llama, "torch_lstm": torch_lstm, "torch_scheduled": torch_scheduled, "trl": trl}[
+        name
+    ](work)
 
 
 def trainer(model: Any, loss_of: Callable[[], Any]) -> Prepared:
@@ -60,15 +62,19 @@ def gpt2(work: Work) -> Prepared:
 
 
 def llama(work: Work) -> Prepared:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    shape = work.shape
-    config = LlamaConfig(
+    return transformer(LlamaForCausalLM(llama_config(work.shape)), work)
+
+
+def llama_config(shape: Shape) -> Any:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
         vocab_size=shape.vocab, hidden_size=shape.width, intermediate_size=shape.mlp_width,
         num_hidden_layers=shape.layers, num_attention_heads=shape.heads, max_position_embeddings=shape.length + 1,
         tie_word_embeddings=False, bos_token_id=0, eos_token_id=None, pad_token_id=0,
     )  # fmt: skip
-    return transformer(LlamaForCausalLM(config), work)
 
 
 def transformer(model: Any, work: Work) -> Prepared:
@@ -86,6 +92,43 @@ def transformer(model: Any, work: Work) -> Prepared:
                            attention_mask=torch.ones_like(tokens[:, :1]))  # fmt: skip
 
     return Prepared(generate, size_of(model))
+
+
+def trl(work: Work) -> Prepared:
+    """A step of GKDTrainer on the student's own sequences, as its training loop takes it, without what it logs."""
+    import tempfile
+
+    import torch
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+    shape, prompt = work.shape, work.options["distillation.prompt"]
+    words = Tokenizer(models.WordLevel({str(token): token for token in range(shape.vocab)}, unk_token="0"))
+    arguments = GKDConfig(
+        tempfile.mkdtemp(), lmbda=1.0, beta=work.options["objective.real_prior"], temperature=1.0, use_cpu=True,
+        max_new_tokens=shape.length - prompt, per_device_train_batch_size=shape.batch, learning_rate=1e-3,
+        bf16=False, activation_checkpointing=False, report_to=[],
+    )  # fmt: skip
+    trainer = GKDTrainer(
+        LlamaForCausalLM(llama_config(shape)), LlamaForCausalLM(llama_config(shape)), arguments,
+        data_collator=list, train_dataset=Dataset.from_dict({"messages": [[]]}),
+        processing_class=PreTrainedTokenizerFast(tokenizer_object=words, pad_token="0", eos_token="0"),
+    )  # fmt: skip
+    model, optimizer, tokens = trainer.model, trainer.create_optimizer(), tokens_of(work)
+    trainer.generation_config.eos_token_id = None  # all draw as many tokens
+    trainer.current_gradient_accumulation_steps = 1  # as its loop says
+    seen = torch.ones_like(tokens)
+
+    def do() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        prompts = {"prompts": tokens[:, :prompt], "prompt_attention_mask": seen[:, :prompt]}
+        trainer.training_step(model, {"input_ids": tokens, "attention_mask": seen, "labels": tokens, **prompts})
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return Prepared(do, size_of(model))
 
 
 def lstm_language_model(work: Work) -> Any:

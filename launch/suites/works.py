@@ -8,6 +8,8 @@ R3GAN = {"objective.name": "adversarial", "adversarial.generator_loss": "relativ
          "adversarial.r1": 0.05, "adversarial.r2": 0.05}  # fmt: skip
 SCHEDULED = {"objective.name": "scheduled_sampling", "scheduled_sampling.keep_true": 0.75}
 ADVERSARIAL = {"objective.name": "adversarial", "critic.name": "lstm", "critic.width": 32}
+PROMPT = 16  # tokens of the data before those that a student draws
+DISTILLED = {"objective.name": "distillation", "objective.real_prior": 0.5, "distillation.prompt": PROMPT}
 
 
 class Shape(NamedTuple):
@@ -91,6 +93,8 @@ MIDDLE = Shape("transformer", 256, 2, 4, 1024, 5000, 16, 128)
 FILLING = Shape("transformer", 512, 4, 8, 2048, 512, 16, 256)
 NARROW = Shape("lstm", 32, 1, 0, 0, 5000, 64, 20)
 WIDE = Shape("lstm", 256, 1, 0, 0, 5000, 64, 20)
+TAUGHT = SMALL._replace(batch=8, length=PROMPT + 48)
+TEACHER = {name.replace("model", "teacher", 1): value for name, value in TAUGHT.config().items() if "model" in name}
 IMAGES = ImageShape("resnet", width=16, side=32, latent=32, batch=32)
 WORKS = {
     "transformer, width 128": Work("train", SMALL, {}, ("gpt2", "llama"), 1.15),
@@ -109,6 +113,7 @@ WORKS = {
         ("tf_rollouts",),
         1.5,
     ),
+    "distillation, on-policy": Work("train", TAUGHT, {**DISTILLED, **TEACHER}, ("trl",), 3.0),
     "images, resnet": Work("train_images", IMAGES, GAN, ("torch_images",), 1.1),
     "images, dcgan": Work("train_images", IMAGES._replace(family="dcgan"), GAN, ("torch_images",), 1.1),
     "images, r3gan": Work("train_images", IMAGES._replace(family="r3gan"), R3GAN, ("torch_images",), 1.0),
