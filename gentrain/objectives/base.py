@@ -63,6 +63,10 @@ class Objective:
         """The parameters of each player, and what passes between steps without a gradient; batch is for its shapes."""
         return {"generator": self.model.init(key)}, {}
 
+    def draw(self, params: dict[str, Params], batch: Batch, key: Array, step: Array) -> dict[str, Array]:
+        """Arrays by row that the batch gets beside its own, from the parameters before anyone has moved in a step."""
+        return {}
+
     def loss(self, player: str, params: dict[str, Params], carry: Carry, batch: Batch, key: Array, step: Array) -> Loss:
         """What `player` minimises over params[player] alone, and what else is reported.
 
