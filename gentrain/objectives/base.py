@@ -49,6 +49,7 @@ class Objective:
     model: what turns the generator's parameters into outputs; the generator is the player that is evaluated.
     players: who moves in one step, in order; a name may repeat, as in ("critic",) * 4 + ("generator",).
     frozen: players whose parameters another run gives (config.init_from) and nothing changes.
+    teacher: the model of the frozen player `teacher`; only where there is one.
     splittable: whether the loss is a sum over examples, so that microbatches and shards may be added up.
     alarms: signs that a run of this objective goes wrong.
     """
@@ -56,6 +57,7 @@ class Objective:
     model: SequenceModel | DensityModel | Sampler
     players: tuple[str, ...] = ("generator",)
     frozen: tuple[str, ...] = ()
+    teacher: SequenceModel
     splittable: bool = True
     alarms: tuple[Alarm, ...] = ()
 

@@ -77,19 +77,30 @@ class Distillation(Objective):
         return {"generator": self.model.init(key), "teacher": self.teacher.init(jax.random.fold_in(key, 1))}, {}
 
     def loss(self, player, params, carry, batch, key, step):
+        share = self.options.likelihood
+        nll = self.nll(params, batch, key) if share else None
+        if share == 1:
+            return nll, {"nll": nll}
         prefixes = Prefixes(*batch["drawn"]) if "drawn" in batch else self.prefixes(params, batch, key, step)
-        if self.options.level == "token":
-            total, metrics = self.token_loss(params, batch, prefixes, key)
-        else:
-            total, metrics = self.sequence_loss(params, batch, prefixes, key)
-        if not self.options.likelihood:
+        of_level = self.token_loss if self.options.level == "token" else self.sequence_loss
+        total, metrics = of_level(params, batch, prefixes, key)
+        if nll is None:
             return total, metrics
-        inputs, context = self.model.inputs(batch["tokens"]), batch.get("context")
-        keys = example_keys(key, batch["row"])
-        nll = masked_sum(
+        return Sum(*((1 - share) * one + share * other for one, other in zip(total, nll, strict=True))), {
+            **metrics,
+            "nll": nll,
+        }
+
+    def nll(self, params: dict[str, Params], batch: Batch, key: Array) -> Sum:
+        """The student's negative log-likelihood of the data, nats."""
+        inputs, context, keys = (
+            self.model.inputs(batch["tokens"]),
+            batch.get("context"),
+            example_keys(key, batch["row"]),
+        )
+        return masked_sum(
             token_nlls(self.model, params["generator"], inputs, batch["tokens"], context, keys), batch["mask"]
         )
-        return Sum(total.total + self.options.likelihood * nll.total, total.weight), metrics | {"nll": nll}
 
     def draw(self, params, batch, key, step):
         if self.options.updates == 1:

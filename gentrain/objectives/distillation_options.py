@@ -91,7 +91,12 @@ class Options(ObjectiveSection):
         choices=("sum", "mean", "none"),
         when=SEQUENCE,
     )
-    likelihood: float = option(0.0, "weight of the negative log-likelihood of the data, added to the divergence")
+    likelihood: float = option(
+        0.0,
+        "share of the loss that is the negative log-likelihood of the data, the rest being the divergence; at 1 the"
+        " teacher is not asked",
+        within="[0, 1]",
+    )
 
     def check(self, run: "Run", where: str) -> None:
         makes, pi = run.model.makes, self.real_prior
