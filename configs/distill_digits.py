@@ -1,8 +1,8 @@
 """Pictures along the dial: a mixture of ten factorised Bernoullis, too small on purpose, learns from a trained teacher.
 
-    python -m launch --config configs/digits_likelihood.py        # the teacher, an autoregressive Transformer
-    python -m launch --config configs/distill_digits.py:start     # pi = 0, on the teacher's own pictures
-    python -m launch --config configs/distill_digits.py           # from there, along the dial
+python -m launch --config configs/digits_likelihood.py        # the teacher, an autoregressive Transformer
+python -m launch --config configs/distill_digits.py:start     # pi = 0, on the teacher's own pictures
+python -m launch --config configs/distill_digits.py           # from there, along the dial
 """
 
 from configs import base, digits_likelihood
