@@ -7,13 +7,15 @@ python -m launch --config configs/distill_digits.py           # from there, alon
 
 from configs import base, digits_likelihood
 
-TEACHER, START = "runs/digits_likelihood", "runs/distill_digits_start"
+VARIANTS = ("", "start", "mnist5k", "mnist5k_start")
 PRIORS = (0.1, 0.5, 0.9, 1.0)
 SEEDS = range(5)
 
 
-def get_config(stage: str = ""):
-    config = digits_likelihood.get_config()
+def get_config(variant: str = ""):
+    base.require_variant(variant, VARIANTS)
+    ending = "_mnist5k" if variant.startswith("mnist5k") else ""
+    config = digits_likelihood.get_config(ending[1:] or "digits")
     config.steps = 400
     config.data.batch_size = 128
     config.teacher.name = "transformer"
@@ -30,8 +32,10 @@ def get_config(stage: str = ""):
     config.evaluate.evaluators = ("teacher", "fidelity", "components", "samples")
     config.evaluate.every_steps = config.steps
     config.evaluate.examples = 1024
-    teacher = ("teacher", TEACHER, "generator")
-    if stage == "start":
+    config.report.figures = ("pictures_dial",)
+    teacher = ("teacher", f"runs/digits_likelihood{ending}", "generator")
+    if variant.endswith("start"):
+        config.report.figures = ()
         config.objective.real_prior, config.distillation.prefixes = 0.0, "teacher"
         config.optimizer.learning_rate = 0.05
         config.init_from = (teacher,)
@@ -42,7 +46,7 @@ def get_config(stage: str = ""):
         {
             "objective.real_prior": prior,
             "seed": seed,
-            "init_from": (teacher, ("generator", f"{START}/seed={seed}", "generator")),
+            "init_from": (teacher, ("generator", f"runs/distill_digits{ending}_start/seed={seed}", "generator")),
         }
         for prior in PRIORS
         for seed in SEEDS

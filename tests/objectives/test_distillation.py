@@ -30,9 +30,10 @@ def config_of(real_prior=0.3, **options):
     return config
 
 
-def build(seed=0, real_prior=0.3, **options):
+def build(seed=0, real_prior=0.3, family="tabular", **options):
     """An objective with random parameters of student and teacher."""
     config = config_of(real_prior, **options)
+    config.model.name = family
     objective = plugins.load("objectives", "distillation").build(config, TextSpec(VOCAB, LENGTH))
     random = np.random.default_rng(seed)
     params, _ = objective.init(KEY, whole_batch(STRINGS))
@@ -41,22 +42,25 @@ def build(seed=0, real_prior=0.3, **options):
 
 def law(objective, params, player):
     """log-probabilities of every string."""
-    return objective.model.log_prob(params[player], jnp.asarray(STRINGS))
+    return log_probs(objective, params, player).sum(1)
 
 
-def log_probs(objective, params):
-    """log Q of each token of every string."""
-    strings = jnp.asarray(STRINGS)
-    return -token_nlls(objective.model, params, objective.model.inputs(strings), strings)
+def log_probs(objective, params, player):
+    """log-probability of each token of every string."""
+    model, strings = objective.teacher if player == "teacher" else objective.model, jnp.asarray(STRINGS)
+    return -token_nlls(model, params[player], model.inputs(strings), strings)
 
 
-def expected_gradient(objective, params, drawn_by=None):
-    """E of the gradient of one row's loss, by enumeration of x ~ Q or, where it is given, of the law of `drawn_by`."""
-    log_drawn = log_probs(objective, params["generator"] if drawn_by is None else drawn_by)
+def expected_gradient(objective, params, log_drawn=None, drawn_by="generator"):
+    """E of the gradient of one row's loss, by enumeration of the strings, which a player draws.
+
+    log_drawn: the log-probabilities of their tokens, where the law that drew them is another one."""
+    known = log_drawn is not None
+    log_drawn = log_drawn if known else log_probs(objective, params, drawn_by)
 
     def of_row(generator, tokens, drawn, row):
         batch = {"tokens": tokens[None], "mask": jnp.ones((1, LENGTH), bool), "row": row[None]}
-        prefixes = Prefixes(batch["tokens"], batch["mask"], None if drawn_by is None else drawn[None])
+        prefixes = Prefixes(batch["tokens"], batch["mask"], drawn[None] if known else None)
         players = params | {"generator": generator}
         loss = objective.sequence_loss if objective.options.level == "sequence" else objective.token_loss
         return loss(players, batch, prefixes, KEY)[0].total
@@ -71,7 +75,7 @@ def exact_gradient(objective, params, real_prior):
     log_p = law(objective, params, "teacher")
 
     def divergence(generator):
-        log_q = objective.model.log_prob(generator, jnp.asarray(STRINGS))
+        log_q = law(objective, {"generator": generator}, "generator")
         return normalised_js_from_logits(log_p, log_q, real_prior)
 
     return jax.grad(divergence)(params["generator"])["table"]
@@ -127,6 +131,48 @@ def test_the_dial_reaches_its_ends(end, near):
         assert np.linalg.norm(other_slope - slope) < 0.02 * np.linalg.norm(slope)
 
 
+def descend(gradient, table, steps=500, rate=1.0):
+    """The table after plain gradient steps."""
+    step = lambda table, _: (table - rate * gradient(table), None)
+    return jax.jit(lambda table: jax.lax.scan(step, table, None, steps)[0])(table)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_too_small_a_student_is_surer_towards_the_far_end_of_the_dial(seed):
+    """In random worlds, by exact gradients: its entropy falls along pi."""
+    with jax.enable_x64(True):
+        entropies = []
+        for pi in (0.1, 0.5, 0.9):
+            objective, params = build(seed, pi, "factorised", level="sequence")
+            gradient = lambda table, of=(objective, params, pi): exact_gradient(
+                of[0], {**of[1], "generator": {"table": table}}, of[2]
+            )
+            table = descend(gradient, jnp.zeros((LENGTH, VOCAB)))
+            assert np.abs(gradient(table)).max() < 1e-4
+            log_q = jax.nn.log_softmax(table)
+            entropies.append(float(-jnp.sum(jnp.exp(log_q) * log_q)))
+        assert entropies[0] > entropies[1] > entropies[2]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whose_prefixes_are_read_moves_the_optimum_of_a_student_that_cannot_be_its_teacher_and_no_other(seed):
+    """In random worlds, by exact gradients: on the teacher's own prefixes, and on the student's."""
+    with jax.enable_x64(True):
+
+        def gradients(family, table):
+            """Of the token divergence on the prefixes of both, and with the student's parameters."""
+            objective, params = build(seed, 0.5, family)
+            params = params | {"generator": {"table": table}}
+            return [expected_gradient(objective, params, drawn_by=player) for player in ("teacher", "generator")]
+
+        teacher = build(seed, 0.5)[1]["teacher"]["table"]
+        for gradient in gradients("tabular", teacher):
+            np.testing.assert_allclose(gradient, 0, atol=1e-12)
+        table = descend(lambda table: gradients("factorised", table)[0], jnp.zeros((LENGTH, VOCAB)))
+        on_data, on_own = gradients("factorised", table)
+        assert np.abs(on_data).max() < 1e-6 and np.abs(on_own).max() > 1e-3
+
+
 @pytest.mark.parametrize("level", ["sequence", "token"])
 def test_stale_roll_outs_are_corrected_by_the_weights_of_prefixes_and_by_nothing_less(level):
     with jax.enable_x64(True):
@@ -135,7 +181,8 @@ def test_stale_roll_outs_are_corrected_by_the_weights_of_prefixes_and_by_nothing
                 how: build(seed, 0.3, level=level, updates=3, importance=how) for how in ("prefix", "token", "none")
             }
             objective, params = made["prefix"]
-            stale = jax.tree.map(lambda x: x + 0.3 * jnp.sin(7 * x), params["generator"])
+            before = jax.tree.map(lambda x: x + 0.3 * jnp.sin(7 * x), params)
+            stale = log_probs(objective, before, "generator")
             fresh = expected_gradient(objective, params)
             if level == "sequence":
                 np.testing.assert_allclose(fresh, exact_gradient(objective, params, 0.3), atol=1e-8)
@@ -154,7 +201,7 @@ def test_the_other_rows_are_a_baseline_that_leaves_the_mean_gradient(importance)
             for how in ("none", "leave_one_out")
         }
         objective, params = made["none"]
-        log_drawn = log_probs(objective, jax.tree.map(lambda x: 0.8 * x, params["generator"]))
+        log_drawn = log_probs(objective, jax.tree.map(lambda x: 0.8 * x, params), "generator")
         numbers = jnp.asarray(np.indices((27, 27)).reshape(2, -1).T)
 
         def of_pair(generator, pair, objective):

