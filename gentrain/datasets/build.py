@@ -63,7 +63,7 @@ class Split(Protocol):
 class Data(NamedTuple):
     """All that a run reads.
 
-    split: 'train', 'valid' or 'test' -> one pass over it. summary: how many examples and tokens train has, how many of
+    split: 'train', 'valid' or 'test' -> one pass over it, 'valid:SOURCE' -> over what one source has of it. summary: how many examples and tokens train has, how many of
     its documents are cut, how many examples are damaged and left out, how many held-out documents also stand in train,
     each source's share and epochs over the run, and digests of what was read: of each source by its name, and of the
     tokenizer where there is one.
@@ -148,14 +148,16 @@ def from_sources(config: ConfigDict, sources: list[WeightedSource], workdir: Pat
         corpora = [without_contexts(corpus) for corpus in corpora]
     layout = data.layout if is_text(raw[0]) else "pad"
 
-    def parts(split: str) -> list[Part]:
-        return [lay_out(corpus.splits[split], spec.length, layout) for corpus in corpora]
+    def parts(split: str, source: str = "") -> list[Part]:
+        chosen = [corpus for name, corpus in zip(names, corpora, strict=True) if source in ("", name)]
+        return [lay_out(corpus.splits[split], spec.length, layout) for corpus in chosen]
 
     @functools.cache
     def split(name: str) -> Split:
-        if name not in store.SPLITS:
+        whole, _, source = name.partition(":")
+        if whole not in store.SPLITS or source not in ("", *names):
             raise ConfigError(f"no split is named {name!r}; there are: {', '.join(store.SPLITS)}")
-        one_pass = Pass(parts(name), data.batch_size, rows, spec.length)
+        one_pass = Pass(parts(whole, source), data.batch_size, rows, spec.length)
         if not one_pass.batches:
             raise DataError(
                 f"the split {name!r} of {', '.join(names)} is empty; raise data.valid_fraction and data.test_fraction,"

@@ -20,28 +20,35 @@ METRICS = {
     "<split>/bits_per_char": Metric("bits/char", "lower", "the same in bits", restates=True),
     "<split>/bits_per_dim": Metric("bits/value", "lower", "nll of an image's values, in bits", restates=True),
     "<split>/nats_per_image": Metric("nats/image", "lower", "nll of whole images", restates=True),
+    "<split>/nll_of_<source>": Metric("nats/token", "lower", "nll of what one source of a mixture has of the split"),
 }
 
 
 def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> Evaluator:
     """Teacher-forced -log Q(x_t | x_<t) over a split, named `<split>/…` (see METRICS); of points -log Q(x).
 
-    With evaluate.batches, an estimate from that many batches of the split.
+    With evaluate.batches, an estimate from that many batches of the split. Of a mixture, also of each source.
     """
     name, model = config.evaluate.split, objective.model
     assert not isinstance(model, Sampler)
-    split, size = data.split(name), config.data.batch_size
-    batches = min(config.evaluate.batches or split.batches, split.batches)
+    size, sources = config.data.batch_size, list(data.summary.get("sources", ()))
 
     def sum_batch(params, batch):
         return {"nll": masked_sum(*model.batch_nll(params, batch))}
 
     compiled = sharding.compile_on(mesh, sum_batch)
 
-    def evaluate(params, key):
+    def nll(params, split):
+        batches = min(config.evaluate.batches or split.batches, split.batches)
         put = (sharding.put(split.batch(number), mesh, size) for number in range(batches))
-        total = add(paced(compiled(params["generator"], batch) for batch in put))
-        values = data.spec.nll_in_units(mean(total["nll"]), split.tokens / split.characters)
+        return mean(add(paced(compiled(params["generator"], batch) for batch in put))["nll"])
+
+    def evaluate(params, key):
+        split = data.split(name)
+        values = data.spec.nll_in_units(nll(params, split), split.tokens / split.characters)
+        if len(sources) > 1:
+            of_each = ((source.replace("/", "|"), data.split(f"{name}:{source}")) for source in sources)
+            values |= {f"nll_of_{source}": nll(params, part) for source, part in of_each}
         return {f"{name}/{unit}": value for unit, value in values.items()}
 
     return evaluate
