@@ -77,3 +77,9 @@ def count_within(centres: Points, points: Points, k: int) -> tuple[np.ndarray, n
         inside.append(within.sum(1))
         balls += within.sum(0)
     return np.concatenate(inside), balls
+
+
+def nearest(points: Points, others: Points) -> np.ndarray:
+    """How far each of the points (m, d) is from the nearest of the others (n, d): (m,)."""
+    blocks = (points[start : start + BLOCK] for start in range(0, len(points), BLOCK))
+    return np.concatenate([cdist(block, others).min(1) for block in blocks])

@@ -20,13 +20,13 @@ class Sentences(NamedTuple):
 class Grams(NamedTuple):
     """The n-grams of one order in some sentences, a cell for each n-gram that stands in a sentence, sorted by n-gram.
 
-    gram (cells,): the number of the n-gram, of `kinds` numbers in all. sentence (cells,): where it stands. count
+    gram (cells,): the number of the n-gram, of `kinds` numbers in all. sentence (cells,): where it stands. times
     (cells,): how often. lengths (sentences,): words of each.
     """
 
     gram: np.ndarray
     sentence: np.ndarray
-    count: np.ndarray
+    times: np.ndarray
     lengths: np.ndarray
     kinds: int
 
@@ -75,8 +75,8 @@ def join(corpora: Sequence[Sentences]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def keep(grams: Grams, chosen: np.ndarray) -> Grams:
     """What is left where some of the sentences are left out; chosen (sentences,): whether each stays."""
     stays, number = chosen[grams.sentence], np.cumsum(chosen) - 1
-    gram, sentence, count = grams.gram[stays], number[grams.sentence[stays]], grams.count[stays]
-    return Grams(gram, sentence, count, grams.lengths[chosen], grams.kinds)
+    gram, sentence, times = grams.gram[stays], number[grams.sentence[stays]], grams.times[stays]
+    return Grams(gram, sentence, times, grams.lengths[chosen], grams.kinds)
 
 
 def bleu(samples: Sequence[Grams], references: Sequence[Grams]) -> np.ndarray:
@@ -87,7 +87,7 @@ def bleu(samples: Sequence[Grams], references: Sequence[Grams]) -> np.ndarray:
     stands for their number (NLTK's sentence_bleu with smoothing method1). Papineni et al., 2002.
     """
     matched = [
-        np.bincount(own.sentence, np.minimum(own.count, most(others, others.count)[own.gram]), len(own.lengths))
+        np.bincount(own.sentence, np.minimum(own.times, most(others, others.times)[own.gram]), len(own.lengths))
         for own, others in zip(samples, references, strict=True)
     ]
     lengths, closest = samples[0].lengths, {}
@@ -108,10 +108,10 @@ def self_bleu(samples: Sequence[Grams]) -> np.ndarray:
         raise ValueError(f"a sentence is compared with the others, and there are {len(lengths)} in all")
     matched = []
     for grams in samples:
-        largest = grams.count == most(grams, grams.count)[grams.gram]
-        below = most(grams, np.where(largest, 0, grams.count))
+        largest = grams.times == most(grams, grams.times)[grams.gram]
+        below = most(grams, np.where(largest, 0, grams.times))
         alone = np.bincount(grams.gram[largest], minlength=grams.kinds) == 1
-        shared = np.where(largest & alone[grams.gram], below[grams.gram], grams.count)
+        shared = np.where(largest & alone[grams.gram], below[grams.gram], grams.times)
         matched.append(np.bincount(grams.sentence, shared, len(lengths)))
     different, counts = np.unique(lengths, return_counts=True)
     closest = {}
@@ -140,7 +140,7 @@ def most(grams: Grams, values: np.ndarray) -> np.ndarray:
 
 def totals(grams: Grams) -> np.ndarray:
     """How often each n-gram stands in all sentences together, (kinds,)."""
-    return np.bincount(grams.gram, grams.count, grams.kinds)
+    return np.bincount(grams.gram, grams.times, grams.kinds)
 
 
 def distinct(grams: Grams) -> float:

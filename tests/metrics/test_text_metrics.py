@@ -34,7 +34,7 @@ def grams_of(corpus, n):
 def test_bleu_is_that_of_nltk(seed):
     random = np.random.default_rng(seed)
     samples = sentences(random, 12, symbols=3 + seed)
-    references = sentences(random, 9, symbols=3 + seed) + [["w0"] * 15]
+    references = [*sentences(random, 9, symbols=3 + seed), ["w0"] * 15]
     own, others = count(samples, references)
     for order, scores in enumerate(text.bleu(own, others), 1):
         for sentence, score in zip(samples, scores, strict=True):
