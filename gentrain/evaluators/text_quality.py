@@ -81,8 +81,8 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
         raise ConfigError("evaluator 'text_quality' is for text without contexts")
     assert isinstance(model, SequenceModel)
     draw, size = make_draw(model, mesh, spec.length, end=spec.end), sharding.round_up(mesh, DRAWN)
-    reader = Reader(config, data, spec)
-    count = reader.count
+    reference = Reference(config, data, spec)
+    count = reference.count
 
     def generate(params, key) -> Rows:
         parts = (draw(params, key, start + jnp.arange(size)) for start in range(0, count, size))
@@ -90,18 +90,18 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
         return Rows(np.concatenate(tokens)[:count], np.concatenate(masks)[:count])
 
     def evaluate(params, key):
-        found, values = reader.measure(generate(params["generator"], key)), {}
+        found, values = reference.measure(generate(params["generator"], key)), {}
         for name, interval in found.items():
             values[f"quality/{name}"] = float(interval.value)
             values[f"quality/{name}_low"] = float(interval.low)
             values[f"quality/{name}_high"] = float(interval.high)
-            values[f"quality/{name}_floor"] = reader.floors[name]
+            values[f"quality/{name}_floor"] = reference.floors[name]
         return values
 
     return evaluate
 
 
-class Reader:
+class Reference:
     """What samples are compared with, which is the same at every step and worked out when it is first needed."""
 
     def __init__(self, config: ConfigDict, data: Data, spec: TextSpec):
@@ -115,9 +115,8 @@ class Reader:
         self.held_out_words = self.words(self.held_out)
         if self.unit == "words" and sum(map(len, self.held_out_words)) < 2 * self.count:
             raise ConfigError("texts of hardly two words: set evaluate.text_quality.unit = 'characters'")
-        self.judged = (
-            Judged(self.train, self.held_out, Judge(spec, options.judge_steps)) if options.judge_steps else None
-        )
+        steps = options.judge_steps
+        self.judged = Judged(Judge(spec, steps), self.train, self.held_out) if steps else None
 
     def words(self, rows: Rows) -> Words:
         """What n-grams are of, text by text."""
@@ -152,7 +151,7 @@ class Reader:
 class Judged:
     """What a judge makes of samples, of train, which it reads at the first call, and of held-out text."""
 
-    def __init__(self, train: Split, held_out: Rows, judge: Judge):
+    def __init__(self, judge: Judge, train: Split, held_out: Rows):
         self.judge, self.held_out = judge, held_out
         count, length = held_out.tokens.shape
         self.train = choose_rows(train, max(MOST_NEAREST, count), length)
