@@ -61,9 +61,10 @@ class Judge:
             return optax.apply_updates(params, update), state
 
         def score(params, batch):
-            nll, mask = model.batch_nll(params, batch)
-            states = before_logits(model, params, model.inputs(batch["tokens"])) * mask[:, :, None]
-            return (nll * mask).sum(1), states.sum(1) / mask.sum(1, keepdims=True).clip(1)
+            states = before_logits(model, params, model.inputs(batch["tokens"]))
+            nll, _ = losses.token_nll(model.logits(params, states), batch["tokens"])
+            mask, tokens = batch["mask"], batch["mask"].sum(1, keepdims=True)
+            return (nll * mask).sum(1), (states * mask[:, :, None]).sum(1) / tokens.clip(1)
 
         self.init, self.step, self.score_batch = compile_here(model.init), compile_here(step), compile_here(score)
 

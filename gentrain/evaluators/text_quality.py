@@ -73,8 +73,9 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     n-grams are for BLEU and noise is for self-BLEU. Compare at one number of samples only.
 
     Texts are rows, as a model reads them, in words and punctuation marks, or characters. A judge is an LSTM of the
-    run's own tokens (see evaluators.judge): perplexities of two tokenizers are not comparable. Raises ConfigError for
-    data that are not unconditional text, for few texts, and for words where texts have hardly two.
+    run's own tokens (see evaluators.judge): perplexities of two tokenizers are not comparable. What it keeps in mind
+    of a text is the mean of its states, in which collapse shows and the order of words hardly does. Raises ConfigError
+    for data that are not unconditional text, for few texts, and for words where texts have hardly two.
     """
     spec, model = data.spec, objective.model
     if not isinstance(spec, TextSpec) or spec.context_vocab:
@@ -245,3 +246,11 @@ def likeness(real: np.ndarray, own: np.ndarray) -> dict[str, Interval]:
         "frechet": intervals.jackknife(lambda chosen: manifolds.frechet(real, own[chosen]), len(own)),
         **quantised.frontier(real, own)._asdict(),
     }
+
+
+def verdict(values: dict[str, float]) -> str:
+    """Quality and variety beside those of real text, in words; empty where they were not measured."""
+    names = [f"quality/{name}_4{end}" for end in ("", "_floor") for name in ("bleu", "self_bleu")]
+    if not all(name in values for name in names):
+        return ""
+    return "BLEU-4 {:.3f} and self-BLEU-4 {:.3f}, of real text {:.3f} and {:.3f}".format(*map(values.get, names))
