@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gentrain import divergences
-from gentrain.metrics import manifolds, quantised
+from gentrain.metrics import intervals, manifolds, quantised
 
 
 def test_clusters_of_blobs_are_the_blobs():
@@ -42,6 +42,19 @@ def test_the_area_is_one_for_equal_laws_less_for_others_and_nearly_none_without_
 def test_histograms_are_shares_of_the_same_clusters():
     p, q = quantised.histograms(np.asarray([0, 0, 2, 1]), np.asarray([4, 1]))
     assert p.tolist() == [0.5, 0.25, 0.25, 0, 0] and q.tolist() == [0, 0.5, 0, 0, 0.5]
+
+
+def test_a_frontier_is_the_mean_over_clusterings_and_no_surer_than_they_agree():
+    random = np.random.default_rng(4)
+    real, fake = random.normal(size=(100, 4)), random.normal(size=(100, 4)) + 0.3
+    clusterings = list(zip(*quantised.cluster(real, fake, 5), strict=True))
+    found = quantised.frontier(real, fake)
+    measures = quantised.mauve, divergences.frontier_integral
+    for interval, measure in zip(found, measures, strict=True):
+        each = np.asarray([measure(*quantised.histograms(*labels)) for labels in clusterings])
+        over_clusterings = intervals.student(each)
+        assert interval.value == pytest.approx(each.mean())
+        assert interval.low < over_clusterings.low < over_clusterings.high < interval.high
 
 
 @pytest.mark.parametrize("block", [3, 1024])
