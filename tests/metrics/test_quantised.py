@@ -52,9 +52,12 @@ def test_a_frontier_is_the_mean_over_clusterings_and_no_surer_than_they_agree():
     measures = quantised.mauve, divergences.frontier_integral
     for interval, measure in zip(found, measures, strict=True):
         each = np.asarray([measure(*quantised.histograms(*labels)) for labels in clusterings])
-        over_clusterings = intervals.student(each)
+        mean = lambda stays: np.mean([measure(*quantised.histograms(p, q[stays])) for p, q in clusterings])
+        parts = intervals.student(each), intervals.jackknife(mean, 100)
+        reaches = [part.high - part.value for part in parts]
         assert interval.value == pytest.approx(each.mean())
-        assert interval.low < over_clusterings.low < over_clusterings.high < interval.high
+        assert interval.high - interval.value == pytest.approx(np.hypot(*reaches)) and min(reaches) > 0
+        assert interval.value - interval.low == pytest.approx(interval.high - interval.value)
 
 
 @pytest.mark.parametrize("block", [3, 1024])
