@@ -52,7 +52,10 @@ def test_a_frontier_is_the_mean_over_clusterings_and_no_surer_than_they_agree():
     measures = quantised.mauve, divergences.frontier_integral
     for interval, measure in zip(found, measures, strict=True):
         each = np.asarray([measure(*quantised.histograms(*labels)) for labels in clusterings])
-        mean = lambda stays: np.mean([measure(*quantised.histograms(p, q[stays])) for p, q in clusterings])
+
+        def mean(stays, measure=measure):
+            return np.mean([measure(*quantised.histograms(p, q[stays])) for p, q in clusterings])
+
         parts = intervals.student(each), intervals.jackknife(mean, 100)
         reaches = [part.high - part.value for part in parts]
         assert interval.value == pytest.approx(each.mean())
