@@ -44,7 +44,7 @@ def with_company(numbers: dict[str, Metric]) -> dict[str, Metric]:
     """The declarations of the numbers, of the ends of their intervals, and of their floors."""
     declared = {}
     for name, metric in numbers.items():
-        low, high, floor = (f"{what}: {metric.meaning}" for what in ("95 % from", "95 % to", "of real text"))
+        low, high, floor = (f"{what}: {metric.meaning}" for what in ("low end, 95 %", "high end, 95 %", "of real text"))
         declared[name] = metric
         declared[f"{name}_low"] = Metric(metric.unit, None, low, restates=True)
         declared[f"{name}_high"] = Metric(metric.unit, None, high, restates=True)
@@ -219,7 +219,10 @@ def copies(samples: Words, train: Words) -> dict[str, Interval]:
     """How much of texts stands in train."""
     longest = text.longest_copies(*text.number_words(samples, train))
     lengths = np.asarray([len(sample) for sample in samples])
-    return {"copied_span": intervals.student(longest), "copied_whole": intervals.student(longest == lengths)}
+    return {
+        "copied_span": intervals.student(longest),
+        "copied_whole": intervals.student((longest == lengths) & (lengths > 0)),
+    }
 
 
 def perplexity(scores: Scores) -> Interval:

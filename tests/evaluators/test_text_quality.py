@@ -91,6 +91,14 @@ def test_one_sentence_over_and_over_is_good_but_dull(reference, found):
     assert dull["mauve"].high < floors["mauve"] / 2
 
 
+def test_samples_without_a_word_are_nothing_good(reference):
+    empty = text_quality.shares([[]] * COUNT, reference.held_out_words)
+    empty |= text_quality.copies([[]] * COUNT, reference.train_words)
+    assert all(np.isnan(empty[f"{name}_2"].value) for name in ("distinct", "jsd"))
+    for name in ("bleu_2", "self_bleu_2", "ms_jaccard_2", "copied_span", "copied_whole"):
+        assert empty[name] == (0, 0, 0), name
+
+
 def test_a_verdict_is_said_beside_real_text():
     values = {"quality/self_bleu_4": 0.4, "quality/self_bleu_4_floor": 0.3, "quality/bleu_4": 0.25}
     assert text_quality.verdict(values) == ""
