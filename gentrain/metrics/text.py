@@ -90,11 +90,8 @@ def bleu(samples: Sequence[Grams], references: Sequence[Grams]) -> np.ndarray:
         np.bincount(own.sentence, np.minimum(own.times, most(others, others.times)[own.gram]), len(own.lengths))
         for own, others in zip(samples, references, strict=True)
     ]
-    lengths, closest = samples[0].lengths, {}
-    others = np.unique(references[0].lengths)
-    for length in np.unique(lengths).tolist():
-        closest[length] = others[np.argmin(np.abs(others - length))]  # of two the shorter, which is the first
-    return combine(np.stack(matched), lengths, np.asarray([closest[length] for length in lengths.tolist()]))
+    lengths = samples[0].lengths
+    return combine(np.stack(matched), lengths, closest_lengths(lengths, references[0].lengths))
 
 
 def self_bleu(samples: Sequence[Grams]) -> np.ndarray:
@@ -113,12 +110,17 @@ def self_bleu(samples: Sequence[Grams]) -> np.ndarray:
         alone = np.bincount(grams.gram[largest], minlength=grams.kinds) == 1
         shared = np.where(largest & alone[grams.gram], below[grams.gram], grams.times)
         matched.append(np.bincount(grams.sentence, shared, len(lengths)))
-    different, counts = np.unique(lengths, return_counts=True)
-    closest = {}
-    for length, count in zip(different.tolist(), counts.tolist(), strict=True):
-        others = different if count > 1 else different[different != length]
-        closest[length] = others[np.argmin(np.abs(others - length))]
-    return combine(np.stack(matched), lengths, np.asarray([closest[length] for length in lengths.tolist()]))
+    return combine(np.stack(matched), lengths, closest_lengths(lengths, lengths, among_them=True))
+
+
+def closest_lengths(lengths: np.ndarray, others: np.ndarray, among_them: bool = False) -> np.ndarray:
+    """Of each length the closest of the others, and of two the shorter; among_them: the others have it too, once."""
+    different, place = np.unique(lengths, return_inverse=True)
+    there, times = np.unique(others, return_counts=True)
+    gaps = np.abs(different[:, None] - there).astype(np.float64)
+    if among_them:
+        gaps[(gaps == 0) & (times == 1)] = np.inf
+    return there[gaps.argmin(1)][place]
 
 
 def combine(matched: np.ndarray, lengths: np.ndarray, closest: np.ndarray) -> np.ndarray:
