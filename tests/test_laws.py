@@ -20,7 +20,7 @@ LEVELS = {
     **dict.fromkeys(["options", "published"], 2),
     **dict.fromkeys(["adapters", "sums"], 3),
     **dict.fromkeys(["losses", "divergences", "schedules", "sharding"], 4),
-    **dict.fromkeys(["heads", "worlds"], 5),
+    **dict.fromkeys(["heads", "worlds", "metrics"], 5),
     **dict.fromkeys(["datasets"], 6),
     **dict.fromkeys(["models"], 7),
     **dict.fromkeys(["decode"], 8),

@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any, Protocol
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
 from gentrain import decode, sharding
-from gentrain.datasets.spec import Images, Texts
+from gentrain.datasets.spec import Images, Spec, Texts
 from gentrain.models.base import DensityModel, Sampler, SequenceModel
 from gentrain.models.feeding import example_keys
 
@@ -57,3 +58,9 @@ def divide(temperature: Array, logits: Array) -> Array:
 def sample_rows(mesh: Mesh, count: int) -> Array:
     """Rows 0, 1, …: the least number of them that is no fewer than `count` and divides over the devices."""
     return jnp.arange(sharding.round_up(mesh, count))
+
+
+def decode_rows(spec: Spec, tokens: np.ndarray, mask: np.ndarray) -> list[Any]:
+    """What people see of rows of tokens (n, length), without padding and end."""
+    keep = mask if spec.end is None else mask & (tokens != spec.end)
+    return [spec.decode(row[chosen]) for row, chosen in zip(tokens, keep, strict=True)]

@@ -18,8 +18,8 @@ from gentrain.datasets import store
 from gentrain.datasets.build import Data, Split
 from gentrain.datasets.spec import ImageSpec
 from gentrain.errors import ConfigError
-from gentrain.evaluators import manifolds
 from gentrain.evaluators.base import Evaluator, make_draw
+from gentrain.metrics import manifolds
 from gentrain.models.base import Params, SequenceModel
 from gentrain.models.classifier import Classifier, classifier
 from gentrain.objectives.base import Objective
@@ -45,7 +45,7 @@ NEAREST = 3, 5  # neighbours: of precision and recall, of density and coverage
 
 def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> Evaluator:
     """The numbers of METRICS from evaluate.examples generated images and as many of the split (of both as many as it
-    has, if fewer), as in evaluators.manifolds; of real images as a classifier sees them, not as they are labelled.
+    has, if fewer), as in metrics.manifolds; of real images as a classifier sees them, not as they are labelled.
 
     Features are the 64 of a small convolutional classifier that is trained here, at the first call, on the data's own
     labels, and kept in the cache. It is not an Inception network and the distance is not FID: numbers compare within

@@ -13,7 +13,7 @@ from gentrain import decode, sharding
 from gentrain.datasets.build import Data
 from gentrain.datasets.spec import Images, PointSpec, Spec
 from gentrain.errors import ConfigError
-from gentrain.evaluators.base import Evaluator, make_draw
+from gentrain.evaluators.base import Evaluator, decode_rows, make_draw
 from gentrain.models.base import SequenceModel
 from gentrain.objectives.base import Objective
 from gentrain.sums import Metric
@@ -82,12 +82,6 @@ def every_class_in_turn(spec: Spec, count: int) -> dict[str, np.ndarray]:
     row = np.arange(count)
     contexts = {"context": row[:, None] % spec.context_vocab} if spec.context_vocab else {}
     return {"row": row, "mask": np.ones((count, 1), bool), **contexts}
-
-
-def decode_rows(spec: Spec, tokens: np.ndarray, mask: np.ndarray) -> list[Any]:
-    """What people see of rows of tokens (n, length), without padding and end."""
-    keep = mask if spec.end is None else mask & (tokens != spec.end)
-    return [spec.decode(row[chosen]) for row, chosen in zip(tokens, keep, strict=True)]
 
 
 def beside_context(spec: Spec, sample: str, context: np.ndarray, reference: str) -> str:

@@ -12,7 +12,8 @@ from gentrain.datasets.build import build
 from gentrain.datasets.spec import Images
 from gentrain.errors import ConfigError
 from gentrain.evaluators import fidelity as evaluator
-from gentrain.evaluators import manifolds, samples
+from gentrain.evaluators import samples
+from gentrain.metrics import manifolds
 from gentrain.models.base import Sampler
 from gentrain.models.classifier import classifier
 from gentrain.sums import declared

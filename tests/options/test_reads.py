@@ -29,6 +29,7 @@ COVERING = [
     {**TOKENS, "evaluate.evaluators": ("likelihood", "baselines", "exposure", "samples")},
     {**TOKENS, "model.name": "transformer", "data.name": "cmudict", "data.tokenizer": "words", "data.conditional": True,
      "data.length": 30, "evaluate.evaluators": ("transcription",)},
+    {**TOKENS, "evaluate.evaluators": ("text_quality",), "evaluate.text_quality.unit": "characters"},
     {**SCHEDULED, **FALLING, "scheduled_sampling.feed": "gumbel_softmax"},
     {**SCHEDULED, "scheduled_sampling.mode": "exact", "scheduled_sampling.max_passes": 2},
     {**GAME, "adversarial.reward": "discounted", "adversarial.baseline": "moving_average"},

@@ -77,3 +77,13 @@ def count_within(centres: Points, points: Points, k: int) -> tuple[np.ndarray, n
         inside.append(within.sum(1))
         balls += within.sum(0)
     return np.concatenate(inside), balls
+
+
+def nearest(points: Points, others: Points) -> np.ndarray:
+    """How far each of the points (m, d) is from the nearest of the others (n, d): (m,), up to 1e-7 of its length."""
+    squares, closest = np.square(others).sum(1), []
+    for start in range(0, len(points), BLOCK):
+        block = points[start : start + BLOCK]
+        # |x - y|^2 = |x|^2 + |y|^2 - 2 x y, which one matmul gives for all pairs.
+        closest.append(np.square(block).sum(1) + (squares - 2 * block @ others.T).min(1))
+    return np.sqrt(np.maximum(np.concatenate(closest), 0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from gentrain.evaluators import manifolds
+from gentrain.metrics import manifolds
 
 
 def by_definition(real, fake, k):

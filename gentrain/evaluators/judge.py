@@ -1,0 +1,112 @@
+"""A small LSTM that learns from text and then judges text: by its likelihood, and by what it keeps in mind of it."""
+
+import hashlib
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from gentrain import losses, sharding
+from gentrain.datasets import store
+from gentrain.datasets.spec import TextSpec
+from gentrain.models import lstm
+from gentrain.models.base import Params, before_logits
+from gentrain.models.layers import sequence_model
+
+RECIPE = 1  # part of a judge's key in the cache: raise it when how one is trained or built changes
+WIDTH, BATCH, LEARNING_RATE = 128, 64, 5e-3
+SCORED = 256  # rows that are scored at once
+
+
+class Rows(NamedTuple):
+    """Texts: tokens (n, length) int32, their ends included, and the mask of those that count."""
+
+    tokens: np.ndarray
+    mask: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """Some of the rows, as a batch."""
+        return {"tokens": self.tokens[chosen], "mask": self.mask[chosen]}
+
+
+class Scores(NamedTuple):
+    """Of texts: -log Q of each, nats (n,); its tokens (n,); and the mean of the LSTM's states over them (n, width)."""
+
+    nats: np.ndarray
+    tokens: np.ndarray
+    embeddings: np.ndarray
+
+
+class Judge:
+    """Learns from texts, `steps` batches of 64 by Adam, and scores others.
+
+    In a run of several processes each of them does all of it, on one device.
+    """
+
+    def __init__(self, spec: TextSpec, steps: int):
+        self.model = model = sequence_model(lstm.LSTM(lstm.Options(width=WIDTH), spec))
+        self.steps = steps
+        self.optimizer = optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))
+
+        def loss(params, batch):
+            total, weight = losses.masked_sum(*model.batch_nll(params, batch))
+            return total / weight
+
+        def step(params, state, batch):
+            update, state = optimizer.update(jax.grad(loss)(params, batch), state)
+            return optax.apply_updates(params, update), state
+
+        def score(params, batch):
+            states = before_logits(model, params, model.inputs(batch["tokens"]))
+            nll, _ = losses.token_nll(model.logits(params, states), batch["tokens"])
+            mask, tokens = batch["mask"], batch["mask"].sum(1, keepdims=True)
+            return (nll * mask).sum(1), (states * mask[:, :, None]).sum(1) / tokens.clip(1)
+
+        self.init, self.step, self.score_batch = compile_here(model.init), compile_here(step), compile_here(score)
+
+    def fit(self, rows: Rows) -> Params:
+        """The parameters after training: always the same for the same texts."""
+        random, count = np.random.default_rng(0), len(rows.tokens)
+        passes = -(-self.steps * BATCH // count)
+        order = np.concatenate([random.permutation(count) for _ in range(passes)])
+        params = self.init(jax.random.key(0))
+        state = self.optimizer.init(params)
+        for start in range(0, self.steps * BATCH, BATCH):
+            params, state = self.step(params, state, rows.take(order[start : start + BATCH]))
+        return params
+
+    def obtain(self, rows: Rows) -> Params:
+        """As fit, but found in the cache where a judge has learned from the same texts before."""
+
+        def make(folder: Path) -> None:
+            np.savez(folder / "judge.npz", *jax.device_get(jax.tree.leaves(self.fit(rows))))
+
+        texts = hashlib.sha256(rows.tokens.tobytes() + rows.mask.tobytes()).hexdigest()
+        key = ["judge", RECIPE, self.steps, self.model.vocab, rows.tokens.shape, texts]
+        structure = jax.tree.structure(jax.eval_shape(self.init, jax.random.key(0)))
+        with np.load(store.cached(key, make) / "judge.npz") as arrays:
+            return jax.tree.unflatten(structure, [arrays[name] for name in arrays.files])
+
+    def score(self, params: Params, rows: Rows) -> Scores:
+        """What the judge makes of texts, a few at a time."""
+        count, parts = len(rows.tokens), []
+        for start in range(0, count, SCORED):
+            batch = rows.take(np.arange(start, start + SCORED) % count)  # the last one is filled up
+            parts.append(jax.device_get(self.score_batch(params, batch)))
+        nats, embeddings = (np.concatenate(part)[:count].astype(np.float64) for part in zip(*parts, strict=True))
+        return Scores(nats, rows.mask.sum(1), embeddings)
+
+
+def compile_here(function: Callable) -> Callable:
+    """The function, compiled for one device of this process."""
+
+    @wraps(function)
+    def placed(*arguments):
+        with sharding.inside(sharding.one_device()):
+            return function(*arguments)
+
+    return jax.jit(placed)

@@ -1,0 +1,259 @@
+"""Are generated texts good, varied, and not copied? By their n-grams, and to the ear of a judge that read the data."""
+
+from functools import cached_property
+
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from gentrain import sharding
+from gentrain.datasets.build import Data, Split
+from gentrain.datasets.spec import TextSpec
+from gentrain.datasets.tokenizers import split_words
+from gentrain.errors import ConfigError
+from gentrain.evaluators.base import Evaluator, decode_rows, make_draw
+from gentrain.evaluators.judge import Judge, Rows, Scores
+from gentrain.metrics import intervals, manifolds, quantised, text
+from gentrain.metrics.intervals import Interval
+from gentrain.models.base import Params, SequenceModel
+from gentrain.objectives.base import Objective
+from gentrain.sums import Metric
+
+ORDERS, SHORT_ORDERS = (2, 3, 4, 5), (1, 2, 3, 4)
+NUMBERS = {
+    **{f"bleu_{n}": Metric("0 to 1", None, f"BLEU of up to {n}-grams against held-out text") for n in ORDERS},
+    **{f"self_bleu_{n}": Metric("0 to 1", None, f"BLEU-{n} of samples against the others") for n in ORDERS},
+    **{f"ms_jaccard_{n}": Metric("0 to 1", "higher", f"MS-Jaccard of up to {n}-grams, held-out text") for n in ORDERS},
+    **{f"distinct_{n}": Metric("share", None, f"different ones among all {n}-grams") for n in SHORT_ORDERS},
+    **{f"jsd_{n}": Metric("nats", "lower", f"JS of the laws of {n}-grams, held-out text") for n in SHORT_ORDERS},
+    "copied_span": Metric("words or characters", None, "the longest span of a sample that stands in train"),
+    "copied_whole": Metric("share", None, "samples of which all stands in one document of train"),
+    "forward_perplexity": Metric("tokens", None, "of samples, to a judge that read train"),
+    "reverse_perplexity": Metric("tokens", "lower", "of held-out text, to a judge that read samples alone"),
+    "precision": Metric("share", "higher", "samples among the held-out texts (k = 3), as the judge keeps them in mind"),
+    "recall": Metric("share", "higher", "held-out texts among the samples (k = 3), likewise"),
+    "frechet": Metric("squared distance", "lower", "of Gaussians fitted to what the judge keeps in mind"),
+    "mauve": Metric("0 to 1", "higher", "area under the divergence curve of clusters, the mean of 5 clusterings"),
+    "frontier_integral": Metric("nats", "lower", "the mean JS over all priors of clusters, of 5 clusterings"),
+    "nearest_train": Metric("distance", None, "to the nearest text of train, as the judge keeps them in mind"),
+}
+
+
+def with_company(numbers: dict[str, Metric]) -> dict[str, Metric]:
+    """The declarations of the numbers, of the ends of their intervals, and of their floors."""
+    declared = {}
+    for name, metric in numbers.items():
+        low, high, floor = (f"{what}: {metric.meaning}" for what in ("low end, 95 %", "high end, 95 %", "of real text"))
+        declared[name] = metric
+        declared[f"{name}_low"] = Metric(metric.unit, None, low, restates=True)
+        declared[f"{name}_high"] = Metric(metric.unit, None, high, restates=True)
+        declared[f"{name}_floor"] = Metric(metric.unit, None, floor, level=True)
+    return declared
+
+
+METRICS = with_company({f"quality/{name}": metric for name, metric in NUMBERS.items()})
+MOST_TRAIN = 1 << 21  # tokens of train that are searched for copies
+MOST_NEAREST = 20_000  # texts of train among which the nearest is looked for
+DRAWN = 512  # texts that are drawn at once
+NEAREST = 3  # neighbours: of precision and recall
+FEWEST = 40  # texts of which anything is said
+
+Words = list[list[str]]
+
+
+def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> Evaluator:
+    """quality/…, the numbers of NUMBERS, from evaluate.examples samples and as many held-out texts (of both as many as
+    there are, if fewer); with each its 95 % interval, …_low and …_high, and its …_floor.
+
+    The interval is about the mean over samples so many: by a jackknife over the samples, or over the held-out texts for
+    recall and reverse perplexity, of which how a judge happens to learn is no part. The floor is what text of train, so
+    many, gets in place of samples, and with it the bias that numbers of few samples have; held-out text where train
+    would be compared with itself. A perfect generator has the floor: what is better than it alone is no merit, as few
+    n-grams are for BLEU and noise is for self-BLEU. Compare at one number of samples only.
+
+    Texts are rows, as a model reads them, in words and punctuation marks, or characters. A judge is an LSTM of the
+    run's own tokens (see evaluators.judge): perplexities of two tokenizers are not comparable. What it keeps in mind
+    of a text is the mean of its states, in which collapse shows and the order of words hardly does. Raises ConfigError
+    for data that are not unconditional text, for few texts, and for words where texts have hardly two.
+    """
+    spec, model = data.spec, objective.model
+    if not isinstance(spec, TextSpec) or spec.context_vocab:
+        raise ConfigError("evaluator 'text_quality' is for text without contexts")
+    assert isinstance(model, SequenceModel)
+    draw, size = make_draw(model, mesh, spec.length, end=spec.end), sharding.round_up(mesh, DRAWN)
+    reference = Reference(config, data, spec)
+    count = reference.count
+
+    def generate(params, key) -> Rows:
+        parts = (draw(params, key, start + jnp.arange(size)) for start in range(0, count, size))
+        tokens, masks = zip(*((np.asarray(part.tokens), np.asarray(part.mask)) for part in parts), strict=True)
+        return Rows(np.concatenate(tokens)[:count], np.concatenate(masks)[:count])
+
+    def evaluate(params, key):
+        found, values = reference.measure(generate(params["generator"], key)), {}
+        for name, interval in found.items():
+            values[f"quality/{name}"] = float(interval.value)
+            values[f"quality/{name}_low"] = float(interval.low)
+            values[f"quality/{name}_high"] = float(interval.high)
+            values[f"quality/{name}_floor"] = reference.floors[name]
+        return values
+
+    return evaluate
+
+
+class Reference:
+    """What samples are compared with, which is the same at every step and worked out when it is first needed."""
+
+    def __init__(self, config: ConfigDict, data: Data, spec: TextSpec):
+        options, split = config.evaluate.text_quality, config.evaluate.split
+        self.spec, self.unit, self.train = spec, options.unit, data.split("train")
+        self.held_out = choose_rows(data.split(split), config.evaluate.examples, spec.length)
+        self.count = len(self.held_out.tokens)
+        if self.count < FEWEST:
+            found = f"evaluate.examples = {config.evaluate.examples}, and {split} has {self.count} texts of these"
+            raise ConfigError(f"evaluator 'text_quality' needs at least {FEWEST} texts: {found}")
+        self.held_out_words = self.words(self.held_out)
+        if self.unit == "words" and sum(map(len, self.held_out_words)) < 2 * self.count:
+            raise ConfigError("texts of hardly two words: set evaluate.text_quality.unit = 'characters'")
+        steps = options.judge_steps
+        self.judged = Judged(Judge(spec, steps), self.train, self.held_out) if steps else None
+
+    def words(self, rows: Rows) -> Words:
+        """What n-grams are of, text by text."""
+        return [self.split(text) for text in decode_rows(self.spec, *rows)]
+
+    def split(self, text: str) -> list[str]:
+        return split_words(text) if self.unit == "words" else list(text)
+
+    @cached_property
+    def train_words(self) -> Words:
+        """Whole documents of train, as many as are searched for copies."""
+        tokens, offsets = self.train.documents
+        ends = offsets[1 : max(2, np.searchsorted(offsets, MOST_TRAIN, "right"))]
+        documents = np.split(np.asarray(tokens[: ends[-1]]), ends[:-1])
+        return [self.split(self.spec.decode(document[document != self.spec.end])) for document in documents]
+
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """Of real text, by the names of NUMBERS."""
+        found = self.measure(choose_rows(self.train, self.count, self.spec.length))
+        found |= copies(self.held_out_words, self.train_words)
+        found |= self.judged.floors if self.judged else {}
+        return {name: float(interval.value) for name, interval in found.items()}
+
+    def measure(self, samples: Rows) -> dict[str, Interval]:
+        """The numbers of samples, by the names of NUMBERS."""
+        words = self.words(samples)
+        found = shares(words, self.held_out_words) | copies(words, self.train_words)
+        return found | self.judged.measure(samples) if self.judged else found
+
+
+class Judged:
+    """What a judge makes of samples, of train, which it reads at the first call, and of held-out text."""
+
+    def __init__(self, judge: Judge, train: Split, held_out: Rows):
+        self.judge, self.held_out = judge, held_out
+        count, length = held_out.tokens.shape
+        self.train = choose_rows(train, max(MOST_NEAREST, count), length)
+
+    @cached_property
+    def reader(self) -> Params:
+        return self.judge.obtain(self.train)
+
+    @cached_property
+    def real(self) -> Scores:
+        return self.judge.score(self.reader, self.held_out)
+
+    @cached_property
+    def known(self) -> Scores:
+        return self.judge.score(self.reader, self.train)
+
+    @property
+    def floors(self) -> dict[str, Interval]:
+        """Where text of train would be compared with itself."""
+        return {"forward_perplexity": perplexity(self.real), "nearest_train": distance(self.real, self.known)}
+
+    def measure(self, samples: Rows) -> dict[str, Interval]:
+        own, pupil = self.judge.score(self.reader, samples), self.judge.fit(samples)
+        return {
+            "forward_perplexity": perplexity(own),
+            "reverse_perplexity": perplexity(self.judge.score(pupil, self.held_out)),
+            **likeness(self.real.embeddings, own.embeddings),
+            "nearest_train": distance(own, self.known),
+        }
+
+
+def choose_rows(split: Split, count: int, length: int) -> Rows:
+    """So many texts of a split as rows have them, or all if it has fewer: always the same ones."""
+    tokens, offsets = split.pieces
+    chosen = np.sort(np.random.default_rng(0).permutation(len(offsets) - 1)[:count])
+    place = offsets[chosen, None] + np.arange(length)
+    mask = place < offsets[chosen + 1, None]
+    return Rows(np.where(mask, tokens[np.minimum(place, len(tokens) - 1)], 0).astype(np.int32), mask)
+
+
+def shares(samples: Words, held_out: Words) -> dict[str, Interval]:
+    """What is counted of n-grams."""
+    own, references = text.count_grams(text.number_words(samples, held_out), max(ORDERS))
+
+    def statistic(chosen: np.ndarray) -> np.ndarray:
+        kept = [text.keep(grams, chosen) for grams in own]
+        by_order = (
+            text.bleu(kept, references).mean(1),
+            text.self_bleu(kept).mean(1),
+            text.ms_jaccard(kept, references),
+        )
+        short = [kept[n - 1] for n in SHORT_ORDERS]
+        divergences = [text.jsd(grams, references[n - 1]) for n, grams in zip(SHORT_ORDERS, short, strict=True)]
+        numbers = [values[n - 1] for values in by_order for n in ORDERS]
+        return np.asarray([*numbers, *map(text.distinct, short), *divergences])
+
+    names = [f"{name}_{n}" for name in ("bleu", "self_bleu", "ms_jaccard") for n in ORDERS]
+    names += [f"{name}_{n}" for name in ("distinct", "jsd") for n in SHORT_ORDERS]
+    ends = zip(*intervals.jackknife(statistic, len(samples)), strict=True)
+    return {name: Interval(*interval) for name, interval in zip(names, ends, strict=True)}
+
+
+def copies(samples: Words, train: Words) -> dict[str, Interval]:
+    """How much of texts stands in train."""
+    longest = text.longest_copies(*text.number_words(samples, train))
+    lengths = np.asarray([len(sample) for sample in samples])
+    return {
+        "copied_span": intervals.student(longest),
+        "copied_whole": intervals.student((longest == lengths) & (lengths > 0)),
+    }
+
+
+def perplexity(scores: Scores) -> Interval:
+    """exp of the mean of -log Q over tokens."""
+
+    def statistic(chosen: np.ndarray) -> np.ndarray:
+        return np.exp(scores.nats[chosen].sum() / scores.tokens[chosen].sum())
+
+    return intervals.jackknife(statistic, len(scores.nats))
+
+
+def distance(scores: Scores, others: Scores) -> Interval:
+    """The mean distance to the nearest of others."""
+    return intervals.student(manifolds.nearest(scores.embeddings, others.embeddings))
+
+
+def likeness(real: np.ndarray, own: np.ndarray) -> dict[str, Interval]:
+    """How alike two samples of embeddings are."""
+    _, balls_of_real = manifolds.count_within(real, own, NEAREST)
+    _, balls_of_own = manifolds.count_within(own, real, NEAREST)
+    return {
+        "precision": intervals.student(balls_of_real > 0),
+        "recall": intervals.student(balls_of_own > 0),
+        "frechet": intervals.jackknife(lambda chosen: manifolds.frechet(real, own[chosen]), len(own)),
+        **quantised.frontier(real, own)._asdict(),
+    }
+
+
+def verdict(values: dict[str, float]) -> str:
+    """Quality and variety beside those of real text, in words; empty where they were not measured."""
+    names = [f"quality/{name}_4{end}" for end in ("", "_floor") for name in ("bleu", "self_bleu")]
+    if not all(name in values for name in names):
+        return ""
+    return "BLEU-4 {:.3f} and self-BLEU-4 {:.3f}, of real text {:.3f} and {:.3f}".format(*map(values.get, names))
