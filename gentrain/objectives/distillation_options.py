@@ -17,6 +17,7 @@ TOP = ("tail_bucket", "top_k_plus_score", "truncated", "renormalised")
 @dataclass(frozen=True)
 class Options(ObjectiveSection):
     shared = ("real_prior",)
+    has_teacher = True
     networks: ClassVar[dict[str, str]] = {"model": "model", "teacher": "sequences"}
 
     level: str = option(
@@ -68,10 +69,18 @@ class Options(ObjectiveSection):
         when=SEQUENCE,
     )
     likelihood: float = option(0.0, "weight of the negative log-likelihood of the data, added to the divergence")
+    preflight: float = option(
+        0.01,
+        "nats by which the teacher's answers for a token of the first batch may differ, side by side, step by step, on"
+        " one device and as they were written down, before a run is refused; 0: they are not compared",
+        may_change=True,
+    )
 
     def check(self, run: "Run", where: str) -> None:
-        makes, pi = run.model.makes, self.real_prior
+        makes, pi, taught = run.model.makes, self.real_prior, run.config.data.taught
         expect(makes == "sequences", "model.name", run.model.name, f"a model of sequences for {where}, as 'lstm'")
+        rows = f"'data' with data.taught={taught!r}: a teacher that was asked before knows no other sequences"
+        expect(not taught or self.prefixes == "data", f"{where}.prefixes", self.prefixes, rows)
         estimators = ("exact", *DRAWN, *TOP)
         why = (
             "; as a reward, k3 descends KL[Q||P] - KL[P||Q], which has no least value" if "k3" in self.estimator else ""
