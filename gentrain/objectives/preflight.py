@@ -30,8 +30,8 @@ def check(model: SequenceModel, params: Params, batch: Batch, mesh: Mesh, most: 
             row, position = np.unravel_index(np.argmax(np.nan_to_num(apart, nan=np.inf)), apart.shape)
             raise ConfigError(
                 f"the teacher's answers differ by {apart[row, position]:.3g} nats at token {position} of row {row},"
-                f" {first} and {name}: expected at most distillation.preflight={most:g}; sound teachers were within 5e-5"
-                " in float32 and 0.3 in bfloat16"
+                f" {first} and {name}: expected at most distillation.preflight={most:g}; sound teachers were"
+                " within 5e-5 in float32 and 0.3 in bfloat16"
             )
 
 
