@@ -6,7 +6,7 @@ the teacher are, and digests of each chunk of rows, which are added once the chu
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,14 @@ from gentrain.options.tree import as_tuple
 
 NOTE = "taught.json"
 CHUNK = 2**24  # bytes of a row's arrays that are written at once, and that a kill loses at most
+TYPES = ("float32", "float16", "bfloat16", "int32")
 AGAIN = "the same `python -m launch.teach` writes it"
 
 
 def describe(spec: Spec, train: Any, layout: str, digests: Mapping[str, str]) -> dict[str, Any]:
     """What the rows of train are, as JSON. Raises ConfigError where train has no rows that can be numbered."""
     if not isinstance(train, Shuffled):
-        raise ConfigError(
-            "a teacher is written down for data that are stored: expected a source of files, and no world"
-        )
+        raise ConfigError("a teacher is written down for examples that are stored: expected a data.name that has them")
     numbers = {"rows": [part.rows for part in train.parts], "length": spec.length, "vocab": spec.vocab}
     return {"digests": dict(digests), **numbers, "context_vocab": spec.context_vocab, "layout": layout}
 
@@ -100,10 +99,9 @@ def open_folder(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"{key} is of another {name} than the run's: expected one that was written of these data")
     for name, value in wanted.items():
         if note[name] != value:
-            raise ConfigError(f"{key}: its {name} is {note[name]}, and that of the data {value}")
+            raise ConfigError(f"{key} was written for {name}={note[name]}, and the data have {value}")
     if (good := min(sound(folder, note) * note["chunk"], rows_of(note))) < rows_of(note):
-        what = "damaged or not written yet"
-        raise DataError(f"{folder}: from row {good:,} of {rows_of(note):,} on it is {what}; {AGAIN}")
+        raise DataError(f"{folder} is damaged or not written from row {good:,} of {rows_of(note):,} on; {AGAIN}")
     return note
 
 
@@ -113,15 +111,18 @@ def beside(note: Mapping[str, Any]) -> tuple[Beside, ...]:
 
 
 def read_note(folder: Path) -> dict[str, Any]:
-    """taught.json. Raises DataError where it is damaged."""
+    """taught.json. Raises DataError where it is damaged, or names files elsewhere or of other types."""
     try:
         note = files.parse((folder / NOTE).read_bytes())
-        for begin, size in places(note, len(note["sums"])):
-            assert begin >= 0 and size >= 0
-        assert {"digests", "context_vocab", "layout", "vocab", "asked"} <= note.keys()
-        assert all(isinstance(sums, dict) for sums in note["sums"])
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise DataError(f"{folder / NOTE} is damaged: remove {folder}, and {AGAIN} anew") from error
+        bounds = places(note, len(note["sums"]))
+        whole = all(type(number) is int and number >= 0 for bound in bounds for number in bound)
+        whole &= all(name == Path(name).name and dtype in TYPES for name, _, dtype in note["arrays"])
+        whole &= all(isinstance(one, dict) for one in (note["digests"], note["asked"], *note["sums"]))
+        whole &= {"context_vocab", "layout", "vocab"} <= note.keys()
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise DataError(f"{folder / NOTE} is damaged: remove {folder}, and {AGAIN} anew")
     return note
 
 
@@ -144,9 +145,8 @@ def places(note: Mapping[str, Any], number: int) -> list[tuple[int, int]]:
 
 def sound(folder: Path, note: Mapping[str, Any]) -> int:
     """How many chunks from the first on are as they were written."""
-    names: Sequence[str] = [name for name, *_ in note["arrays"]]
     for number, sums in enumerate(note["sums"]):
-        for name, (begin, size) in zip(names, places(note, number), strict=True):
+        for (name, *_), (begin, size) in zip(note["arrays"], places(note, number), strict=True):
             if sums.get(name) != digest(folder / name, begin, size):
                 return number
     return len(note["sums"])
