@@ -114,15 +114,15 @@ def evaluation_key(seed: int, step: int) -> Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), step)
 
 
-def measure(run: Run, state: TrainState, step: int) -> tuple[dict[str, float], list[Texts | Images]]:
-    """Numbers and samples of all evaluators."""
+def measure(run: Run, state: TrainState, step: int) -> tuple[dict[str, float], dict[str, Texts | Images]]:
+    """Numbers and samples of all evaluators, by their names."""
     params, key = evaluated_params(state), evaluation_key(run.config.seed, step)
     numbers: dict[str, float] = {}
-    samples: list[Texts | Images] = []
+    samples: dict[str, Texts | Images] = {}
     for evaluator in run.evaluators:
         for label, value in evaluator(params, key).items():
             if isinstance(value, Texts | Images):
-                samples.append(value)
+                samples[label] = value
             else:
                 numbers[label] = value
     return numbers, samples
@@ -131,8 +131,8 @@ def measure(run: Run, state: TrainState, step: int) -> tuple[dict[str, float], l
 def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:
     """Measures and writes down."""
     numbers, samples = measure(run, state, step)
-    for value in samples:
-        out.samples(step, value)
+    for label, value in samples.items():
+        out.samples(step, value, label)
         if isinstance(value, Texts):
             first_lines = [text.strip().splitlines()[0][:60] for text in value.texts if text.strip()]
             out.say(f"step {step}: sampled {' | '.join(first_lines[:8])}")

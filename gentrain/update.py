@@ -180,7 +180,8 @@ def build(config: ConfigDict, objective: Objective, mesh: Mesh) -> tuple[Callabl
 
     def update(state: TrainState, batch) -> tuple[TrainState, dict[str, Sum]]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 1), state.step)
-        totals: dict[str, Sum] = {}
+        drawn = objective.draw(adapters.join(state.frozen, state.params), batch, key, state.step)
+        batch, totals = {**batch, **drawn}, dict[str, Sum]()
         for number, player in enumerate(objective.players):
             state, sums = move(state, player, batch, jax.random.fold_in(key, number))
             totals = add_sums(totals, sums)

@@ -51,6 +51,7 @@ class Objective:
     players: who moves in one step, in order; a name may repeat, as in ("critic",) * 4 + ("generator",).
     frozen: players whose parameters another run gives (config.init_from) and nothing changes.
     spared: players that init_from may give and this run does without.
+    teacher: the model of the frozen player `teacher`; only where there is one.
     splittable: whether the loss is a sum over examples, so that microbatches and shards may be added up.
     alarms: signs that a run of this objective goes wrong.
     """
@@ -59,12 +60,17 @@ class Objective:
     players: tuple[str, ...] = ("generator",)
     frozen: tuple[str, ...] = ()
     spared: tuple[str, ...] = ()
+    teacher: SequenceModel
     splittable: bool = True
     alarms: tuple[Alarm, ...] = ()
 
     def init(self, key: Array, batch: Batch) -> tuple[dict[str, Params], Carry]:
         """The parameters of each player, and what passes between steps without a gradient; batch is for its shapes."""
         return {"generator": self.model.init(key)}, {}
+
+    def draw(self, params: dict[str, Params], batch: Batch, key: Array, step: Array) -> dict[str, Array]:
+        """Arrays by row that the batch gets beside its own, from the parameters before anyone has moved in a step."""
+        return {}
 
     def loss(self, player: str, params: dict[str, Params], carry: Carry, batch: Batch, key: Array, step: Array) -> Loss:
         """What `player` minimises over params[player] alone, and what else is reported.

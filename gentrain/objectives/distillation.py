@@ -18,7 +18,7 @@ from gentrain.models.base import Params, SequenceModel, at_positions, before_log
 from gentrain.models.feeding import example_keys
 from gentrain.objectives import lessons, preflight
 from gentrain.objectives.base import Batch, Loss, Objective, generator_of
-from gentrain.objectives.distillation_options import Options
+from gentrain.objectives.distillation_options import OF_DRAWN, Options
 from gentrain.objectives.token_estimators import ESTIMATORS
 from gentrain.sums import Metric, Sum
 
@@ -37,7 +37,7 @@ Mask = Bool[Array, "batch length"]
 
 class Prefixes(NamedTuple):
     """The sequences whose prefixes are learned on. mask: the tokens that count; log_drawn: the logarithm of the
-    probability with which each was drawn, or None."""
+    probability with which each was drawn, where that is not the student's own as it is now, or None."""
 
     tokens: Tokens
     mask: Mask
@@ -67,6 +67,14 @@ class Distillation(Objective):
     frozen: tuple[str, ...] = ("teacher",)
     spared: tuple[str, ...] = ()  # the teacher, where batches have what is learned of it
 
+    @property
+    def players(self) -> tuple[str, ...]:
+        return ("generator",) * self.options.updates
+
+    @property
+    def splittable(self) -> bool:
+        return self.options.baseline == "none"
+
     def init(self, key, batch):
         teacher = {player: self.teacher.init(jax.random.fold_in(key, 1)) for player in self.frozen}
         return {"generator": self.model.init(key)} | teacher, {}
@@ -79,19 +87,36 @@ class Distillation(Objective):
             preflight.check(self.teacher, params[player], batch, mesh, self.options.preflight)
 
     def loss(self, player, params, carry, batch, key, step):
-        prefixes = self.prefixes(params, batch, key, step)
-        if self.options.level == "token":
-            total, metrics = self.token_loss(params, batch, prefixes, key)
-        else:
-            total, metrics = self.sequence_loss(params, batch, prefixes, key)
-        if not self.options.likelihood:
+        share = self.options.likelihood
+        nll = self.nll(params, batch, key) if share else None
+        if share == 1:
+            return nll, {"nll": nll}
+        prefixes = Prefixes(*batch["drawn"]) if "drawn" in batch else self.prefixes(params, batch, key, step)
+        of_level = self.token_loss if self.options.level == "token" else self.sequence_loss
+        total, metrics = of_level(params, batch, prefixes, key)
+        if nll is None:
             return total, metrics
-        inputs, context = self.model.inputs(batch["tokens"]), batch.get("context")
-        keys = example_keys(key, batch["row"])
-        nll = masked_sum(
+        return Sum(*((1 - share) * one + share * other for one, other in zip(total, nll, strict=True))), {
+            **metrics,
+            "nll": nll,
+        }
+
+    def nll(self, params: dict[str, Params], batch: Batch, key: Array) -> Sum:
+        """The student's negative log-likelihood of the data, nats."""
+        inputs, context, keys = (
+            self.model.inputs(batch["tokens"]),
+            batch.get("context"),
+            example_keys(key, batch["row"]),
+        )
+        return masked_sum(
             token_nlls(self.model, params["generator"], inputs, batch["tokens"], context, keys), batch["mask"]
         )
-        return Sum(total.total + self.options.likelihood * nll.total, total.weight), metrics | {"nll": nll}
+
+    def draw(self, params, batch, key, step):
+        if self.options.updates == 1:
+            return {}
+        drawn = self.prefixes(params, batch, key, step)
+        return {"drawn": drawn}
 
     def prefixes(self, params: dict[str, Params], batch: Batch, key: Array, step: Array) -> Prefixes:
         """The sequences of this step, by the option `prefixes`."""
@@ -100,7 +125,7 @@ class Distillation(Objective):
         real = Prefixes(batch["tokens"], batch["mask"] & after_prompt)
         if whose == "data":
             return real
-        drawn = self.draw(params, batch, key)
+        drawn = self.sequences(params, batch, key)
         drawn = drawn._replace(mask=drawn.mask & batch["mask"][:, :1] & after_prompt)
         if whose != "mixed":
             return drawn
@@ -111,7 +136,7 @@ class Distillation(Objective):
         own = (coins < share)[:, None]
         return Prefixes(jnp.where(own, drawn.tokens, real.tokens), jnp.where(own, drawn.mask, real.mask))
 
-    def draw(self, params: dict[str, Params], batch: Batch, key: Array) -> Prefixes:
+    def sequences(self, params: dict[str, Params], batch: Batch, key: Array) -> Prefixes:
         """Sequences of the student's, of the teacher's, or of a mixture of both, after the prompts of the batch."""
         of_teacher, share = self.options.prefixes == "teacher", self.options.teacher_share
         model = self.teacher if of_teacher else self.model
@@ -127,7 +152,7 @@ class Distillation(Objective):
             drawn = decode.go_on(model, given, keys, prompts, length - prompt, end=self.model.end)
         else:
             drawn = decode.sample(model, given, keys, length, end=self.model.end, context=batch.get("context"))
-        return Prefixes(drawn.tokens, drawn.mask, drawn.log_prob)
+        return Prefixes(drawn.tokens, drawn.mask, drawn.log_prob if share or self.options.updates > 1 else None)
 
     def token_loss(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
         """The divergence of the conditionals at every prefix."""
@@ -144,7 +169,7 @@ class Distillation(Objective):
 
         loss, value, spread, teacher_nll = self.at_prefixes(params, batch, prefixes, key, divergence, prefixes.tokens)
         metrics = {"divergence": masked_sum(value, prefixes.mask)} | self.metrics(spread, teacher_nll, prefixes.mask)
-        return masked_sum(loss, prefixes.mask), metrics
+        return masked_sum(self.weight(params, batch, prefixes) * loss, prefixes.mask), metrics
 
     def token_loss_of_heads(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
         """token_loss, without ever holding the logits of the vocabulary; the student's entropy is not told."""
@@ -158,9 +183,21 @@ class Distillation(Objective):
         x = before_logits(self.model, params["generator"], inputs, context, example_keys(key, batch["row"]))
         taught, teacher = layer(self.teacher, "teacher", options.teacher_temperature, self.asked(params, batch, inputs))
         x, student = layer(self.model, "generator", options.student_temperature, x)
-        value = masked_sum(head_divergence(taught, teacher, x, student, options.real_prior), prefixes.mask)
+        value = head_divergence(taught, teacher, x, student, options.real_prior)
         teacher_nll = masked_sum(head_scores(taught, teacher, prefixes.tokens).nll, prefixes.mask)
-        return value, {"divergence": value, "teacher_nll": teacher_nll}
+        loss = masked_sum(self.weight(params, batch, prefixes) * value, prefixes.mask)
+        return loss, {"divergence": masked_sum(value, prefixes.mask), "teacher_nll": teacher_nll}
+
+    def weight(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes) -> Numbers:
+        """Of the divergence at each prefix, by the option importance: a sum over the vocabulary has drawn no token."""
+        options, inputs = self.options, self.model.inputs(prefixes.tokens)
+        if prefixes.log_drawn is None or options.importance == "none":
+            return jnp.ones(prefixes.tokens.shape)
+        fixed = jax.lax.stop_gradient(params["generator"])
+        nll = token_nlls(self.model, fixed, inputs, prefixes.tokens, batch.get("context"), None)
+        of_token, before = importance(prefixes, -nll)
+        of_token = of_token if options.estimator in OF_DRAWN else jnp.ones_like(of_token)
+        return of_token * before if options.importance == "prefix" else of_token
 
     def token_loss_of_top(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
         """token_loss, by the likeliest of the teacher's tokens, which are beside the batch, and nothing else of it."""
@@ -191,23 +228,45 @@ class Distillation(Objective):
         log_p, log_q = self.log_probs(params, batch, prefixes, key)
         ratio = jnp.cumsum(jnp.where(mask, log_p - log_q, 0.0), axis=1)
         before = jnp.pad(ratio[:, :-1], ((0, 0), (1, 0)))  # log P/Q of the prefix
-        log_m = mixture(log_p, log_q, before, pi)
-        later = self.later(jnp.where(mask, log_q - log_m, 0.0), mask)
-        weight = self.importance(prefixes, log_q)
+        cost = jnp.where(mask, log_q - mixture(log_p, log_q, before, pi), 0.0)
+        weight, later = self.weigh(prefixes, log_q, cost)
 
-        def surrogate(logits, teacher_x, tokens, before, later, weight):
+        def surrogate(logits, teacher_x, tokens, before, weight, later):
             logits, teacher = self.cooled(params, logits, teacher_x)
             log_student, log_teacher = jax.nn.log_softmax(logits), jax.nn.log_softmax(teacher)
             fixed = jax.lax.stop_gradient(mixture(log_teacher, log_student, before[..., None], pi))
             single = jnp.sum(jnp.exp(log_student) * (log_student - fixed), axis=-1)
             long = later * jnp.take_along_axis(log_student, tokens[..., None], axis=-1)[..., 0]
             value = normalised_js_from_logits(teacher, logits, pi)
-            return weight * (single + long) / pi, value, entropy(logits), token_nll(teacher, tokens)[0]
+            return (weight * single + long) / pi, value, entropy(logits), token_nll(teacher, tokens)[0]
 
-        arrays = (prefixes.tokens, before, later, weight)
+        arrays = (prefixes.tokens, before, weight, later)
         loss, value, spread, teacher_nll = self.at_prefixes(params, batch, prefixes, key, surrogate, *arrays)
         metrics = {"divergence": masked_sum(jax.lax.stop_gradient(value), mask)}
         return masked_sum(loss, mask), metrics | self.metrics(spread, teacher_nll, mask)
+
+    def weigh(self, prefixes: Prefixes, log_q: Numbers, cost: Numbers) -> tuple[Numbers, Numbers]:
+        """Weights of Single at each position, and the factor of grad log Q there, Long: the weighted cost of what comes
+        later, by the options importance, long_term, baseline and clip. cost: log Q/M of each token, 0 where none is."""
+        options, mask = self.options, prefixes.mask
+        of_token, before = importance(prefixes, log_q)
+        if options.importance == "prefix":
+            own = before * of_token
+            later = self.later(own * cost, mask)
+            return before, later - own * self.expected(later, mask)
+        own = of_token if options.importance == "token" else jnp.ones_like(of_token)
+        later = self.later(cost, mask)
+        later = later - self.expected(later, mask)
+        kept = jnp.where(later > 0, own >= 1 - options.clip, own <= 1 + options.clip) | (options.clip == 0)
+        return own, jnp.where(kept, own * later, 0.0)
+
+    def expected(self, later: Numbers, mask: Mask) -> Numbers:
+        """What is expected to come later, by the option baseline: subtracting it leaves the mean gradient as it is."""
+        if self.options.baseline == "none":
+            return jnp.zeros_like(later)
+        alive = jnp.where(mask, later, 0.0)
+        others = jnp.sum(mask, axis=0, keepdims=True) - mask
+        return (jnp.sum(alive, axis=0, keepdims=True) - alive) / jnp.maximum(others, 1)
 
     def log_probs(
         self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array
@@ -231,12 +290,6 @@ class Distillation(Objective):
         left = jnp.cumsum(mask[:, ::-1], axis=1)[:, ::-1] - mask
         return total / jnp.maximum(left, 1)
 
-    def importance(self, prefixes: Prefixes, log_q: Numbers) -> Numbers:
-        """Q / the law that each token was drawn from, at that token; 1 where it was Q itself."""
-        if prefixes.log_drawn is None or not self.options.teacher_share:
-            return jnp.ones_like(log_q)
-        return jnp.exp(log_q - prefixes.log_drawn)
-
     def at_prefixes(self, params, batch: Batch, prefixes: Prefixes, key: Array, function, *arrays: Array):
         """function(student's logits, what the teacher's are made of, *arrays) at every position."""
         inputs, context = self.model.inputs(prefixes.tokens), batch.get("context")
@@ -259,6 +312,14 @@ class Distillation(Objective):
 
     def metrics(self, spread: Numbers, teacher_nll: Numbers, mask: Mask) -> dict[str, Sum]:
         return {"entropy": masked_sum(spread, mask), "teacher_nll": masked_sum(teacher_nll, mask)}
+
+
+def importance(prefixes: Prefixes, log_q: Numbers) -> tuple[Numbers, Numbers]:
+    """Q / the law that drew, of each token and of all tokens before it; 1 where that was Q itself."""
+    if prefixes.log_drawn is None:
+        return jnp.ones_like(log_q), jnp.ones_like(log_q)
+    log_ratio = jnp.where(prefixes.mask, log_q - prefixes.log_drawn, 0.0)
+    return jnp.exp(log_ratio), jnp.exp(jnp.cumsum(log_ratio, axis=1) - log_ratio)
 
 
 def entropy(logits: Float[Array, "batch length vocab"]) -> Numbers:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 SEQUENCE = {"level": ("sequence",)}
 DRAWN = ("k1_score", "k2", "k3_forward_kl")  # of the tokens of the student's own sequences
+OF_DRAWN = (*DRAWN, "top_k_plus_score")
 TOP = ("tail_bucket", "top_k_plus_score", "truncated", "renormalised")
 
 
@@ -43,7 +44,10 @@ class Options(ObjectiveSection):
     prompt: int = option(0, "tokens of the data that a sequence begins with, and that are not learned")
     teacher_temperature: float = option(1.0, "divides the teacher's logits", within="(0, inf)")
     student_temperature: float = option(
-        1.0, "divides the student's logits in the divergence, not where it draws", within="(0, inf)"
+        1.0,
+        "divides the student's logits in the divergence, not where it draws",
+        within="(0, inf)",
+        when={"level": ("token",)},
     )
     estimator: str = option(
         "exact",
@@ -56,9 +60,29 @@ class Options(ObjectiveSection):
     )
     teacher_share: float = option(
         0.0,
-        "share of the teacher's law in that from which a student's sequence is drawn, token by token; its gradient is"
-        " then weighted by q / drawn from, at each token",
+        "share of the teacher's law in that from which a student's sequence is drawn, token by token",
         within="[0, 1)",
+        when=SEQUENCE,
+    )
+    updates: int = option(
+        1, "of the student in one step, by the sequences that it drew at the step's beginning", within="[1, inf)"
+    )
+    importance: str = option(
+        "token",
+        "weight of what another law has drawn than the student's, by teacher_share or earlier updates: 'token', q /"
+        " drawn from, of each token alone (MiniLLM); 'prefix', of all tokens up to it, which is unbiased; 'none'",
+        choices=("token", "prefix", "none"),
+    )
+    clip: float = option(
+        0.0,
+        "how far from 1 a token's q / drawn from may go in its own favour in what later tokens add (PPO); 0: any way",
+        within="[0, 1)",
+        when={"importance": ("token",), **SEQUENCE},
+    )
+    baseline: str = option(
+        "none",
+        "what is subtracted from what later tokens add: 'leave_one_out', its mean over the other rows; 'none'",
+        choices=("none", "leave_one_out"),
         when=SEQUENCE,
     )
     long_term: str = option(
@@ -68,7 +92,12 @@ class Options(ObjectiveSection):
         choices=("sum", "mean", "none"),
         when=SEQUENCE,
     )
-    likelihood: float = option(0.0, "weight of the negative log-likelihood of the data, added to the divergence")
+    likelihood: float = option(
+        0.0,
+        "share of the loss that is the negative log-likelihood of the data, the rest being the divergence; at 1 the"
+        " teacher is not asked",
+        within="[0, 1]",
+    )
     preflight: float = option(
         0.01,
         "nats by which the teacher's answers for a token of the first batch may differ, side by side, step by step, on"
@@ -92,11 +121,17 @@ class Options(ObjectiveSection):
         if self.level == "token" and self.estimator != "exact":
             end = 0.0 if self.estimator == "k3_forward_kl" else 1.0
             expect(pi == end, "objective.real_prior", pi, f"{end:g} with estimator={self.estimator!r}")
-            draws = self.estimator in (*DRAWN, "top_k_plus_score")
+            draws = self.estimator in OF_DRAWN
             own = f"'student' with estimator={self.estimator!r}, which is of what the student draws"
             expect(not draws or self.prefixes == "student", f"{where}.prefixes", self.prefixes, own)
             top = self.estimator not in TOP or self.top_k > 0
             expect(top, f"{where}.top_k", self.top_k, f"1 or more with estimator={self.estimator!r}")
+        foreign = self.updates > 1 or self.teacher_share > 0
+        draws_others = f"'token' with {where}.updates=1 and {where}.teacher_share=0, where the student itself draws"
+        expect(foreign or self.importance == "token", f"{where}.importance", self.importance, draws_others)
+        expect(foreign or self.clip == 0, f"{where}.clip", self.clip, draws_others.replace("'token'", "0"))
+        own = f"'student' with {where}.updates={self.updates}"
+        expect(self.updates == 1 or self.prefixes == "student", f"{where}.prefixes", self.prefixes, own)
         if self.level == "sequence":
             own = "'student' with level='sequence'"
             expect(self.prefixes == "student", f"{where}.prefixes", self.prefixes, own)

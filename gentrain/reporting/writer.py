@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from gentrain import console, files
 from gentrain.datasets.spec import Images, Texts
 from gentrain.errors import CheckpointError, explain, first_line
 from gentrain.reporting import plots
+
+SAMPLES = "samples"  # the label of what a model has drawn
 
 
 class Writer:
@@ -70,11 +72,12 @@ class Writer:
         if self.events:
             self.events.scalars(step, values)
 
-    def samples(self, step: int, value: Texts | Images) -> None:
-        """samples/<step>.txt or .png."""
+    def samples(self, step: int, value: Texts | Images, label: str = SAMPLES) -> None:
+        """samples/<step>.txt or .png; what has another label, in a folder of that name in there."""
         if not self.primary:
             return
-        path = self.workdir / "samples" / f"{step:07d}"
+        path = self.workdir / "samples" / ("" if label == SAMPLES else label) / f"{step:07d}"
+        path.parent.mkdir(exist_ok=True)
         if isinstance(value, Texts):
             files.write_bytes(path.with_suffix(".txt"), ("\n".join(value.texts) + "\n").encode())
         else:
@@ -134,19 +137,22 @@ class Writer:
             self.file.close()
 
 
-def show(workdir: Path, mode: str, step: int, numbers: Mapping[str, float], samples: Sequence[Texts | Images]) -> None:
+def show(
+    workdir: Path, mode: str, step: int, numbers: Mapping[str, float], samples: Mapping[str, Texts | Images]
+) -> None:
     """Prints what was sampled and, with mode 'evaluate', measured at a step, and keeps it in the workdir, as <mode>.png
     and evaluation.json. What is printed can do without being kept."""
-    for value in samples:
+    for value in samples.values():
         if isinstance(value, Texts):
             console.say("\n".join(value.texts))
     if mode == "evaluate":
         console.say("\n".join(f"{name} {value:.6g}" for name, value in numbers.items()))
     try:
-        for value in samples:
+        for label, value in samples.items():
             if isinstance(value, Images):
-                plots.image_grid(value.images, workdir / f"{mode}.png")
-                console.say(f"{workdir / mode}.png")
+                path = workdir / (f"{mode}.png" if label == SAMPLES else f"{label}.png")
+                plots.image_grid(value.images, path)
+                console.say(str(path))
         if mode == "evaluate":
             files.write_json(workdir / "evaluation.json", {"step": step, **numbers})
     except OSError as error:

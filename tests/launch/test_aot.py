@@ -231,7 +231,7 @@ def test_the_exit_code_says_whether_it_fits(monkeypatch, capsys, peak, code):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [256, 512])
-@pytest.mark.parametrize("preset", [*PRESETS, "scale:1b_adversarial"])
+@pytest.mark.parametrize("preset", [*PRESETS, "scale:1b_adversarial", "scale:1b_distillation"])
 def test_every_preset_on_hundreds_of_devices(tmp_path, preset, devices):
     path, (file, _, variant) = tmp_path / "numbers.json", preset.partition(":")
     done = run(
@@ -255,11 +255,17 @@ def test_every_preset_on_hundreds_of_devices(tmp_path, preset, devices):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["", "_scheduled_sampling", "_adversarial"])
-@pytest.mark.parametrize(("size", "topology"), [("1b", "v5e:16x16"), ("7b", "v5p:8x8x8")])
-def test_large_models_fit_on_chips_that_are_not_here(tmp_path, size, topology, objective):
+@pytest.mark.parametrize(
+    ("variant", "topology"),
+    [
+        *((f"{size}{objective}", topology) for size, topology in (("1b", "v5e:16x16"), ("7b", "v5p:8x8x8"))
+          for objective in ("", "_scheduled_sampling", "_adversarial")),
+        ("1b_distillation", "v5p:8x8x4"),
+    ],
+)  # fmt: skip
+def test_large_models_fit_on_chips_that_are_not_here(tmp_path, variant, topology):
     path = tmp_path / "numbers.json"
-    done = run(f"--config=configs/scale.py:{size}{objective}", f"--topology={topology}", f"--json={path}")
+    done = run(f"--config=configs/scale.py:{variant}", f"--topology={topology}", f"--json={path}")
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = json.loads(path.read_text())
     assert_split(numbers)

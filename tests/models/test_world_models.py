@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from gentrain.datasets.spec import PointSpec, TextSpec
 from gentrain.errors import ConfigError
-from gentrain.models import factorised, feeding, gaussian, mlp, tabular
+from gentrain.models import factorised, feeding, gaussian, mixture, mlp, tabular
 
 SEQUENCES = TextSpec(3, 4)
 POINTS = PointSpec(0, 2)
@@ -23,8 +24,9 @@ def everything():
     return np.indices((3,) * 4, np.int32).reshape(4, -1).T
 
 
-@pytest.mark.parametrize("file", [tabular, factorised])
+@pytest.mark.parametrize("file", [tabular, factorised, mixture])
 def test_a_law_of_sequences_sums_to_one_and_steps_as_it_applies(config, file):
+    config.model.name = file.__name__.rpartition(".")[2]
     model = file.build(config.model, SEQUENCES)
     params = random_params(model, 3)
     probabilities = np.exp(jax.jit(model.log_prob)(params, everything()))
@@ -37,7 +39,17 @@ def test_a_law_of_sequences_sums_to_one_and_steps_as_it_applies(config, file):
         _, stepped = jax.lax.scan(step, model.start(params, 81, 4), inputs.T)
         return stepped.swapaxes(0, 1), model.apply(params, inputs)
 
-    np.testing.assert_array_equal(*both_ways(params))
+    np.testing.assert_allclose(*both_ways(params), atol=1e-6)
+
+
+def test_a_mixture_is_the_mean_of_its_components_by_weight(config):
+    config.model.name = "mixture"
+    model = mixture.build(config.model, SEQUENCES)
+    params = random_params(model, 3)
+    laws = np.exp(scipy.special.log_softmax(params["table"], axis=-1))
+    of_components = [np.einsum("a,b,c,d->abcd", *law).ravel() for law in laws]
+    expected = scipy.special.softmax(params["weights"]) @ np.stack(of_components)
+    np.testing.assert_allclose(np.exp(jax.jit(model.log_prob)(params, everything())), expected, rtol=1e-4)
 
 
 def test_a_table_can_be_any_law(config):
@@ -65,7 +77,8 @@ def test_a_gaussian_is_a_density_and_samples_itself(config):
 
 
 def test_models_refuse_data_they_cannot_model(config, spec):
-    for file in (tabular, factorised):
+    for file in (tabular, factorised, mixture):
+        config.model.name = file.__name__.rpartition(".")[2]
         with pytest.raises(ConfigError, match="fixed length"):
             file.build(config.model, spec)
     with pytest.raises(ConfigError, match="more than"):

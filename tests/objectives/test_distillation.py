@@ -10,6 +10,7 @@ from gentrain import files, plugins, train
 from gentrain.datasets.spec import TextSpec
 from gentrain.divergences import kl_from_log, normalised_js_from_logits
 from gentrain.errors import ConfigError
+from gentrain.models.base import token_nlls
 from gentrain.objectives.distillation import Prefixes
 from gentrain.options import check
 from gentrain.options.fit import fit
@@ -43,20 +44,26 @@ def law(objective, params, player):
     return objective.model.log_prob(params[player], jnp.asarray(STRINGS))
 
 
-def expected_gradient(objective, params, weights_of=None):
-    """E_{x ~ Q} of the gradient of one row's loss, by enumeration."""
+def log_probs(objective, params):
+    """log Q of each token of every string."""
+    strings = jnp.asarray(STRINGS)
+    return -token_nlls(objective.model, params, objective.model.inputs(strings), strings)
 
-    def of_row(generator, tokens, row):
+
+def expected_gradient(objective, params, drawn_by=None):
+    """E of the gradient of one row's loss, by enumeration of x ~ Q or, where it is given, of the law of `drawn_by`."""
+    log_drawn = log_probs(objective, params["generator"] if drawn_by is None else drawn_by)
+
+    def of_row(generator, tokens, drawn, row):
         batch = {"tokens": tokens[None], "mask": jnp.ones((1, LENGTH), bool), "row": row[None]}
-        log_drawn = None if weights_of is None else weights_of(tokens)[None]
-        prefixes = Prefixes(batch["tokens"], batch["mask"], log_drawn)
+        prefixes = Prefixes(batch["tokens"], batch["mask"], None if drawn_by is None else drawn[None])
         players = params | {"generator": generator}
         loss = objective.sequence_loss if objective.options.level == "sequence" else objective.token_loss
         return loss(players, batch, prefixes, KEY)[0].total
 
-    grads = jax.vmap(jax.grad(of_row), (None, 0, 0))(params["generator"], jnp.asarray(STRINGS), jnp.arange(27))
-    q = jnp.exp(law(objective, params, "generator"))
-    return jax.tree.map(lambda g: jnp.tensordot(q, g, 1), grads)["table"]
+    of_rows = jax.vmap(jax.grad(of_row), (None, 0, 0, 0))
+    grads = of_rows(params["generator"], jnp.asarray(STRINGS), log_drawn, jnp.arange(27))
+    return jax.tree.map(lambda g: jnp.tensordot(jnp.exp(log_drawn.sum(1)), g, 1), grads)["table"]
 
 
 def exact_gradient(objective, params, real_prior):
@@ -120,27 +127,82 @@ def test_the_dial_reaches_its_ends(end, near):
         assert np.linalg.norm(other_slope - slope) < 0.02 * np.linalg.norm(slope)
 
 
-def test_weights_make_up_for_what_the_teacher_draws():
-    """At one position the law drawn from is corrected exactly; the options of variance change nothing else."""
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_stale_roll_outs_are_corrected_by_the_weights_of_prefixes_and_by_nothing_less(level):
     with jax.enable_x64(True):
-        objective, params = build(0, 1.0, level="sequence", long_term="none", teacher_share=0.4)
-        plain, _ = build(0, 1.0, level="sequence", long_term="none")
-        logits = {player: params[player]["table"][0] for player in params}
-        log_p, log_q = jax.nn.log_softmax(logits["teacher"]), jax.nn.log_softmax(logits["generator"])
-        log_drawn = jnp.log(0.4 * jnp.exp(log_p) + 0.6 * jnp.exp(log_q))
+        for seed in range(3):
+            made = {
+                how: build(seed, 0.3, level=level, updates=3, importance=how) for how in ("prefix", "token", "none")
+            }
+            objective, params = made["prefix"]
+            stale = jax.tree.map(lambda x: x + 0.3 * jnp.sin(7 * x), params["generator"])
+            fresh = expected_gradient(objective, params)
+            if level == "sequence":
+                np.testing.assert_allclose(fresh, exact_gradient(objective, params, 0.3), atol=1e-8)
+            np.testing.assert_allclose(expected_gradient(objective, params, stale), fresh, atol=1e-8)
+            for how in ("token", "none"):
+                bias = np.abs(expected_gradient(made[how][0], params, stale) - fresh).max()
+                assert bias > 0.005 * np.abs(fresh).max()
 
-        def of_row(objective, generator, tokens, drawn):
-            batch = {"tokens": tokens[None], "mask": jnp.asarray([[True, False, False]]), "row": jnp.zeros(1, int)}
-            prefixes = Prefixes(batch["tokens"], batch["mask"], drawn)
+
+@pytest.mark.parametrize("importance", ["token", "prefix"])
+def test_the_other_rows_are_a_baseline_that_leaves_the_mean_gradient(importance):
+    """Of all pairs of rows, drawn by the student as it was."""
+    with jax.enable_x64(True):
+        made = {
+            how: build(0, 0.3, level="sequence", updates=2, importance=importance, baseline=how)
+            for how in ("none", "leave_one_out")
+        }
+        objective, params = made["none"]
+        log_drawn = log_probs(objective, jax.tree.map(lambda x: 0.8 * x, params["generator"]))
+        numbers = jnp.asarray(np.indices((27, 27)).reshape(2, -1).T)
+
+        def of_pair(generator, pair, objective):
+            batch = {"tokens": jnp.asarray(STRINGS)[pair], "mask": jnp.ones((2, LENGTH), bool), "row": jnp.arange(2)}
+            prefixes = Prefixes(batch["tokens"], batch["mask"], log_drawn[pair])
             return objective.sequence_loss(params | {"generator": generator}, batch, prefixes, KEY)[0].total
 
-        found = expected = 0.0
-        for token in range(VOCAB):
-            tokens, drawn = jnp.asarray([token, 0, 0]), jnp.asarray([[log_drawn[token], 0.0, 0.0]])
-            slope = jax.grad(of_row, argnums=1)(objective, params["generator"], tokens, drawn)["table"]
-            own = jax.grad(of_row, argnums=1)(plain, params["generator"], tokens, None)["table"]
-            found, expected = found + jnp.exp(log_drawn[token]) * slope, expected + jnp.exp(log_q[token]) * own
-        np.testing.assert_allclose(found, expected, atol=1e-10)
+        weights = jnp.exp(log_drawn.sum(1)[numbers].sum(1))
+        plain, less = (
+            jax.vmap(jax.grad(of_pair), (None, 0, None))(params["generator"], numbers, made[how][0])["table"]
+            for how in made
+        )
+        expected = jnp.tensordot(weights, plain, 1)
+        np.testing.assert_allclose(jnp.tensordot(weights, less, 1), expected, atol=1e-8)
+        assert np.abs(less - plain).max() > 0.1 * np.abs(expected).max()
+
+
+def test_a_clipped_ratio_moves_no_further_in_its_own_favour():
+    objective, _ = build(0, 1.0, level="sequence", updates=2, clip=0.2)
+    ratio = jnp.asarray([[0.5, 1.0, 1.5, 1.0]])
+    prefixes = Prefixes(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), -jnp.log(ratio))
+    for sign in (1.0, -1.0):  # of what later tokens cost
+        single, long = objective.weigh(prefixes, jnp.zeros((1, 4)), jnp.asarray([[0.0, 0.0, 0.0, sign]]))
+        np.testing.assert_allclose(single, ratio, rtol=1e-6)
+        stopped = [0, 1, 1.5, 0] if sign > 0 else [-0.5, -1, 0, 0]
+        np.testing.assert_allclose(long[0], stopped, rtol=1e-6)
+
+
+def test_all_updates_of_a_step_read_the_sequences_of_its_beginning(tmp_path, run_on_one_device):
+    objective, params = build(0, 0.5, updates=3)
+    assert objective.players == ("generator",) * 3
+    batch = whole_batch(STRINGS)
+    with_drawn = batch | objective.draw(params, batch, KEY, jnp.zeros((), jnp.int32))
+    moved = params | {"generator": jax.tree.map(lambda x: 1.1 * x, params["generator"])}
+    one, other = (objective.loss("generator", moved, {}, with_drawn, key, 0)[0] for key in jax.random.split(KEY))
+    assert one.total == other.total
+    config = config_of(0.7, level="sequence", updates=2, importance="prefix", baseline="leave_one_out")
+    config.init_from = (("teacher", "world", "generator"),)
+    config.steps, config.data.batch_size, config.optimizer.name = 150, 256, "adam"
+    config.optimizer.learning_rate, config.optimizer.clip_norm, config.log.tensorboard = 0.1, 0.0, False
+    config.evaluate.evaluators, config.evaluate.every_steps = ("teacher",), 1000
+    fit(config)
+    check.validate(config)
+    train.train(config, tmp_path / "run", StopAt())
+    first, *_, last = files.read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    for way in ("forward_kl", "reverse_kl"):
+        assert first[f"teacher/{way}"] > 0.1 and abs(last[f"teacher/{way}"]) < 5e-3
+    assert last["teacher/sample_nll"] == pytest.approx(last["teacher/own_nll"], abs=0.05)
 
 
 def test_prefixes_are_whose_the_option_says_and_prompts_weigh_nothing():
@@ -183,6 +245,8 @@ def test_rows_that_only_fill_up_a_batch_count_for_nobody():
     [
         (0.0, {"level": "sequence"}, "objective.real_prior=0.0: expected above 0 with level='sequence'"),
         (0.5, {"level": "sequence", "prefixes": "data"}, "expected 'student' with level='sequence'"),
+        (0.5, {"updates": 2, "prefixes": "data"}, "prefixes='data': expected 'student' with distillation.updates=2"),
+        (0.5, {"importance": "prefix"}, "expected 'token' with distillation.updates=1"),
         (0.5, {"student_share": 0.3}, "student_share=0.3 is set, and nothing reads it"),
         (1.5, {}, "objective.real_prior=1.5: expected"),
     ],

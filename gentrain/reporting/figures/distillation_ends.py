@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib import pyplot as plt
 
+from gentrain.objectives.token_estimators import ESTIMATORS
 from gentrain.options.identity import section
 from gentrain.reporting import plots
 from gentrain.worlds.table import build_table
@@ -52,7 +55,22 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     panels[1].set(xlabel="tokens, the likeliest of P first", ylabel="probability", title="where they end")
     panels[1].legend(frameon=False, fontsize=7)
     plots.save(figure, path)
-    return numbers
+    return numbers | variances(p, top)
+
+
+def variances(p: np.ndarray, top: int) -> dict[str, float]:
+    """Of one draw's gradient in the logits, by the squared norm of its mean, where Q is uniform: of those estimators
+    whose mean is the gradient of KL[Q||P], or of KL[P||Q] for k3_forward_kl."""
+    log_p = jnp.log(jnp.asarray(p, jnp.float32))
+    found = {}
+    for name in ("k1_score", "k2", "k3_forward_kl", "top_k_plus_score"):
+        gradient = jax.grad(
+            lambda logits, token, name=name: ESTIMATORS[name](log_p, jax.nn.log_softmax(logits), token, top)
+        )
+        slopes = np.asarray(jax.vmap(gradient, (None, 0))(jnp.zeros(len(p)), jnp.arange(len(p))), np.float64)
+        mean = slopes.mean(0)
+        found[f"variance of {name}"] = float(np.square(slopes - mean).sum(1).mean() / np.square(mean).sum())
+    return found
 
 
 def law(config: dict[str, Any]) -> np.ndarray:

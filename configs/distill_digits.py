@@ -1,0 +1,50 @@
+"""Pictures along the dial: a mixture of ten factorised Bernoullis, too small on purpose, learns from a trained teacher.
+
+python -m launch --config configs/digits_likelihood.py        # the teacher, an autoregressive Transformer
+python -m launch --config configs/distill_digits.py:start     # pi = 0, on the teacher's own pictures
+python -m launch --config configs/distill_digits.py           # from there, along the dial
+"""
+
+from configs import base, digits_likelihood
+
+TEACHER, START = "runs/digits_likelihood", "runs/distill_digits_start"
+PRIORS = (0.1, 0.5, 0.9, 1.0)
+SEEDS = range(5)
+
+
+def get_config(stage: str = ""):
+    config = digits_likelihood.get_config()
+    config.steps = 400
+    config.data.batch_size = 128
+    config.teacher.name = "transformer"
+    config.teacher.width, config.teacher.layers = config.model.width, config.model.layers
+    config.teacher.transformer.heads = config.teacher.transformer.kv_heads = 4
+    config.model = base.get_config().model
+    config.model.name = "mixture"
+    config.model.mixture.components = 10
+    config.objective.name = "distillation"
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.weight_decay = 0.0
+    config.log.every_steps = 100
+    config.evaluate.evaluators = ("teacher", "fidelity", "components", "samples")
+    config.evaluate.every_steps = config.steps
+    config.evaluate.examples = 1024
+    teacher = ("teacher", TEACHER, "generator")
+    if stage == "start":
+        config.objective.real_prior, config.distillation.prefixes = 0.0, "teacher"
+        config.optimizer.learning_rate = 0.05
+        config.init_from = (teacher,)
+        config.sweep = tuple({"seed": seed} for seed in SEEDS)
+        return config
+    config.distillation.level, config.distillation.baseline = "sequence", "leave_one_out"
+    config.sweep = tuple(
+        {
+            "objective.real_prior": prior,
+            "seed": seed,
+            "init_from": (teacher, ("generator", f"{START}/seed={seed}", "generator")),
+        }
+        for prior in PRIORS
+        for seed in SEEDS
+    )
+    return config
