@@ -72,8 +72,8 @@ def test_it_goes_on_behind_what_is_whole_and_ends_in_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"arrays": [["../large", 2, "bfloat16"]]}, {"arrays": [["large", 2, "object"]]}, {"arrays": [["large", -2, "int32"]]},
-     {"rows": "many"}, {"sums": [3]}, {"chunk": 2.5}, {"digests": []}],
+    [{"arrays": [["../large", 2, "bfloat16"]]}, {"arrays": [["large", 2, "object"]]},
+     {"arrays": [["large", -2, "int32"]]}, {"rows": "many"}, {"sums": [3]}, {"chunk": 2.5}, {"digests": []}],
     ids=str,
 )  # fmt: skip
 def test_a_note_that_says_what_it_should_not_is_damaged(change, tmp_path):
