@@ -26,7 +26,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gentrain.errors import ConfigError, GentrainError, Stopped
+from gentrain.errors import ConfigError, Stopped, explain
 from gentrain.runtime import signals
 from launch import cli
 
@@ -53,9 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         with signals.Stop() as stop:
             teach(command, arguments.out.absolute(), top_k, stop)
-    except GentrainError as error:
-        cli.say(f"{type(error).__name__}: {error}")
-        return error.exit_code
+    except Exception as error:
+        if (known := explain(error)) is None:  # a full disk is one
+            raise
+        cli.say(f"{type(known).__name__}: {known}")
+        return known.exit_code
     return 0
 
 

@@ -46,7 +46,8 @@ class Writer:
             found = read_note(folder)
             for name, value in self.note.items():
                 if as_tuple(found[name]) != as_tuple(value):
-                    raise ConfigError(f"--out={folder} was begun with other {name}: remove it, or choose another")
+                    what = "data.batch_size" if name == "chunk" else name
+                    raise ConfigError(f"--out={folder} was begun with other {what}: remove it, or choose another")
             self.sums = found["sums"][: sound(folder, found)]
         self.done = min(len(self.sums) * chunk, rows_of(self.note))
 
