@@ -53,7 +53,9 @@ def init_from(
     """
     wanted = program.state
     shapes = wanted.params | wanted.frozen
-    triples, required = parse_init_from(config.init_from, list(shapes))
+    spared = program.objective.spared
+    triples, required = parse_init_from(config.init_from, [*shapes, *spared])
+    triples = [triple for triple in triples if triple[0] not in spared]
     others = [triple for triple in triples if families.is_published(triple[1]) or triple[1] == WORLD]
     from_runs = [triple for triple in triples if triple not in others]
     params, origins, lines = of_runs(config, program, data, fresh, workdir, (from_runs, required))
@@ -73,6 +75,12 @@ def init_from(
             example = f"(({player!r}, 'runs/x', 'generator'),)"
             what = f"{player} learns adapters alone" if player in wanted.params else f"player {player!r} is frozen"
             raise ConfigError(f"{what}: expected init_from to say where it is from, as {example}")
+    for player, asked in data.summary.get("asked", {}).items():
+        if player in origins and origins[player]["digest"] != asked["digest"]:
+            where = [f"{one['workdir']} at step {one['step']}" for one in (asked, origins[player])]
+            raise ConfigError(
+                f"data.taught is what {where[0]} says, and init_from gives {player!r} {where[1]}: let both be one"
+            )
     copies, more = stand_ins(params, wanted, program.objective)
     return params | copies, origins, lines + more
 

@@ -106,8 +106,8 @@ def compile_on(mesh: Mesh, function: Callable, outputs: Any = None, **options: A
 
 
 def one_device() -> Mesh:
-    """The mesh of the first device alone, for work outside a run: `with inside(one_device()): …`."""
-    devices = np.asarray(jax.devices()[:1]).reshape((1,) * len(AXES))
+    """The mesh of this process's first device alone, for work outside a run: `with inside(one_device()): …`."""
+    devices = np.asarray(jax.local_devices()[:1]).reshape((1,) * len(AXES))
     return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 

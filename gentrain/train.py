@@ -182,6 +182,8 @@ def train(
             with phases.during("restore"):
                 state = start(run, session)
                 phases.restored(int(state.step))
+                batch = put_batch(run, session.left_out)(int(state.step))
+                run.program.objective.check_ready(adapters.join(state.frozen, state.params), batch, run.program.mesh)
             step = loop(run, state, session)
             out.finish()
             phases.write()

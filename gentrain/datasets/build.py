@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gentrain import files, plugins
-from gentrain.datasets import store, tokenizers
+from gentrain.datasets import store, taught, tokenizers
 from gentrain.datasets.reading import read_source
 from gentrain.datasets.rows import Part, Pass, Shuffled, draws_by_source, lay_out, proportions
 from gentrain.datasets.spec import ImageSpec, Spec, TextSpec, from_json, to_json
@@ -20,6 +21,7 @@ from gentrain.errors import ConfigError, DataError
 
 Batch = dict[str, np.ndarray]
 TOKENIZER = "tokenizer"  # its name among the digests of what was read
+TAUGHT = "taught"  # and that of what a teacher said of it
 SPEC = "spec.json"  # in a workdir: what is to be known of the data by what reads no examples
 
 
@@ -65,8 +67,9 @@ class Data(NamedTuple):
 
     split: 'train', 'valid' or 'test' -> one pass over it, 'valid:SOURCE' -> over what one source has of it. summary: how many examples and tokens train has, how many of
     its documents are cut, how many examples are damaged and left out, how many held-out documents also stand in train,
-    each source's share and epochs over the run, and digests of what was read: of each source by its name, and of the
-    tokenizer where there is one.
+    each source's share and epochs over the run, and digests of what was read: of each source by its name, of the
+    tokenizer where there is one, and of what a teacher said of the rows; asked: where
+    that one is from, by player.
     """
 
     spec: Spec
@@ -96,10 +99,35 @@ def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray | None = No
         data = source.build(config, workdir, rows)
     else:
         data = from_sources(config, [WeightedSource(config.data.name, 1.0, 0)], workdir, rows)
-    if workdir is not None and not (workdir / SPEC).exists():
+    if config.data.taught:
+        data = with_taught(data, Path(config.data.taught), rows_of_train(config, data))
+    if workdir is not None and not is_noted(workdir, data.spec):
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_json(workdir / SPEC, to_json(data.spec))
     return data
+
+
+def rows_of_train(config: ConfigDict, data: Data) -> dict[str, Any]:
+    """What a teacher's folder says of the rows that it was asked about: see taught.describe."""
+    return taught.describe(data.spec, data.train, config.data.layout, data.summary["digests"])
+
+
+def with_taught(data: Data, folder: Path, rows: Mapping[str, Any]) -> Data:
+    """The data, whose train batches also have what a teacher said of their rows; its digest is among those of the data.
+
+    Raises what taught.open_folder does.
+    """
+    assert isinstance(data.train, Shuffled)
+    note = taught.open_folder(folder, rows)
+    summary = {**data.summary, "digests": data.summary["digests"] | {TAUGHT: store.digest_of(note)}}
+    summary["asked"] = note["asked"]
+    spec = dataclasses.replace(data.spec, beside=taught.beside(note))
+    return data._replace(spec=spec, train=taught.Taught(data.train, folder, note), summary=summary)
+
+
+def is_noted(workdir: Path, spec: Spec) -> bool:
+    """Whether the workdir has this spec already."""
+    return files.read_json(workdir / SPEC) == json.loads(json.dumps(to_json(spec)))
 
 
 def stored(workdir: Path) -> Data | None:

@@ -92,6 +92,10 @@ class Shuffled:
         self.seeds = np.asarray(seeds, np.int64)
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
+        return gather(self.parts, *self.places(step), self.rows, self.length)
+
+    def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each row of a batch, the number of its part and that of the row there."""
         from grain.experimental import index_shuffle
 
         numbers = step * self.batch_size + self.rows.astype(np.int64)
@@ -103,8 +107,7 @@ class Shuffled:
         epochs, places = np.divmod(visits, counts)
         seeds = (self.seeds[sources] + epochs) % 2**32
         each = zip(places.tolist(), (counts - 1).tolist(), seeds.tolist(), strict=True)
-        part_rows = np.asarray([index_shuffle(place, last, seed, 4) for place, last, seed in each], np.int64)
-        return gather(self.parts, sources, part_rows, self.rows, self.length)
+        return sources, np.asarray([index_shuffle(place, last, seed, 4) for place, last, seed in each], np.int64)
 
 
 class Pass:

@@ -8,7 +8,17 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from gentrain.options.tree import as_tuple
+
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # of each array of a batch: its shape and its type
+
+
+class Beside(NamedTuple):
+    """An array that batches of train have beside the examples: (rows, length, size) of a type by its name."""
+
+    name: str
+    size: int
+    dtype: str
 
 
 class Texts(NamedTuple):
@@ -30,7 +40,7 @@ class Spec:
     end: the token that closes a document, or None where every row is full. context_vocab: 0, or the number of symbols
     of batch['context'], of which each row has context_shape: (1,) a class label, (n,) symbols, (height, width,
     channels) a picture (256 values). context_names: what the classes are called, or the symbols 1, 2, … (0: padding).
-    one_document: whether no row holds two documents.
+    one_document: whether no row holds two documents. beside: what batches of train have more.
     """
 
     kind: ClassVar[str] = "sequences"
@@ -42,6 +52,7 @@ class Spec:
     context_shape: tuple[int, ...] = (1,)
     context_names: tuple[str, ...] = ()
     one_document: bool = False
+    beside: tuple[Beside, ...] = ()
 
     def decode(self, tokens: np.ndarray) -> Any:
         """What a person sees of the tokens (n,) of one document, without its end."""
@@ -69,7 +80,7 @@ class Spec:
         if self.context_vocab:
             dtype = np.uint8 if self.context_is_picture else np.int32
             shapes["context"] = ((rows, *self.context_shape), dtype)
-        return shapes
+        return shapes | {name: ((rows, self.length, size), np.dtype(dtype).type) for name, size, dtype in self.beside}
 
     @property
     def takes_contexts_from_split(self) -> bool:
@@ -180,8 +191,8 @@ def to_json(spec: Spec) -> dict[str, Any]:
 def from_json(content: Mapping[str, Any], tokenizer: TextCodec | None) -> Spec:
     """What to_json was given, with this tokenizer. Raises ValueError and KeyError for anything else."""
     cls: Any = KINDS[content["kind"]]
-    values = {name: content[name] for name in names_of(cls)}
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    values = {name: as_tuple(content[name]) for name in names_of(cls)}
+    values["beside"] = tuple(Beside(*array) for array in values["beside"])
     return cls(**values, **({"tokenizer": tokenizer} if cls is TextSpec else {}))
 
 

@@ -47,11 +47,15 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     KL[P||Q] is the mean of log P/Q over the teacher's sequences, KL[Q||P] that of log Q/P over the student's. With
     R(l) the sum over the first l positions of KL[P||Q] of conditionals on the student's prefixes and E(l) that on the
     teacher's, excess_error is (R - E) / E at the last position: exposure bias accumulates where it is above 0 (Arora et
-    al. 2022). Raises ConfigError for a prompt that leaves nothing.
+    al. 2022). Raises ConfigError for a prompt that leaves nothing, and for a teacher that was asked before.
     """
     spec, student, teacher = data.spec, objective.model, objective.teacher
     assert isinstance(student, SequenceModel)
     size, prompt, split = config.data.batch_size, config.evaluate.teacher.prompt, data.split(config.evaluate.split)
+    if objective.spared:
+        raise ConfigError(
+            "evaluate.evaluators has 'teacher', of which data.taught has the likeliest tokens: leave it out"
+        )
     if prompt >= spec.length:
         raise ConfigError(f"evaluate.teacher.prompt={prompt}: expected less than the {spec.length} tokens of a row")
 

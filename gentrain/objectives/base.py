@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gentrain import plugins, sharding
@@ -49,6 +50,7 @@ class Objective:
     model: what turns the generator's parameters into outputs; the generator is the player that is evaluated.
     players: who moves in one step, in order; a name may repeat, as in ("critic",) * 4 + ("generator",).
     frozen: players whose parameters another run gives (config.init_from) and nothing changes.
+    spared: players that init_from may give and this run does without.
     teacher: the model of the frozen player `teacher`; only where there is one.
     splittable: whether the loss is a sum over examples, so that microbatches and shards may be added up.
     alarms: signs that a run of this objective goes wrong.
@@ -57,6 +59,7 @@ class Objective:
     model: SequenceModel | DensityModel | Sampler
     players: tuple[str, ...] = ("generator",)
     frozen: tuple[str, ...] = ()
+    spared: tuple[str, ...] = ()
     teacher: SequenceModel
     splittable: bool = True
     alarms: tuple[Alarm, ...] = ()
@@ -90,6 +93,14 @@ class Objective:
     def remember(self, carry: Carry, metrics: dict[str, Sum], params: dict[str, Params]) -> Carry:
         """The carry after a step, from sums over the whole batch and the new parameters."""
         return carry
+
+    def teach(self, params: dict[str, Params], batch: Batch, top_k: int) -> dict[str, Array]:
+        """What a teacher says of each position, (rows, length, n) by name, to be written down and read beside the batch
+        in place of asking it: its top_k likeliest tokens, or for 0 what it makes logits of. {} without a teacher."""
+        return {}
+
+    def check_ready(self, params: dict[str, Params], batch: Batch, mesh: Mesh) -> None:
+        """Called before the first step of each start, with its batch; raises ConfigError where it is not to be done."""
 
     def optimum(self, world: Any) -> Optimum | None:
         """Where theory says that a run in this world ends; None where it says nothing in closed form."""

@@ -16,6 +16,7 @@ from gentrain.heads import Head, head_divergence, head_scores
 from gentrain.losses import masked_sum, token_nll
 from gentrain.models.base import Params, SequenceModel, at_positions, before_logits, token_nlls, unchanged
 from gentrain.models.feeding import example_keys
+from gentrain.objectives import lessons, preflight
 from gentrain.objectives.base import Batch, Loss, Objective, generator_of
 from gentrain.objectives.distillation_options import OF_DRAWN, Options
 from gentrain.objectives.token_estimators import ESTIMATORS
@@ -63,7 +64,8 @@ class Distillation(Objective):
     teacher: SequenceModel
     options: Options
     steps: int
-    frozen = ("teacher",)
+    frozen: tuple[str, ...] = ("teacher",)
+    spared: tuple[str, ...] = ()  # the teacher, where batches have what is learned of it
 
     @property
     def players(self) -> tuple[str, ...]:
@@ -74,7 +76,15 @@ class Distillation(Objective):
         return self.options.baseline == "none"
 
     def init(self, key, batch):
-        return {"generator": self.model.init(key), "teacher": self.teacher.init(jax.random.fold_in(key, 1))}, {}
+        teacher = {player: self.teacher.init(jax.random.fold_in(key, 1)) for player in self.frozen}
+        return {"generator": self.model.init(key)} | teacher, {}
+
+    def teach(self, params, batch, top_k):
+        return lessons.teach(self.teacher, params["teacher"], batch, top_k)
+
+    def check_ready(self, params, batch, mesh):
+        for player in self.frozen if self.options.preflight else ():
+            preflight.check(self.teacher, params[player], batch, mesh, self.options.preflight)
 
     def loss(self, player, params, carry, batch, key, step):
         share = self.options.likelihood
@@ -146,6 +156,8 @@ class Distillation(Objective):
 
     def token_loss(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
         """The divergence of the conditionals at every prefix."""
+        if lessons.LOG_PROBS in batch:
+            return self.token_loss_of_top(params, batch, prefixes, key)
         heads = self.model.head and self.teacher.head
         if heads and self.model.chunk and self.options.estimator == "exact":
             return self.token_loss_of_heads(params, batch, prefixes, key)
@@ -163,14 +175,14 @@ class Distillation(Objective):
         """token_loss, without ever holding the logits of the vocabulary; the student's entropy is not told."""
         inputs, context = self.model.inputs(prefixes.tokens), batch.get("context")
 
-        def layer(model, player, temperature, keys=None):
+        def layer(model, player, temperature, x):
             head = model.head(params[player])
-            cooled = Head(head.kernel, None if head.bias is None else head.bias / temperature)
-            return before_logits(model, params[player], inputs, context, keys) / temperature, cooled
+            return x / temperature, Head(head.kernel, None if head.bias is None else head.bias / temperature)
 
         options = self.options
-        taught, teacher = layer(self.teacher, "teacher", options.teacher_temperature)
-        x, student = layer(self.model, "generator", options.student_temperature, example_keys(key, batch["row"]))
+        x = before_logits(self.model, params["generator"], inputs, context, example_keys(key, batch["row"]))
+        taught, teacher = layer(self.teacher, "teacher", options.teacher_temperature, self.asked(params, batch, inputs))
+        x, student = layer(self.model, "generator", options.student_temperature, x)
         value = head_divergence(taught, teacher, x, student, options.real_prior)
         teacher_nll = masked_sum(head_scores(taught, teacher, prefixes.tokens).nll, prefixes.mask)
         loss = masked_sum(self.weight(params, batch, prefixes) * value, prefixes.mask)
@@ -186,6 +198,21 @@ class Distillation(Objective):
         of_token, before = importance(prefixes, -nll)
         of_token = of_token if options.estimator in OF_DRAWN else jnp.ones_like(of_token)
         return of_token * before if options.importance == "prefix" else of_token
+
+    def token_loss_of_top(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
+        """token_loss, by the likeliest of the teacher's tokens, which are beside the batch, and nothing else of it."""
+        options = self.options
+
+        def divergence(logits, top_p, tokens):
+            log_q = logits / options.student_temperature
+            top_q = jnp.take_along_axis(jax.nn.log_softmax(log_q), tokens, axis=-1)
+            return ESTIMATORS[options.estimator](top_p, top_q, tokens[..., 0], options.top_k), entropy(log_q)
+
+        inputs, keys = self.model.inputs(prefixes.tokens), example_keys(key, batch["row"])
+        arrays, context = (batch[lessons.LOG_PROBS], batch[lessons.TOKENS]), batch.get("context")
+        generator = params["generator"]
+        loss, spread = at_positions(self.model, generator, divergence, inputs, *arrays, context=context, keys=keys)
+        return masked_sum(loss, prefixes.mask), {"entropy": masked_sum(spread, prefixes.mask)}
 
     def estimate(self, teacher: Array, logits: Array, tokens: Array, value: Array) -> Array:
         """What is minimised at each position, by the option `estimator`; value: the divergence itself."""
@@ -266,11 +293,17 @@ class Distillation(Objective):
     def at_prefixes(self, params, batch: Batch, prefixes: Prefixes, key: Array, function, *arrays: Array):
         """function(student's logits, what the teacher's are made of, *arrays) at every position."""
         inputs, context = self.model.inputs(prefixes.tokens), batch.get("context")
-        teacher_x = before_logits(self.teacher, params["teacher"], inputs, context)
+        teacher_x = self.asked(params, batch, inputs)
         keys = example_keys(key, batch["row"])
         return at_positions(
             self.model, params["generator"], function, inputs, teacher_x, *arrays, context=context, keys=keys
         )
+
+    def asked(self, params: dict[str, Params], batch: Batch, inputs: Tokens) -> Array:
+        """What the teacher makes logits of at every position; where it was asked before, the batch has it."""
+        if lessons.HIDDEN in batch:
+            return batch[lessons.HIDDEN]
+        return before_logits(self.teacher, params["teacher"], inputs, batch.get("context"))
 
     def cooled(self, params: dict[str, Params], logits: Array, teacher_x: Array) -> tuple[Array, Array]:
         """Logits of student and teacher, each by its temperature."""
@@ -333,4 +366,5 @@ def build(config: ConfigDict, spec: Spec) -> Distillation:
     if options.prompt and spec.context_vocab:
         raise ConfigError(f"distillation.prompt={options.prompt}: expected 0, since the data have contexts")
     teacher = generator_of(config, spec, "teacher", "teacher")
-    return Distillation(generator_of(config, spec), teacher, options, config.steps)
+    players = lessons.players(options, spec)
+    return Distillation(generator_of(config, spec), teacher, options, config.steps, *players)

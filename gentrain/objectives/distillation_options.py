@@ -18,6 +18,7 @@ TOP = ("tail_bucket", "top_k_plus_score", "truncated", "renormalised")
 @dataclass(frozen=True)
 class Options(ObjectiveSection):
     shared = ("real_prior",)
+    has_teacher = True
     networks: ClassVar[dict[str, str]] = {"model": "model", "teacher": "sequences"}
 
     level: str = option(
@@ -97,10 +98,20 @@ class Options(ObjectiveSection):
         " teacher is not asked",
         within="[0, 1]",
     )
+    preflight: float = option(
+        0.01,
+        "nats by which the teacher's answers for a token of the first batch may differ, side by side, step by step, on"
+        " one device and as they were written down, before a run is refused; 0: they are not compared. Sound ones"
+        " differed by 5e-6 (Transformer, LSTM of characters) to 5e-5 (SmolLM2-135M), but in bfloat16 by 0.005 and 0.3:"
+        " set 1 there, and where float32 matmuls are rounded, as on TPUs",
+        may_change=True,
+    )
 
     def check(self, run: "Run", where: str) -> None:
-        makes, pi = run.model.makes, self.real_prior
+        makes, pi, taught = run.model.makes, self.real_prior, run.config.data.taught
         expect(makes == "sequences", "model.name", run.model.name, f"a model of sequences for {where}, as 'lstm'")
+        rows = f"'data' with data.taught={taught!r}: a teacher that was asked before knows no other sequences"
+        expect(not taught or self.prefixes == "data", f"{where}.prefixes", self.prefixes, rows)
         estimators = ("exact", *DRAWN, *TOP)
         why = (
             "; as a reward, k3 descends KL[Q||P] - KL[P||Q], which has no least value" if "k3" in self.estimator else ""

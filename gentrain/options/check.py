@@ -212,8 +212,11 @@ def check_networks(run: Run) -> None:
 
 
 def check_together(run: Run) -> None:
-    """Raises ConfigError for a batch that does not divide over the mesh."""
+    """Raises ConfigError for a batch that does not divide over the mesh, and for a teacher that nobody learns from."""
     config = run.config
+    learns = config.data.taught == "" or run.objective.has_teacher
+    able = [name for name in plugins.names("objectives") if plugin_options("objectives", name).has_teacher]
+    expect(learns, "data.taught", config.data.taught, f"'', or objective.name={' or '.join(map(repr, able))}")
     batch, microbatches = config.data.batch_size, config.training.microbatches
     expect(batch % microbatches == 0, "training.microbatches", microbatches, f"a divisor of data.batch_size={batch}")
     shards = math.prod(size for axis in ("replica", "data", "fsdp") if (size := config.mesh[axis]) > 0)

@@ -55,11 +55,15 @@ class RunOptions(Options):
 
 @dataclass(frozen=True)
 class ObjectiveSection(Options):
-    """Which objective is minimised. The options of an objective stand in the section of its name."""
+    """Which objective is minimised. The options of an objective stand in the section of its name.
+
+    has_teacher: whether it learns from a teacher, who may have been asked before (data.taught).
+    """
 
     is_section: ClassVar[bool] = True
     always: ClassVar[tuple[str, ...]] = ("name",)
     networks: ClassVar[dict[str, str]] = {"model": "model"}  # section -> role: see tree.families
+    has_teacher: ClassVar[bool] = False
 
     name: str = option("likelihood", "an objective: a file of gentrain/objectives")
     real_prior: float = option(
@@ -91,7 +95,7 @@ class DataSection(SourceOptions):
     """What to train on. The options of a source stand in the sub-section of its name."""
 
     is_section: ClassVar[bool] = True
-    always: ClassVar[tuple[str, ...]] = ("name", "batch_size", "prefetch", "skip_batches")
+    always: ClassVar[tuple[str, ...]] = ("name", "batch_size", "prefetch", "skip_batches", "taught")
 
     name: str = option("surnames", "a source: a file of gentrain/datasets/sources, with its argument, as 'text:PATH'")
     batch_size: int = option(64, "examples a step, over all devices and processes", within="(0, inf)")
@@ -128,6 +132,11 @@ class DataSection(SourceOptions):
         "share of the examples that may be left out, and are counted, because they cannot be read; 0: the first one is"
         " an error",
         within="[0, 1)",
+    )
+    taught: str = option(
+        "",
+        "a folder of `python -m launch.teach`: what a teacher says of every row of train, which is read in place of"
+        " asking it; all of it is compared with its digests at each start, about 0.6 s a GB",
     )
     skip_batches: tuple = setting(
         (), "(first, after the last) pairs: batches of these numbers are left out, for good: --skip_batches=200:300"

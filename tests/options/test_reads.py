@@ -167,6 +167,10 @@ def test_every_key_is_read_by_something_that_is_built_and_traced(monkeypatch, tm
     trace_all(map(with_overrides, [*COVERING, mixture]), reads, tmp_path)
     small = with_overrides({**TOKENS, "evaluate.evaluators": ("samples",), "steps": 2, "log.every_steps": 1})
     train.train(reads.root(small), tmp_path / "run", StopAt())
+    told = with_overrides({**DISTILLED, "data.name": "world:table", "model.name": "tabular",
+                           "teacher.name": "tabular", "init_from": (("teacher", "world", "generator"),),
+                           "steps": 1})  # fmt: skip
+    train.train(reads.root(told), tmp_path / "told", StopAt())
     # What there is to run and to draw is read before anything is built; a TFDS set has to be prepared first.
     elsewhere = {"sweep", "report.figures", "data.tfds.text_key"}
     unread = sorted(set(tree.flatten(base.get_config())) - reads.keys - elsewhere)
