@@ -32,6 +32,7 @@ class Source(Protocol):
     tokens (rows, length) int32, targets, the end token included, padded with 0;
     mask (rows, length) bool, False on padding;
     row (rows,) int32, the row's number in the global batch, from which per-example keys are made;
+    source (rows,) int32, the number of the source that the row is from, only where spec.sources > 1;
     points (rows, length) float32 in place of tokens, with mask (rows,), where the data are points;
     context (rows, *spec.context_shape), only where spec.context_vocab > 0: int32, or uint8 where it is a picture.
     """
@@ -65,11 +66,11 @@ class Split(Protocol):
 class Data(NamedTuple):
     """All that a run reads.
 
-    split: 'train', 'valid' or 'test' -> one pass over it, 'valid:SOURCE' -> over what one source has of it. summary: how many examples and tokens train has, how many of
-    its documents are cut, how many examples are damaged and left out, how many held-out documents also stand in train,
-    each source's share and epochs over the run, and digests of what was read: of each source by its name, of the
-    tokenizer where there is one, and of what a teacher said of the rows; asked: where
-    that one is from, by player.
+    split: 'train', 'valid' or 'test' -> one pass over it; 'valid:SOURCE' -> over what one source has of it.
+    summary: how many examples and tokens train has, how many of its documents are cut, how many examples are damaged
+    and left out, how many held-out documents also stand in train, each source's share and epochs over the run, and
+    digests of what was read: of each source by its name, of the tokenizer where there is one, and of what a teacher
+    said of the rows; asked: where that one is from, by player.
     """
 
     spec: Spec
@@ -171,7 +172,7 @@ def from_sources(config: ConfigDict, sources: list[WeightedSource], workdir: Pat
     else:
         corpora, spec = quantise_images(names, raw, data)
         digests = {}
-    spec = dataclasses.replace(spec, **contexts)
+    spec = dataclasses.replace(spec, **contexts, sources=len(sources))
     if not data.conditional:
         corpora = [without_contexts(corpus) for corpus in corpora]
     layout = data.layout if is_text(raw[0]) else "pad"

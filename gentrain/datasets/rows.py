@@ -152,6 +152,8 @@ def gather(
     count = len(rows)
     tokens, mask = np.zeros((count, length), np.int32), np.zeros((count, length), bool)
     batch = {"tokens": tokens, "mask": mask, "row": rows.astype(np.int32)}
+    if len(parts) > 1:
+        batch["source"] = np.minimum(sources, len(parts) - 1).astype(np.int32)
     for number, part in enumerate(parts):
         chosen = sources == number
         begin, stop = part.edges[part_rows[chosen]], part.edges[part_rows[chosen] + 1]

@@ -40,7 +40,8 @@ class Spec:
     end: the token that closes a document, or None where every row is full. context_vocab: 0, or the number of symbols
     of batch['context'], of which each row has context_shape: (1,) a class label, (n,) symbols, (height, width,
     channels) a picture (256 values). context_names: what the classes are called, or the symbols 1, 2, … (0: padding).
-    one_document: whether no row holds two documents. beside: what batches of train have more.
+    one_document: whether no row holds two documents. sources: how many a row may be from. beside: what batches of train
+    have more.
     """
 
     kind: ClassVar[str] = "sequences"
@@ -52,6 +53,7 @@ class Spec:
     context_shape: tuple[int, ...] = (1,)
     context_names: tuple[str, ...] = ()
     one_document: bool = False
+    sources: int = 1
     beside: tuple[Beside, ...] = ()
 
     def decode(self, tokens: np.ndarray) -> Any:
@@ -77,6 +79,8 @@ class Spec:
         """Shape and type of each array of a batch."""
         shapes: Shapes = {"tokens": ((rows, self.length), np.int32), "mask": ((rows, self.length), np.bool_)}
         shapes["row"] = ((rows,), np.int32)
+        if self.sources > 1:
+            shapes["source"] = ((rows,), np.int32)
         if self.context_vocab:
             dtype = np.uint8 if self.context_is_picture else np.int32
             shapes["context"] = ((rows, *self.context_shape), dtype)

@@ -51,6 +51,8 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     """
     spec, student, teacher = data.spec, objective.model, objective.teacher
     assert isinstance(student, SequenceModel)
+    if len(objective.frozen) > 1:
+        raise ConfigError(f"evaluator 'teacher' is about one teacher, and there are {len(objective.frozen)}")
     size, prompt, split = config.data.batch_size, config.evaluate.teacher.prompt, data.split(config.evaluate.split)
     if objective.spared:
         raise ConfigError(

@@ -14,9 +14,9 @@ from gentrain.divergences import normalised_js_from_logits
 from gentrain.errors import ConfigError
 from gentrain.heads import Head, head_divergence, head_scores
 from gentrain.losses import masked_sum, token_nll
-from gentrain.models.base import Params, SequenceModel, at_positions, before_logits, token_nlls, unchanged
+from gentrain.models.base import Params, SequenceModel, at_positions, before_logits, token_nlls
 from gentrain.models.feeding import example_keys
-from gentrain.objectives import lessons, preflight
+from gentrain.objectives import lessons, preflight, teachers
 from gentrain.objectives.base import Batch, Loss, Objective, generator_of
 from gentrain.objectives.distillation_options import OF_DRAWN, Options
 from gentrain.objectives.token_estimators import ESTIMATORS
@@ -61,7 +61,7 @@ class Distillation(Objective):
     """
 
     model: SequenceModel
-    teacher: SequenceModel
+    teacher: SequenceModel  # of each frozen player: see the option teachers
     options: Options
     steps: int
     frozen: tuple[str, ...] = ("teacher",)
@@ -80,6 +80,8 @@ class Distillation(Objective):
         return {"generator": self.model.init(key)} | teacher, {}
 
     def teach(self, params, batch, top_k):
+        if len(self.frozen) > 1:
+            raise ConfigError(f"distillation.teachers={len(self.frozen)}: expected 1 teacher to be asked beforehand")
         return lessons.teach(self.teacher, params["teacher"], batch, top_k)
 
     def check_ready(self, params, batch, mesh):
@@ -142,7 +144,7 @@ class Distillation(Objective):
         model = self.teacher if of_teacher else self.model
         given = jax.lax.stop_gradient(params["teacher" if of_teacher else "generator"])
         if share:
-            model = mixed(self.model, self.teacher, share)
+            model = teachers.mixed(self.model, self.teacher, share)
             given = {"student": given, "teacher": params["teacher"]}
         keys = example_keys(jax.random.fold_in(key, DRAWS), batch["row"])
         length, prompt = batch["tokens"].shape[1], self.options.prompt
@@ -158,7 +160,7 @@ class Distillation(Objective):
         """The divergence of the conditionals at every prefix."""
         if lessons.LOG_PROBS in batch:
             return self.token_loss_of_top(params, batch, prefixes, key)
-        heads = self.model.head and self.teacher.head
+        heads = self.model.head and self.teacher.head and len(self.frozen) == 1
         if heads and self.model.chunk and self.options.estimator == "exact":
             return self.token_loss_of_heads(params, batch, prefixes, key)
 
@@ -303,11 +305,20 @@ class Distillation(Objective):
         """What the teacher makes logits of at every position; where it was asked before, the batch has it."""
         if lessons.HIDDEN in batch:
             return batch[lessons.HIDDEN]
+        if len(self.frozen) > 1:
+            sources = batch["source"] if self.options.teachers_by == "source" else None
+            weights = teachers.weigh(sources, len(inputs), len(self.frozen))
+            return teachers.ask(
+                self.teacher, [params[own] for own in self.frozen], inputs, batch.get("context"), weights
+            )
         return before_logits(self.teacher, params["teacher"], inputs, batch.get("context"))
 
     def cooled(self, params: dict[str, Params], logits: Array, teacher_x: Array) -> tuple[Array, Array]:
         """Logits of student and teacher, each by its temperature."""
-        teacher = self.teacher.logits(params["teacher"], teacher_x)
+        if len(self.frozen) > 1:
+            teacher = teachers.mean(self.teacher, [params[own] for own in self.frozen], teacher_x)
+        else:
+            teacher = self.teacher.logits(params["teacher"], teacher_x)
         return logits / self.options.student_temperature, teacher / self.options.teacher_temperature
 
     def metrics(self, spread: Numbers, teacher_nll: Numbers, mask: Mask) -> dict[str, Sum]:
@@ -336,24 +347,6 @@ def mixture(log_p: Array, log_q: Array, ratio: Array, real_prior: float) -> Arra
     return jnp.logaddexp(jax.nn.log_sigmoid(logit) + log_p, jax.nn.log_sigmoid(-logit) + log_q)
 
 
-def mixed(student: SequenceModel, teacher: SequenceModel, share: float) -> SequenceModel:
-    """The law share P(.|x_<t) + (1 - share) Q(.|x_<t), to draw from; its parameters are those of both."""
-
-    def start(params, batch, length, context=None):
-        return (
-            student.start(params["student"], batch, length, context),
-            teacher.start(params["teacher"], batch, length, context),
-        )
-
-    def step(params, caches, token):
-        own, log_q = student.step(params["student"], caches[0], token)
-        other, log_p = teacher.step(params["teacher"], caches[1], token)
-        log_q, log_p = jax.nn.log_softmax(log_q), jax.nn.log_softmax(log_p)
-        return (own, other), jnp.logaddexp(jnp.log(share) + log_p, jnp.log1p(-share) + log_q)
-
-    return student._replace(start=start, step=step, extend=None, fold=unchanged, gather=unchanged)
-
-
 def build(config: ConfigDict, spec: Spec) -> Distillation:
     """Raises ConfigError for prompts that leave nothing to learn, or that stand beside contexts."""
     options = Options.read(config.objective, config.distillation)
@@ -366,5 +359,10 @@ def build(config: ConfigDict, spec: Spec) -> Distillation:
     if options.prompt and spec.context_vocab:
         raise ConfigError(f"distillation.prompt={options.prompt}: expected 0, since the data have contexts")
     teacher = generator_of(config, spec, "teacher", "teacher")
+    if options.teachers_by == "source" and spec.sources != options.teachers:
+        raise ConfigError(
+            f"distillation.teachers_by='source': expected data.name='mixture' of {options.teachers} sources, one for"
+            f" each teacher, not {spec.sources}"
+        )
     players = lessons.players(options, spec)
     return Distillation(generator_of(config, spec), teacher, options, config.steps, *players)

@@ -42,6 +42,17 @@ class Options(ObjectiveSection):
         when={"prefixes": ("mixed",)},
     )  # fmt: skip
     prompt: int = option(0, "tokens of the data that a sequence begins with, and that are not learned")
+    teachers: int = option(
+        1,
+        "frozen players 'teacher', 'teacher_2', …, of the shape of section teacher, each of which init_from gives",
+        within="[1, 100]",
+    )
+    teachers_by: str = option(
+        "mean",
+        "what several teach: 'mean', the mean of their laws at each prefix; 'source', for each row the law of one, by"
+        " the source of a mixture that the row is from, in the order of both",
+        choices=("mean", "source"),
+    )
     teacher_temperature: float = option(1.0, "divides the teacher's logits", within="(0, inf)")
     student_temperature: float = option(
         1.0,
@@ -126,6 +137,12 @@ class Options(ObjectiveSection):
             expect(not draws or self.prefixes == "student", f"{where}.prefixes", self.prefixes, own)
             top = self.estimator not in TOP or self.top_k > 0
             expect(top, f"{where}.top_k", self.top_k, f"1 or more with estimator={self.estimator!r}")
+        several = f"'mean' with {where}.teachers=1"
+        expect(self.teachers > 1 or self.teachers_by == "mean", f"{where}.teachers_by", self.teachers_by, several)
+        if self.teachers > 1:
+            one = f"nothing that is drawn from the teacher with {where}.teachers={self.teachers}"
+            expect(self.prefixes != "teacher", f"{where}.prefixes", self.prefixes, one)
+            expect(self.teacher_share == 0, f"{where}.teacher_share", self.teacher_share, one)
         foreign = self.updates > 1 or self.teacher_share > 0
         draws_others = f"'token' with {where}.updates=1 and {where}.teacher_share=0, where the student itself draws"
         expect(foreign or self.importance == "token", f"{where}.importance", self.importance, draws_others)

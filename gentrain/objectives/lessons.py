@@ -37,7 +37,7 @@ def players(options: Options, spec: Spec) -> tuple[tuple[str, ...], tuple[str, .
     """
     stored = {array.name: array.size for array in spec.beside}
     if LOG_PROBS not in stored:
-        return ("teacher",), ()
+        return ("teacher", *(f"teacher_{number}" for number in range(2, options.teachers + 1))), ()
     found = f"data.taught has the teacher's {stored[LOG_PROBS]} likeliest tokens"
     if options.estimator not in ALONE:
         raise ConfigError(f"distillation.estimator={options.estimator!r}: expected one of {', '.join(ALONE)}: {found}")

@@ -30,11 +30,11 @@ def config_of(real_prior=0.3, **options):
     return config
 
 
-def build(seed=0, real_prior=0.3, family="tabular", **options):
+def build(seed=0, real_prior=0.3, family="tabular", sources=1, **options):
     """An objective with random parameters of student and teacher."""
     config = config_of(real_prior, **options)
     config.model.name = family
-    objective = plugins.load("objectives", "distillation").build(config, TextSpec(VOCAB, LENGTH))
+    objective = plugins.load("objectives", "distillation").build(config, TextSpec(VOCAB, LENGTH, sources=sources))
     random = np.random.default_rng(seed)
     params, _ = objective.init(KEY, whole_batch(STRINGS))
     return objective, jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape)), params)
@@ -252,6 +252,34 @@ def test_all_updates_of_a_step_read_the_sequences_of_its_beginning(tmp_path, run
     assert last["teacher/sample_nll"] == pytest.approx(last["teacher/own_nll"], abs=0.05)
 
 
+def test_several_teachers_are_the_mean_of_their_laws_or_each_that_of_its_source():
+    alone, params = build(0, 0.4)
+    batch = whole_batch(STRINGS) | {"source": jnp.arange(27) % 2}
+    prefixes = Prefixes(batch["tokens"], batch["mask"])
+    other = build(1)[1]["teacher"]
+    both = params | {"teacher_2": other}
+    laws = [jax.nn.log_softmax(player["table"]) for player in (params["teacher"], other)]
+
+    def loss(objective, params, chosen=slice(None)):
+        rows = jax.tree.map(lambda x: x[chosen], batch)
+        return objective.token_loss(params, rows, Prefixes(rows["tokens"], rows["mask"]), KEY)[0].total
+
+    mean, _ = build(0, 0.4, teachers=2)
+    assert mean.frozen == ("teacher", "teacher_2")
+    one = params | {"teacher": {"table": jnp.logaddexp(*laws) - jnp.log(2.0)}}
+    np.testing.assert_allclose(loss(mean, both), loss(alone, one), rtol=1e-5)
+    by_source, _ = build(0, 0.4, sources=2, teachers=2, teachers_by="source")
+    expected = loss(alone, params, slice(0, None, 2)) + loss(alone, params | {"teacher": other}, slice(1, None, 2))
+    np.testing.assert_allclose(loss(by_source, both), expected, rtol=1e-5)
+    assert np.abs(loss(by_source, both) - loss(mean, both)) > 0.01
+    whole, _ = build(0, 0.4, level="sequence", teachers=2)
+    same, _ = build(0, 0.4, level="sequence")
+    found, wanted = whole.sequence_loss(both, batch, prefixes, KEY), same.sequence_loss(one, batch, prefixes, KEY)
+    np.testing.assert_allclose(found[0].total, wanted[0].total, rtol=1e-4)
+    with pytest.raises(ConfigError, match="of 2 sources, one for each teacher, not 1"):
+        build(teachers=2, teachers_by="source")
+
+
 def test_prefixes_are_whose_the_option_says_and_prompts_weigh_nothing():
     batch = whole_batch(STRINGS)
     sure = {"table": jnp.zeros((13, VOCAB)).at[:, 1].set(40.0)}, {"table": jnp.zeros((13, VOCAB)).at[:, 2].set(40.0)}
@@ -293,6 +321,8 @@ def test_rows_that_only_fill_up_a_batch_count_for_nobody():
         (0.0, {"level": "sequence"}, "objective.real_prior=0.0: expected above 0 with level='sequence'"),
         (0.5, {"level": "sequence", "prefixes": "data"}, "expected 'student' with level='sequence'"),
         (0.5, {"updates": 2, "prefixes": "data"}, "prefixes='data': expected 'student' with distillation.updates=2"),
+        (0.5, {"teachers": 2, "prefixes": "teacher"}, "expected nothing that is drawn from the teacher"),
+        (0.5, {"teachers_by": "source"}, "expected 'mean' with distillation.teachers=1"),
         (0.5, {"importance": "prefix"}, "expected 'token' with distillation.updates=1"),
         (0.5, {"student_share": 0.3}, "student_share=0.3 is set, and nothing reads it"),
         (1.5, {}, "objective.real_prior=1.5: expected"),
