@@ -83,7 +83,8 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
 
         teacher_x = before_logits(teacher, params["teacher"], inputs)
         scores = at_positions(student, params["generator"], at, inputs, teacher_x, drawn.tokens)
-        return Scores(*scores, drawn.mask & after_prompt & batch["mask"][:, :1])
+        log_p, log_q, kl = scores
+        return Scores(log_p, log_q, kl, drawn.mask & after_prompt & batch["mask"][:, :1])
 
     compiled = {
         whose: sharding.compile_on(mesh, lambda params, key, batch, whose=whose: score(params, key, batch, whose))
@@ -109,7 +110,7 @@ def compare(of_teacher: Scores, of_student: Scores) -> dict[str, float]:
     """METRICS from sequences of both."""
     values: dict[str, float] = {}
     for name, scores, sign in (("forward_kl", of_teacher, 1), ("reverse_kl", of_student, -1)):
-        ratios = sign * np.sum((scores.log_p - scores.log_q) * scores.mask, axis=1, dtype=np.float64)
+        ratios = np.asarray(sign * np.sum((scores.log_p - scores.log_q) * scores.mask, axis=1, dtype=np.float64))
         ratios = ratios[scores.mask.any(1)]
         values |= {name: ratios.mean(), f"{name}_error": ratios.std(ddof=1) / np.sqrt(len(ratios))}
     own, taught = (np.sum(scores.kl * scores.mask) / scores.mask.sum() for scores in (of_student, of_teacher))

@@ -66,14 +66,8 @@ class Distillation(Objective):
     steps: int
     frozen: tuple[str, ...] = ("teacher",)
     spared: tuple[str, ...] = ()  # the teacher, where batches have what is learned of it
-
-    @property
-    def players(self) -> tuple[str, ...]:
-        return ("generator",) * self.options.updates
-
-    @property
-    def splittable(self) -> bool:
-        return self.options.baseline == "none"
+    players: tuple[str, ...] = ("generator",)
+    splittable: bool = True
 
     def init(self, key, batch):
         teacher = {player: self.teacher.init(jax.random.fold_in(key, 1)) for player in self.frozen}
@@ -364,5 +358,6 @@ def build(config: ConfigDict, spec: Spec) -> Distillation:
             f"distillation.teachers_by='source': expected data.name='mixture' of {options.teachers} sources, one for"
             f" each teacher, not {spec.sources}"
         )
-    players = lessons.players(options, spec)
-    return Distillation(generator_of(config, spec), teacher, options, config.steps, *players)
+    frozen, spared = lessons.players(options, spec)
+    moves, splittable = ("generator",) * options.updates, options.baseline == "none"
+    return Distillation(generator_of(config, spec), teacher, options, config.steps, frozen, spared, moves, splittable)
