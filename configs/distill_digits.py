@@ -22,8 +22,8 @@ def get_config(variant: str = ""):
     config.teacher.width, config.teacher.layers = config.model.width, config.model.layers
     config.teacher.transformer.heads = config.teacher.transformer.kv_heads = 4
     config.model = base.get_config().model
-    config.model.name = "mixture"
-    config.model.mixture.components = 10
+    config.model.name = "factorised_mixture"
+    config.model.factorised_mixture.components = 10
     config.objective.name = "distillation"
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 0.02

@@ -5,8 +5,9 @@
 
 Variants: `1b` and `7b` by maximum likelihood, and each with `_scheduled_sampling` (fed tokens are found exactly) or
 `_adversarial` (a critic of the same size that learns the law of the data; start it from a likelihood run with
-`config.init_from`); and `1b_distillation`, from 7b on the student's own sequences (256 tokens and 768 new). None has been run: the training step was compiled by the commands above, on 2 busy CPU cores, for
-chips that were not there. Peak: what one chip holds in a step; XLA never fell back on copying an array to every chip.
+`config.init_from`); and `1b_distillation`, from 7b on the student's own sequences (256 tokens and 768 new). None has
+been run: the training step was compiled by the commands above, on 2 busy CPU cores, for chips that were not there.
+Peak: what one chip holds in a step; XLA never fell back on copying an array to every chip.
 
     variant                  chips      compiling   peak        of memory   each chip's arguments
     1b                       256 v5e     52 s       1.30 GiB     8.7 %       57 MiB

@@ -6,7 +6,7 @@ python -m launch --config configs/theory_students.py
 from configs import base
 
 WHOLE = {"distillation.level": "sequence", "distillation.baseline": "leave_one_out"}
-SMALL = {"model.name": "mixture", "model.mixture.components": 2}
+SMALL = {"model.name": "factorised_mixture", "model.factorised_mixture.components": 2}
 
 
 def get_config():

@@ -1,5 +1,6 @@
 """How far a student is from its teacher, both ways, on sequences that each of them draws."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from gentrain import decode, divergences, sharding
 from gentrain.datasets.build import Data
+from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
 from gentrain.evaluators.base import Evaluator
 from gentrain.models.base import SequenceModel, at_positions, before_logits
@@ -49,7 +51,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     teacher's, excess_error is (R - E) / E at the last position: exposure bias accumulates where it is above 0 (Arora et
     al. 2022). Raises ConfigError for a prompt that leaves nothing, and for a teacher that was asked before.
     """
-    spec, student, teacher = data.spec, objective.model, objective.teacher
+    spec, student = data.spec, objective.model
     assert isinstance(student, SequenceModel)
     if len(objective.frozen) > 1:
         raise ConfigError(f"evaluator 'teacher' is about one teacher, and there are {len(objective.frozen)}")
@@ -61,31 +63,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     if prompt >= spec.length:
         raise ConfigError(f"evaluate.teacher.prompt={prompt}: expected less than the {spec.length} tokens of a row")
 
-    def draw(model: SequenceModel, params, key, batch):
-        keys = example_keys(key, batch["row"])
-        if not prompt:
-            return decode.sample(model, params, keys, spec.length, end=spec.end)
-        prompts = decode.Prompts(batch["tokens"][:, :prompt], jnp.full((len(keys),), prompt), prompt)
-        return decode.go_on(model, params, keys, prompts, spec.length - prompt, end=spec.end)
-
-    def score(params, key, batch, whose: str):
-        """What Scores says of the sequences that a player draws."""
-        model = teacher if whose == "teacher" else student
-        drawn = draw(model, params[whose], key, batch)
-        after_prompt = (jnp.arange(spec.length) >= prompt)[None, :]
-        inputs = student.inputs(drawn.tokens)
-
-        def at(logits, teacher_x, tokens):
-            log_q = jax.nn.log_softmax(logits)
-            log_p = jax.nn.log_softmax(teacher.logits(params["teacher"], teacher_x))
-            own = (jnp.take_along_axis(law, tokens[..., None], axis=-1)[..., 0] for law in (log_p, log_q))
-            return (*own, divergences.normalised_js_from_logits(log_p, log_q, 0.0))
-
-        teacher_x = before_logits(teacher, params["teacher"], inputs)
-        scores = at_positions(student, params["generator"], at, inputs, teacher_x, drawn.tokens)
-        log_p, log_q, kl = scores
-        return Scores(log_p, log_q, kl, drawn.mask & after_prompt & batch["mask"][:, :1])
-
+    score = make_score(student, objective.teacher, spec, prompt)
     compiled = {
         whose: sharding.compile_on(mesh, lambda params, key, batch, whose=whose: score(params, key, batch, whose))
         for whose in ("teacher", "generator")
@@ -104,6 +82,34 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
         return {f"teacher/{name}": float(value) for name, value in values.items()}
 
     return evaluate
+
+
+def make_score(student: SequenceModel, teacher: SequenceModel, spec: Spec, prompt: int) -> Callable[..., Scores]:
+    """score(params, key, batch, whose): what Scores says of sequences that the player `whose` draws, a row each."""
+
+    def draw(model, params, key, batch):
+        keys = example_keys(key, batch["row"])
+        if not prompt:
+            return decode.sample(model, params, keys, spec.length, end=spec.end)
+        prompts = decode.Prompts(batch["tokens"][:, :prompt], jnp.full((len(keys),), prompt), prompt)
+        return decode.go_on(model, params, keys, prompts, spec.length - prompt, end=spec.end)
+
+    def score(params, key, batch, whose):
+        drawn = draw(teacher if whose == "teacher" else student, params[whose], key, batch)
+        after_prompt = (jnp.arange(spec.length) >= prompt)[None, :]
+        inputs = student.inputs(drawn.tokens)
+
+        def at(logits, teacher_x, tokens):
+            log_q = jax.nn.log_softmax(logits)
+            log_p = jax.nn.log_softmax(teacher.logits(params["teacher"], teacher_x))
+            own = (jnp.take_along_axis(law, tokens[..., None], axis=-1)[..., 0] for law in (log_p, log_q))
+            return (*own, divergences.normalised_js_from_logits(log_p, log_q, 0.0))
+
+        teacher_x = before_logits(teacher, params["teacher"], inputs)
+        log_p, log_q, kl = at_positions(student, params["generator"], at, inputs, teacher_x, drawn.tokens)
+        return Scores(log_p, log_q, kl, drawn.mask & after_prompt & batch["mask"][:, :1])
+
+    return score
 
 
 def compare(of_teacher: Scores, of_student: Scores) -> dict[str, float]:

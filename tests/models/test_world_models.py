@@ -8,7 +8,7 @@ import scipy.special
 
 from gentrain.datasets.spec import PointSpec, TextSpec
 from gentrain.errors import ConfigError
-from gentrain.models import factorised, feeding, gaussian, mixture, mlp, tabular
+from gentrain.models import factorised, factorised_mixture, feeding, gaussian, mlp, tabular
 
 SEQUENCES = TextSpec(3, 4)
 POINTS = PointSpec(0, 2)
@@ -24,7 +24,7 @@ def everything():
     return np.indices((3,) * 4, np.int32).reshape(4, -1).T
 
 
-@pytest.mark.parametrize("file", [tabular, factorised, mixture])
+@pytest.mark.parametrize("file", [tabular, factorised, factorised_mixture])
 def test_a_law_of_sequences_sums_to_one_and_steps_as_it_applies(config, file):
     config.model.name = file.__name__.rpartition(".")[2]
     model = file.build(config.model, SEQUENCES)
@@ -43,8 +43,8 @@ def test_a_law_of_sequences_sums_to_one_and_steps_as_it_applies(config, file):
 
 
 def test_a_mixture_is_the_mean_of_its_components_by_weight(config):
-    config.model.name = "mixture"
-    model = mixture.build(config.model, SEQUENCES)
+    config.model.name = "factorised_mixture"
+    model = factorised_mixture.build(config.model, SEQUENCES)
     params = random_params(model, 3)
     laws = np.exp(scipy.special.log_softmax(params["table"], axis=-1))
     of_components = [np.einsum("a,b,c,d->abcd", *law).ravel() for law in laws]
@@ -77,7 +77,7 @@ def test_a_gaussian_is_a_density_and_samples_itself(config):
 
 
 def test_models_refuse_data_they_cannot_model(config, spec):
-    for file in (tabular, factorised, mixture):
+    for file in (tabular, factorised, factorised_mixture):
         config.model.name = file.__name__.rpartition(".")[2]
         with pytest.raises(ConfigError, match="fixed length"):
             file.build(config.model, spec)

@@ -74,7 +74,7 @@ def test_what_may_change_says_how_a_run_is_carried_out_and_not_what_it_is():
     sections = {"training", "mesh", "checkpoint", "log", "sample", "evaluate", "report", "optimizer"}
     keys = {"steps", "sweep", "init_from", "init_from_vocab", "data.skip_batches"}
     names = {"prefetch", "compute_dtype", "remat", "logits_chunk", "attention", "attention_chunk", "scan_layers"}
-    names |= {"critic_rate", "mediator_rate"}  # learning rates
+    names |= {"critic_rate", "mediator_rate", "preflight"}  # learning rates, and a check
     for key, field in declared_fields().items():
         how = key in keys or key.partition(".")[0] in sections or key.rpartition(".")[2] in names
         assert field.metadata["may_change"] == (how and key != "optimizer.name"), key

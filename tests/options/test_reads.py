@@ -47,7 +47,13 @@ COVERING = [
     {**TOKENS, "model.name": "gpt2"},
     {**GAME, "critic.name": "gpt2"},
     {**TOKENS, "objective.name": "cooperative", "mediator.name": "gpt2", "mediator.width": 8},
-    {**DISTILLED, "distillation.prefixes": "mixed"},
+    {**DISTILLED, "distillation.prefixes": "mixed", "evaluate.evaluators": ("teacher",)},
+    *(
+        {**game, "data.name": "world:table", "data.length": 0, "model.name": "factorised_mixture",
+         f"{other}.name": "factorised_mixture"}
+        for game, other in ((GAME, "critic"), (DISTILLED, "teacher"),
+                            ({**TOKENS, "objective.name": "cooperative"}, "mediator"))
+    ),
     {**DISTILLED, "distillation.level": "sequence", "distillation.teacher_share": 0.2},
     *(
         {**game, "model.name": family, f"model.{family}.lora_rank": 2, f"{other}.name": family,

@@ -9,7 +9,6 @@ from PIL import Image
 
 from gentrain import files
 from gentrain.errors import ReportError
-from gentrain.players import parse_init_from
 from gentrain.reporting import plots
 
 NUMBERS = {
@@ -29,7 +28,8 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     folders: dict[float, list[Path]] = {}
     for name, result in results.items():
         folders.setdefault(result["config"]["objective.real_prior"], []).append(path.parents[1] / name)
-        for player, other, _ in parse_init_from(result["config"]["init_from"], ("generator", "teacher"))[0]:
+        triples = result["config"]["init_from"]
+        for player, other, _ in [] if isinstance(triples, str) else triples:
             if player == "generator" and (Path(other) / "config.json").exists():
                 prior = files.require_json(Path(other) / "config.json")["objective.real_prior"]
                 folders.setdefault(prior, []).append(Path(other))

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from gentrain.datasets.spec import Spec
 from gentrain.errors import ConfigError
 from gentrain.models.base import SequenceModel
-from gentrain.models.mixture_options import Options
+from gentrain.models.factorised_mixture_options import Options
 
 
 def build(config: ConfigDict, spec: Spec) -> SequenceModel:
@@ -19,7 +19,7 @@ def build(config: ConfigDict, spec: Spec) -> SequenceModel:
     """
     components = Options.of(config).components
     if spec.end is not None or spec.context_vocab:
-        raise ConfigError("model.name='mixture' is for sequences of a fixed length, without contexts")
+        raise ConfigError("model.name='factorised_mixture' is for sequences of a fixed length, without contexts")
 
     def init(key):
         noise = 0.3 * jax.random.normal(key, (components, spec.length, spec.vocab))
