@@ -31,5 +31,5 @@ def get_config():
     config.evaluate.every_steps = 250
     config.log.every_steps = 125
     config.report.figures = ("forward_reverse",)
-    config.sweep = METHODS
+    config.sweep = tuple({**method, "seed": seed} for method in METHODS for seed in (0, 1))
     return config

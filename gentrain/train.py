@@ -139,6 +139,8 @@ def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:
     if numbers:
         out.scalars(step, numbers)
         out.say(f"step {step}: {report.summary_line(resolved(run.config), numbers)}")
+    if out.primary:
+        report.refresh(run.workdir)
 
 
 def train(
@@ -190,6 +192,8 @@ def train(
             out.status("done", step)
         except BaseException as error:
             out.ended((jax.process_count() > 1 and peers.lost_peer(error)) or error)
+            if primary:
+                report.refresh(workdir, live=False)
             raise
 
 

@@ -22,7 +22,7 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allo
 
     from gentrain import train
     from gentrain.look import look
-    from gentrain.reporting import comparison
+    from gentrain.reporting import report
 
     variants = check.variants(config)
     primary = jax.process_index() == 0
@@ -43,10 +43,10 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allo
             failed[name] = type(error)(*error.args)  # without the frames, which hold the variant's arrays
             console.say(f"{name} failed, exit code {error.exit_code}: {first_line(error)}")
     if mode == "train" and primary:
-        done = [name for name in variants if name not in failed]
+        done = {name: workdir / name for name in variants if name not in failed}
         reasons = {name: f"{first_line(error)} (exit code {error.exit_code})" for name, error in failed.items()}
         try:
-            page = comparison.compare(config, workdir, done, reasons)
+            page = report.compare(done, workdir, reasons, config.report.figures)
             console.say(f"{'all' if not failed else f'{len(done)} of {len(variants)} variants'} done: {page}")
         except ReportError as error:
             failed["the report"] = error

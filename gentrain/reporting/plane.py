@@ -1,0 +1,124 @@
+"""Quality against coverage as an inline SVG: a point for each variant, its interval over seeds, its values on hover."""
+
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gentrain.reporting.conclusion import digits, spoken
+
+WIDTH, HEIGHT = 560, 360
+LEFT, RIGHT, TOP, BOTTOM = 64, 130, 16, 48
+LOG_FROM = 20  # largest by smallest above which an axis of positive numbers is logarithmic
+
+
+class Axis(NamedTuple):
+    """One axis: a value's place from 0 to 1, and the values that are marked."""
+
+    place: Callable[[float], float]
+    marks: list[float]
+
+
+def axis(values: Sequence[float]) -> Axis:
+    """An axis that holds all values, with a margin."""
+    low, high = min(values), max(values)
+    if low > 0 and high / low > LOG_FROM:
+        first, last = math.log10(low) - 0.05, math.log10(high) + 0.05
+        marks = [step * 10.0**power for power in range(math.floor(first), math.ceil(last)) for step in (1, 2, 5)]
+        return Axis(
+            lambda value: (math.log10(value) - first) / (last - first),
+            [mark for mark in marks if first <= math.log10(mark) <= last],
+        )
+    margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    first, last = low - margin, high + margin
+    rough = (last - first) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * power for size in (1, 2, 5, 10) if size * power >= rough)
+    count = math.floor(last / step) - math.ceil(first / step) + 1
+    marks = [(math.ceil(first / step) + number) * step for number in range(count)]
+    return Axis(lambda value: (value - first) / (last - first), marks)
+
+
+def draw(quality: str, coverage: str, metrics: Mapping[str, Any], variants: Sequence[str]) -> str:
+    """Coverage to the right, quality upwards; '' where no variant has both. variants: all, which gives the colours."""
+    values = {
+        name: (metrics[coverage]["values"][name], metrics[quality]["values"][name])
+        for name in variants
+        if name in metrics[coverage]["values"] and name in metrics[quality]["values"]
+    }
+    if not values:
+        return ""
+    across = axis([value for right, _ in values.values() for value in ends(right)])
+    up = axis([value for _, top in values.values() for value in ends(top)])
+    x = lambda value: LEFT + across.place(value) * (WIDTH - LEFT - RIGHT)
+    y = lambda value: HEIGHT - BOTTOM - up.place(value) * (HEIGHT - TOP - BOTTOM)
+    parts = frame(across, up, x, y)
+    for (name, (right, top)), label in zip(
+        values.items(), label_places([y(top["mean"]) for _, top in values.values()]), strict=True
+    ):
+        number, at = variants.index(name), (x(right["mean"]), y(top["mean"]))
+        said = f"{name}: {spoken(coverage)} {told(right)}, {spoken(quality)} {told(top)}"
+        parts.append(
+            f'<g data-variant="{number}" stroke="var(--c{number % 10})" fill="var(--c{number % 10})">'
+            f"<title>{html.escape(said)}</title>"
+            f"{bar(right, lambda value: (x(value), at[1]))}{bar(top, lambda value: (at[0], y(value)))}"
+            f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="5"/>'
+            f'<line x1="{at[0]:.1f}" y1="{at[1]:.1f}" x2="{WIDTH - RIGHT + 8}" y2="{label:.1f}" stroke-width=".5"/>'
+            f'<text class="name" stroke="none" x="{WIDTH - RIGHT + 12}" y="{label + 4:.1f}">{html.escape(name)}</text></g>'
+        )
+    names = [title(coverage, metrics, "→", "←"), title(quality, metrics, "↑", "↓")]
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{names[0]}</text>')
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    turned = f'transform="rotate(-90 14 {middle})"'
+    parts.append(f'<text x="14" y="{middle}" text-anchor="middle" {turned}>{names[1]}</text>')
+    label = html.escape(f"{spoken(quality)} against {spoken(coverage)}")
+    return f'<svg class="plane" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def frame(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[float], float]) -> list[str]:
+    """Grid lines with their numbers."""
+    parts = []
+    for mark in across.marks:
+        parts.append(f'<path class="axis" d="M{x(mark):.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
+        parts.append(f'<text x="{x(mark):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{mark:g}</text>')
+    for mark in up.marks:
+        parts.append(f'<path class="axis" d="M{LEFT} {y(mark):.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:g}</text>')
+    return parts
+
+
+def ends(value: Mapping[str, Any]) -> list[float]:
+    """The value and, where it has one that does not dwarf it, the ends of its interval."""
+    if value["low"] is None or value["high"] - value["low"] > 2 * abs(value["mean"]):
+        return [value["mean"]]
+    return [value["low"], value["mean"], value["high"]]
+
+
+def bar(value: Mapping[str, Any], at: Callable[[float], tuple[float, float]]) -> str:
+    """The interval as a line."""
+    found = ends(value)
+    (x1, y1), (x2, y2) = at(found[0]), at(found[-1])
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>' if len(found) > 1 else ""
+
+
+def told(value: Mapping[str, Any]) -> str:
+    interval = "" if value["low"] is None else f" [{digits(value['low'])}, {digits(value['high'])}]"
+    return f"{digits(value['mean'])}{interval}"
+
+
+def title(name: str, metrics: Mapping[str, Any], more: str, less: str) -> str:
+    """A metric, its unit and an arrow to where it is better."""
+    metric = metrics[name]
+    arrow = {"higher": f" {more} better", "lower": f" {less} better", None: ""}[metric["better"]]
+    return html.escape(f"{spoken(name)}, {metric['unit']}{arrow}")
+
+
+def label_places(wanted: Sequence[float], apart: float = 15.0) -> list[float]:
+    """Heights of labels near those wanted, no two of which overlap."""
+    places = [0.0] * len(wanted)
+    floor = TOP + 4.0
+    for index in sorted(range(len(wanted)), key=lambda index: wanted[index]):
+        places[index] = max(wanted[index], floor)
+        floor = places[index] + apart
+    over = max(places) - (HEIGHT - BOTTOM)
+    return [place - max(over, 0.0) for place in places]
