@@ -74,9 +74,7 @@ def metric_entry(name: str, groups: Groups, metrics: Mapping[str, Metric], ranke
     assert declaration is not None  # an evaluation has nothing else
     pattern, metric = declaration
     values = {variant: over_seeds(name, group) for variant, group in groups.items()}
-    seeds = {
-        variant: {run.seed: number(run.evaluation, name) for run in group} for variant, group in groups.items()
-    }
+    seeds = {variant: {run.seed: number(run.evaluation, name) for run in group} for variant, group in groups.items()}
     many = "<" in pattern and not pattern.startswith("<split>")
     ranking = verdict.rank(seeds, metric.better) if ranked and metric.better else None
     return {
@@ -166,7 +164,9 @@ def curves(groups: Groups, metrics: Mapping[str, Metric], shown: Sequence[str]) 
     for group in groups.values():
         for run in group:
             every |= run.metrics
-    measured = dict.fromkeys(name for group in groups.values() for run in group for line in run.records for name in line)
+    measured = dict.fromkeys(
+        name for group in groups.values() for run in group for line in run.records for name in line
+    )
     patterns = [found[0] for name in measured if (found := declared(name, every))]
     drawn: dict[str, Any] = {}
     for name in [*shown, *(name for name in measured if not declared(name, metrics))]:

@@ -8,7 +8,7 @@ from gentrain.reporting.comparison import Content
 
 SHORT = {"nll": "NLL", "kl": "KL", "js": "JS", "njs": "JS", "bleu": "BLEU", "auc": "AUC", "mmd": "MMD", "sd": "SD"}
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-NAMED = 2  # metrics that a sentence gives the numbers of; others are counted
+NAMED = 3  # metrics that a sentence names; others are counted
 
 
 def sentences(content: Content) -> list[str]:
@@ -30,19 +30,20 @@ def sentences(content: Content) -> list[str]:
 
 
 def bests(ranked: Content) -> str:
-    """'likelihood is best on valid NLL (2.17 nats/char, 0.13 [0.11, 0.15] less than adversarial π = 0.1)'."""
+    """'likelihood is best on valid NLL (2.17 nats/char, 0.13 [0.11, 0.15] less than the next, …)'."""
     wins: dict[str, list[str]] = {}
     for name, metric in ranked.items():
         if best := metric["ranking"]["best"]:
             wins.setdefault(best, []).append(name)
     parts = []
     for variant, names in sorted(wins.items(), key=lambda win: -len(win[1])):
-        parts.append(f"{called(variant)} is best on {listed([margin(name, ranked[name]) for name in names])}")
+        parts.append(f"{called(variant)} is best on {listed([margin(names[0], ranked), *map(spoken, names[1:])])}")
     return "; ".join(parts)
 
 
-def margin(name: str, metric: Mapping[str, Any]) -> str:
+def margin(name: str, ranked: Content) -> str:
     """What the first of a metric reached, and by how much it is ahead of the next."""
+    metric = ranked[name]
     first, second = metric["ranking"]["order"][:2]
     ahead = metric["ranking"]["differences"][second]
     reach = quantity(metric["values"][first]["mean"], metric["unit"], spread(ahead))
@@ -50,7 +51,7 @@ def margin(name: str, metric: Mapping[str, Any]) -> str:
     sizes = sorted(abs(ahead[end]) for end in ("low", "high") if ahead[end] is not None)
     shown = digits(abs(ahead["mean"]), spread(ahead))
     interval = f" [{', '.join(digits(size, spread(ahead)) for size in sizes)}]" if sizes else ""
-    return f"{spoken(name)} ({reach}, {shown}{interval} {less} than {called(second)})"
+    return f"{spoken(name)} ({reach}, {shown}{interval} {less} than the next, {called(second)})"
 
 
 def ties(ranked: Content, variants: Sequence[str]) -> str:
@@ -102,7 +103,7 @@ def leads(ranked: Content) -> str:
         if not ranking["best"] and not ranking["tied"]:
             ahead.setdefault(ranking["order"][0], []).append(name)
     parts = [
-        f"{called(variant)} is ahead on {listed([margin(name, ranked[name]) for name in names])}"
+        f"{called(variant)} is ahead on {listed([margin(names[0], ranked), *map(spoken, names[1:])])}"
         for variant, names in sorted(ahead.items(), key=lambda lead: -len(lead[1]))
     ]
     return f"{'; '.join(parts)}; too few seeds to be sure" if parts else ""
@@ -148,9 +149,13 @@ def certainty(content: Content) -> str:
         many = len(content["variants"]) > 1
         seeds = "One seed each: no interval, so the order may be chance" if many else "One seed: no interval"
     else:
-        each = f"{counts[-1]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+        each = (
+            f"{counted(counts[-1])} seeds"
+            if len(counts) == 1
+            else f"{counted(counts[0])} to {counted(counts[-1])} seeds"
+        )
         kind = "each, paired 95 % intervals" if len(content["variants"]) > 1 else "95 % intervals"
-        seeds = f"{each} {kind}"
+        seeds = capital(f"{each} {kind}")
     return "; ".join([seeds, *([equality(content)] if content["budgets"] else [])]) + "."
 
 
@@ -164,7 +169,9 @@ def equality(content: Content) -> str:
         else:
             least = min(budget["spent"], key=budget["spent"].__getitem__)
             most = max(budget["spent"], key=budget["spent"].__getitem__)
-            unequal.append(f"{titles[kind]} differ up to {budget['ratio']:.1f}-fold ({called(least)} least, {called(most)} most)")
+            unequal.append(
+                f"{titles[kind]} differ up to {budget['ratio']:.1f}-fold ({called(least)} least, {called(most)} most)"
+            )
     return "; ".join([*([f"equal {all_of(equal)}"] if equal else []), *unequal])
 
 
@@ -186,12 +193,13 @@ def quantity(value: float, unit: str, around: float | None = None) -> str:
 
 
 def digits(value: float | None, around: float | None = None) -> str:
-    """A number to three digits, or to two of the half-width of its interval."""
+    """A number to three digits, or to two of the half-width of its interval, but to no more than four."""
     if value is None or not math.isfinite(value):
         return "–"
     size = abs(value)
     if around and math.isfinite(around):
-        decimals = min(max(1 - math.floor(math.log10(around)), 0), 6)
+        most = 3 - math.floor(math.log10(size)) if size else 6
+        decimals = min(max(1 - math.floor(math.log10(around)), 0), max(most, 0), 6)
         return f"{value:,.{decimals}f}"
     if size >= 1000 or value == int(value):
         return f"{value:,.0f}"

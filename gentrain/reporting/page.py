@@ -78,7 +78,7 @@ def planes(content: Content, variants: Sequence[str]) -> str:
     """A picture for each pair of a quality and a coverage."""
     metrics = content["metrics"]
     drawn = [plane.draw(pair["quality"], pair["coverage"], metrics, variants) for pair in content["pairs"]]
-    return f'<div class="charts">{"".join(drawn)}</div>' if any(drawn) and len(variants) > 1 else ""
+    return f'<div class="planes">{"".join(drawn)}</div>' if any(drawn) and len(variants) > 1 else ""
 
 
 def swatch(number: int) -> str:
@@ -110,7 +110,9 @@ def results(content: Content, variants: Sequence[str], out: Path) -> str:
 def table(content: Content, variants: Sequence[str], names: Sequence[str]) -> str:
     """A row for each variant and one for what to compare with, a column for each metric."""
     metrics = content["metrics"]
-    heads = "".join(f"<th>{html.escape(spoken(name))}<small>{html.escape(unit(metrics[name]))}</small></th>" for name in names)
+    heads = "".join(
+        f"<th>{html.escape(spoken(name))}<small>{html.escape(unit(metrics[name]))}</small></th>" for name in names
+    )
     rows = []
     for number, variant in enumerate(variants):
         cells = "".join(cell(name, metrics[name], variant) for name in names)
@@ -249,7 +251,9 @@ def charts(names: Iterable[str], drawn: Mapping[str, Any]) -> str:
     for name in names:
         above = " · early values lie outside" if drawn[name]["window"] else ""
         small = f"<small>{html.escape(unit(drawn[name]))}{above}</small>"
-        boxes.append(f'<div><h3>{html.escape(spoken(name))}</h3>{small}<div class="chart" data-chart="{html.escape(name)}"></div></div>')
+        boxes.append(
+            f'<div><h3>{html.escape(spoken(name))}</h3>{small}<div class="chart" data-chart="{html.escape(name)}"></div></div>'
+        )
     return f'<div class="charts">{"".join(boxes)}</div>' if boxes else ""
 
 
@@ -269,7 +273,8 @@ def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = []
     for first, *others in rows:
         cells = "".join(
-            f'<td data-label="{html.escape(name)}">{html.escape(text)}</td>' for name, text in zip(heads[1:], others, strict=True)
+            f'<td data-label="{html.escape(name)}">{html.escape(text)}</td>'
+            for name, text in zip(heads[1:], others, strict=True)
         )
         lines.append(f"<tr><th>{html.escape(first)}</th>{cells}</tr>")
     return f'<table class="cards"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
@@ -288,7 +293,11 @@ def alarms(content: Content) -> str:
     lines = []
     for name, run in content["runs"].items():
         for alarm, steps in run["alarms"].items():
-            when = f"at step {steps[0]:,}" if len(steps) == 1 else f"{len(steps)} times, from step {steps[0]:,} to {steps[-1]:,}"
+            when = (
+                f"at step {steps[0]:,}"
+                if len(steps) == 1
+                else f"{len(steps)} times, from step {steps[0]:,} to {steps[-1]:,}"
+            )
             lines.append(f"<li>{html.escape(f'{name}: {spoken(alarm)} {when}')}</li>")
     return f"<ul>{''.join(lines)}</ul>" if lines else "<p>None rang.</p>" if content["runs"] else ""
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from gentrain.reporting.conclusion import digits, spoken
 
-WIDTH, HEIGHT = 560, 360
-LEFT, RIGHT, TOP, BOTTOM = 64, 130, 16, 48
+WIDTH, HEIGHT = 600, 360
+LEFT, RIGHT, TOP, BOTTOM = 64, 170, 16, 48
+LONGEST = 22  # characters of a variant's name that there is room for
 LOG_FROM = 20  # largest by smallest above which an axis of positive numbers is logarithmic
 
 
@@ -64,7 +65,7 @@ def draw(quality: str, coverage: str, metrics: Mapping[str, Any], variants: Sequ
             f"{bar(right, lambda value: (x(value), at[1]))}{bar(top, lambda value: (at[0], y(value)))}"
             f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="5"/>'
             f'<line x1="{at[0]:.1f}" y1="{at[1]:.1f}" x2="{WIDTH - RIGHT + 8}" y2="{label:.1f}" stroke-width=".5"/>'
-            f'<text class="name" stroke="none" x="{WIDTH - RIGHT + 12}" y="{label + 4:.1f}">{html.escape(name)}</text></g>'
+            f'<text class="name" stroke="none" x="{WIDTH - RIGHT + 12}" y="{label + 4:.1f}">{html.escape(shortened(name))}</text></g>'
         )
     names = [title(coverage, metrics, "→", "←"), title(quality, metrics, "↑", "↓")]
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{names[0]}</text>')
@@ -73,6 +74,10 @@ def draw(quality: str, coverage: str, metrics: Mapping[str, Any], variants: Sequ
     parts.append(f'<text x="14" y="{middle}" text-anchor="middle" {turned}>{names[1]}</text>')
     label = html.escape(f"{spoken(quality)} against {spoken(coverage)}")
     return f'<svg class="plane" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def shortened(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def frame(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[float], float]) -> list[str]:
@@ -113,7 +118,7 @@ def title(name: str, metrics: Mapping[str, Any], more: str, less: str) -> str:
     return html.escape(f"{spoken(name)}, {metric['unit']}{arrow}")
 
 
-def label_places(wanted: Sequence[float], apart: float = 15.0) -> list[float]:
+def label_places(wanted: Sequence[float], apart: float = 17.0) -> list[float]:
     """Heights of labels near those wanted, no two of which overlap."""
     places = [0.0] * len(wanted)
     floor = TOP + 4.0
