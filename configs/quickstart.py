@@ -8,7 +8,7 @@ report says which was best at what. 3 min 45 s on 2 CPU cores.
 
 from configs import surnames_likelihood
 
-METHODS = (
+METHODS: tuple[dict[str, object], ...] = (
     {"objective.name": "likelihood"},
     {"objective.name": "scheduled_sampling"},
     *({"objective.name": "adversarial", "objective.real_prior": prior} for prior in (0.1, 0.5, 0.9)),

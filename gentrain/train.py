@@ -140,7 +140,7 @@ def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:
         out.scalars(step, numbers)
         out.say(f"step {step}: {report.summary_line(resolved(run.config), numbers)}")
     if out.primary:
-        report.refresh(run.workdir)
+        report.refresh({run.workdir.name: run.workdir}, run.workdir)
 
 
 def train(
@@ -193,7 +193,7 @@ def train(
         except BaseException as error:
             out.ended((jax.process_count() > 1 and peers.lost_peer(error)) or error)
             if primary:
-                report.refresh(workdir, live=False)
+                report.refresh({workdir.name: workdir}, workdir, live=False)
             raise
 
 

@@ -42,9 +42,11 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allo
                 raise
             failed[name] = type(error)(*error.args)  # without the frames, which hold the variant's arrays
             console.say(f"{name} failed, exit code {error.exit_code}: {first_line(error)}")
-    if mode == "train" and primary:
-        done = {name: workdir / name for name in variants if name not in failed}
+        done = {name: workdir / name for name in list(variants)[:number] if name not in failed}
         reasons = {name: f"{first_line(error)} (exit code {error.exit_code})" for name, error in failed.items()}
+        if mode == "train" and primary and number < len(variants):
+            report.refresh(done, workdir, reasons)
+    if mode == "train" and primary:
         try:
             page = report.compare(done, workdir, reasons, config.report.figures)
             console.say(f"{'all' if not failed else f'{len(done)} of {len(variants)} variants'} done: {page}")

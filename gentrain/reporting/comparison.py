@@ -1,7 +1,9 @@
 """What a report says, as numbers: report.json, of one run or of many. The page draws nothing that is not in it."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gentrain.reporting import runs, verdict
@@ -15,14 +17,16 @@ COMPANIONS = ("_low", "_high", "_se", "_floor")  # what stands beside a metric, 
 OF_MANY = 12  # metrics of one declaration, as exact/njs@<pi>, above which their curves are not drawn
 POINTS = 200  # of a curve of training; a longer one is drawn as means over as many stretches
 # (quality, coverage): how likely samples are among the data, and the data among samples.
-PAIRS = (("reverse_kl", "forward_kl"), ("precision", "recall"), ("density", "coverage"), ("quality", "captured"))
-PAIRS += tuple((f"bleu_{order}", f"self_bleu_{order}") for order in (4, 3, 2, 5))
+PAIRS = (
+    *(("reverse_kl", "forward_kl"), ("precision", "recall"), ("density", "coverage"), ("quality", "captured")),
+    *((f"bleu_{order}", f"self_bleu_{order}") for order in (4, 3, 2, 5)),
+)
 
 
-def content(found: Sequence[Run], failed: Mapping[str, str]) -> Content:
+def content(found: Sequence[Run], failed: Mapping[str, str], out: Path) -> Content:
     """report.json: the numbers of each run and of each variant, who is best, what it cost, and every curve.
 
-    failed: runs that have no number, and why.
+    failed: runs that have no number, and why; out: the folder of the report.
     """
     groups = runs.variants(found)
     metrics: dict[str, Metric] = {}
@@ -33,7 +37,7 @@ def content(found: Sequence[Run], failed: Mapping[str, str]) -> Content:
     ranked = runs.same_data(found)
     differs = runs.differing(found)
     return {
-        "runs": {run.name: run_entry(run, variant) for variant, group in groups.items() for run in group},
+        "runs": {run.name: run_entry(run, variant, out) for variant, group in groups.items() for run in group},
         "variants": {variant: variant_entry(group) for variant, group in groups.items()},
         "metrics": {name: metric_entry(name, groups, metrics, ranked) for name in shown},
         "same_data": ranked,
@@ -50,11 +54,13 @@ def is_companion(name: str, names: Sequence[str]) -> bool:
     return any(name.endswith(ending) and name.removesuffix(ending) in names for ending in COMPANIONS)
 
 
-def run_entry(run: Run, variant: str) -> dict[str, Any]:
+def run_entry(run: Run, variant: str, out: Path) -> dict[str, Any]:
     """One run: what it reached, when it was best, what it took, which alarms rang and where it is from."""
-    entry = {"folder": str(run.folder), "variant": variant, "seed": run.seed, **run.summary, "cost": run.cost}
+    folder = Path(os.path.relpath(run.folder, out)).as_posix()
+    entry = {"folder": folder, "variant": variant, "seed": run.seed, **run.summary, "cost": run.cost}
     evaluated = run.evaluation["step"] if run.evaluation else None
-    return entry | {"evaluated": evaluated, "alarms": run.alarms, "provenance": run.provenance}
+    entry |= {"evaluated": evaluated, "alarms": run.alarms, "provenance": run.provenance}
+    return entry | {"seconds": run.goodput.get("seconds", {})}
 
 
 def variant_entry(group: Sequence[Run]) -> dict[str, Any]:
@@ -96,7 +102,7 @@ def ranking_entry(ranking: verdict.Ranking) -> dict[str, Any]:
 
 def number(record: Mapping[str, Any], name: str) -> float:
     """nan for what is not there, or was not finite."""
-    value = record[name] if name in record else None
+    value = record.get(name)
     return math.nan if value is None else float(value)
 
 
@@ -185,7 +191,7 @@ def curves(groups: Groups, metrics: Mapping[str, Metric], shown: Sequence[str]) 
     return drawn
 
 
-def mean_line(name: str, group: Sequence[Run]) -> dict[str, list[float]]:
+def mean_line(name: str, group: Sequence[Run]) -> dict[str, Any]:
     """Mean, least and most over seeds at each step, in POINTS stretches where there are more steps than twice that."""
     by_step: dict[int, list[float]] = {}
     for run in group:
@@ -235,9 +241,8 @@ def window(lines: Mapping[str, Mapping[str, Sequence[float]]], levels: Mapping[s
     every, late = list(levels.values()), list(levels.values())
     for line in lines.values():
         for ends in ("mean", "low", "high"):
-            values = line[ends] if ends in line else []
+            values = line.get(ends, [])
             every += values
             late += [value for step, value in zip(line["steps"], values, strict=False) if step > last / 10]
-    if not late or max(every) - min(every) <= 2 * (max(late) - min(late)):
-        return None
-    return [min(late), max(late)]
+    seen = max(late) - min(late) if late else 0.0
+    return [min(late), max(late)] if 0 < 2 * seen < max(every) - min(every) else None

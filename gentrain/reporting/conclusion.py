@@ -187,15 +187,15 @@ def spoken(name: str) -> str:
 
 
 def quantity(value: float, unit: str, around: float | None = None) -> str:
-    """A number with its unit, unless that says nothing: '2.17 nats/char'."""
-    plain = unit in ("share", "ratio", "number", "probability", "0 to 100", "0 or 1")
+    """A number with its unit, where that is a unit and no description: '2.17 nats/char'."""
+    plain = " " in unit or unit in ("share", "ratio", "number", "probability", "norm")
     return digits(value, around) if plain else f"{digits(value, around)} {unit}"
 
 
 def digits(value: float | None, around: float | None = None) -> str:
     """A number to three digits, or to two of the half-width of its interval, but to no more than four."""
     if value is None or not math.isfinite(value):
-        return "–"
+        return "-"
     size = abs(value)
     if around and math.isfinite(around):
         most = 3 - math.floor(math.log10(size)) if size else 6

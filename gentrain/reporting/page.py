@@ -3,14 +3,13 @@
 import base64
 import html
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gentrain.reporting import plane
 from gentrain.reporting.comparison import Content
-from gentrain.reporting.conclusion import all_of, capital, digits, spoken, spread, within_spread
+from gentrain.reporting.conclusion import all_of, capital, digits, spoken, within_spread
 
 WEB = Path(__file__).parent / "web"
 COLUMNS = 5  # metrics in the table; others are folded away
@@ -33,11 +32,15 @@ def render(content: Content, title: str, out: Path, samples: Mapping[str, Sequen
     sections = [
         section("conclusion", "", conclusion(content, title)),
         section("plane", "Quality and coverage", planes(content, variants)),
-        section("results", "Results", results(content, variants, out)),
+        section("results", "Results", results(content, variants)),
         section("samples", "Samples", sample_grid(samples)),
         section("curves", "Curves", chips(variants) + curves(content)),
         section("figures", "Figures", "".join(figure(out, name) for name in content["figures"])),
-        section("configs", "What differs in the configs", differences(content, variants)),
+        section(
+            "configs",
+            "Config" if "config" in content else "What differs in the configs",
+            differences(content, variants),
+        ),
         section("cost", "Cost", cost(content, variants)),
         section("alarms", "Alarms", alarms(content)),
         section("reproduce", "How to reproduce", reproduce(content)),
@@ -85,7 +88,7 @@ def swatch(number: int) -> str:
     return f'<span class="swatch" style="background:var(--c{number % 10})"></span>'
 
 
-def results(content: Content, variants: Sequence[str], out: Path) -> str:
+def results(content: Content, variants: Sequence[str]) -> str:
     """The table of the metrics that rank variants, the others folded below it."""
     metrics = content["metrics"]
     main = [name for name, metric in metrics.items() if metric["main"] and metric["values"]]
@@ -103,7 +106,7 @@ def results(content: Content, variants: Sequence[str], out: Path) -> str:
         part = folded[first : first + COLUMNS]
         body += fold(f"More: {', '.join(map(spoken, part))}", table(content, variants, part))
     body += fold("Better at an earlier step", earlier(content))
-    links = run_links(content, out)
+    links = run_links(content)
     return body + fold("Every run", links) if links else body
 
 
@@ -140,7 +143,7 @@ def cell(name: str, metric: Mapping[str, Any], variant: str) -> str:
     start = f'<td data-label="{label(name, metric)}"'
     value = metric["values"].get(variant)
     if not value:
-        return f"{start}>–</td>"
+        return f"{start}>-</td>"
     around, ranking = within_spread(value), metric["ranking"] or {}
     mark = next((mark for mark in ("best", "worst") if ranking.get(mark) == variant), "")
     mark = "tied" if variant in ranking.get("tied", ()) else mark
@@ -169,21 +172,20 @@ def earlier(content: Content) -> str:
             entry = content["metrics"].get(metric)
             if not entry or not entry["main"] or best["step"] == run["evaluated"]:
                 continue
-            last = run["final"][metric]
-            if abs(best["value"] - last) > 0.01 * abs(last):
-                text = f"{name}: {spoken(metric)} {digits(best['value'])} at step {best['step']:,}, {digits(last)} at the end"
-                lines.append(f"<li>{html.escape(text)}</li>")
+            value, last = best["value"], run["final"][metric]
+            if abs(value - last) > 0.01 * abs(last):
+                then = f"{spoken(metric)} {digits(value)} at step {best['step']:,}, {digits(last)} at the end"
+                lines.append(f"<li>{html.escape(f'{name}: {then}')}</li>")
     return f"<ul>{''.join(lines)}</ul>" if lines else ""
 
 
-def run_links(content: Content, out: Path) -> str:
+def run_links(content: Content) -> str:
     """A line for each run, which leads to its own page."""
     lines = []
     for name, run in content["runs"].items():
-        path = Path(run["folder"])
-        if path.resolve() != out.resolve():
-            target = html.escape(Path(os.path.relpath(path, out)).as_posix())
-            lines.append(f'<li><a href="{target}/report.html">{html.escape(name)}</a>: seed {run["seed"]}</li>')
+        if run["folder"] != ".":
+            target = html.escape(f"{run['folder']}/report.html")
+            lines.append(f'<li><a href="{target}">{html.escape(name)}</a>: seed {run["seed"]}</li>')
     return f"<ul>{''.join(lines)}</ul>" if lines else ""
 
 
@@ -240,7 +242,8 @@ def curves(content: Content) -> str:
     if not drawn:
         return ""
     hint = "" if len(content["runs"]) == len(content["variants"]) else " Lines are means over seeds, bands all of them."
-    note = f'<p class="soft">Hover for values, click a name to switch its line, drag to zoom, double-click to go back.{hint}</p>'
+    use = "Hover for values, click a name to switch its line, drag to zoom, double-click to go back."
+    note = f'<p class="soft">{use}{hint}</p>'
     note += "<noscript><p>The curves need JavaScript; their numbers are in report.json.</p></noscript>"
     folded = [fold("More of what was evaluated", charts(rest, drawn)), fold("Training", charts(training, drawn))]
     return note + charts(main, drawn) + "".join(folded)
@@ -250,15 +253,16 @@ def charts(names: Iterable[str], drawn: Mapping[str, Any]) -> str:
     boxes = []
     for name in names:
         above = " · early values lie outside" if drawn[name]["window"] else ""
-        small = f"<small>{html.escape(unit(drawn[name]))}{above}</small>"
-        boxes.append(
-            f'<div><h3>{html.escape(spoken(name))}</h3>{small}<div class="chart" data-chart="{html.escape(name)}"></div></div>'
-        )
+        head = f"<h3>{html.escape(spoken(name))}</h3><small>{html.escape(unit(drawn[name]))}{above}</small>"
+        boxes.append(f'<div>{head}<div class="chart" data-chart="{html.escape(name)}"></div></div>')
     return f'<div class="charts">{"".join(boxes)}</div>' if boxes else ""
 
 
 def differences(content: Content, variants: Sequence[str]) -> str:
     """The options in which variants differ, a column for each; of one run, nothing."""
+    if "config" in content:
+        rows = [[key, json.dumps(value).strip('"')] for key, value in content["config"].items()]
+        return fold("Every option", plain_table(["option", "value"], rows))
     first = {variant: content["variants"][variant]["runs"][0] for variant in variants}
     rows = []
     for key, values in content["differs"].items():
@@ -285,7 +289,11 @@ def cost(content: Content, variants: Sequence[str]) -> str:
     entries = {variant: content["variants"][variant]["cost"] for variant in variants}
     kinds = [kind for kind in COSTS if any(kind in entry for entry in entries.values())]
     rows = [[name, *(digits(entry.get(kind)) for kind in kinds)] for name, entry in entries.items()]
-    return plain_table(["", *(COSTS[kind] for kind in kinds)], rows) if kinds else ""
+    body = plain_table(["", *(COSTS[kind] for kind in kinds)], rows) if kinds else ""
+    spent = {name: run["seconds"] for name, run in content["runs"].items() if run["seconds"]}
+    phases = [phase for phase in next(iter(spent.values()), {}) if any(seconds[phase] for seconds in spent.values())]
+    rows = [[name, *(f"{seconds[phase]:,.4g}" for phase in phases)] for name, seconds in spent.items()]
+    return body + fold("Seconds of every run, by what they went on", plain_table(["", *phases], rows) if rows else "")
 
 
 def alarms(content: Content) -> str:

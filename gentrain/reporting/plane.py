@@ -54,26 +54,24 @@ def draw(quality: str, coverage: str, metrics: Mapping[str, Any], variants: Sequ
     x = lambda value: LEFT + across.place(value) * (WIDTH - LEFT - RIGHT)
     y = lambda value: HEIGHT - BOTTOM - up.place(value) * (HEIGHT - TOP - BOTTOM)
     parts = frame(across, up, x, y)
-    for (name, (right, top)), label in zip(
-        values.items(), label_places([y(top["mean"]) for _, top in values.values()]), strict=True
-    ):
-        number, at = variants.index(name), (x(right["mean"]), y(top["mean"]))
+    heights = label_places([y(top["mean"]) for _, top in values.values()])
+    for (name, (right, top)), height in zip(values.items(), heights, strict=True):
         said = f"{name}: {spoken(coverage)} {told(right)}, {spoken(quality)} {told(top)}"
+        marks = point([x(end) for end in ends(right)], [y(end) for end in ends(top)], height)
+        number = variants.index(name)
         parts.append(
             f'<g data-variant="{number}" stroke="var(--c{number % 10})" fill="var(--c{number % 10})">'
-            f"<title>{html.escape(said)}</title>"
-            f"{bar(right, lambda value: (x(value), at[1]))}{bar(top, lambda value: (at[0], y(value)))}"
-            f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="5"/>'
-            f'<line x1="{at[0]:.1f}" y1="{at[1]:.1f}" x2="{WIDTH - RIGHT + 8}" y2="{label:.1f}" stroke-width=".5"/>'
-            f'<text class="name" stroke="none" x="{WIDTH - RIGHT + 12}" y="{label + 4:.1f}">{html.escape(shortened(name))}</text></g>'
+            f'<title>{html.escape(said)}</title>{marks}<text class="name" stroke="none"'
+            f' x="{WIDTH - RIGHT + 12}" y="{height + 4:.1f}">'
+            f"{html.escape(shortened(name))}</text></g>"
         )
     names = [title(coverage, metrics, "→", "←"), title(quality, metrics, "↑", "↓")]
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{names[0]}</text>')
     middle = (TOP + HEIGHT - BOTTOM) / 2
     turned = f'transform="rotate(-90 14 {middle})"'
     parts.append(f'<text x="14" y="{middle}" text-anchor="middle" {turned}>{names[1]}</text>')
-    label = html.escape(f"{spoken(quality)} against {spoken(coverage)}")
-    return f'<svg class="plane" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    aria = html.escape(f"{spoken(quality)} against {spoken(coverage)}")
+    return f'<svg class="plane" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{aria}">{"".join(parts)}</svg>'
 
 
 def shortened(name: str) -> str:
@@ -99,11 +97,13 @@ def ends(value: Mapping[str, Any]) -> list[float]:
     return [value["low"], value["mean"], value["high"]]
 
 
-def bar(value: Mapping[str, Any], at: Callable[[float], tuple[float, float]]) -> str:
-    """The interval as a line."""
-    found = ends(value)
-    (x1, y1), (x2, y2) = at(found[0]), at(found[-1])
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>' if len(found) > 1 else ""
+def point(across: Sequence[float], up: Sequence[float], height: float) -> str:
+    """A dot with its intervals, and a thin line to its label. across, up: the value's place, between those of the ends
+    of its interval where it has one."""
+    x, y = across[len(across) // 2], up[len(up) // 2]
+    bars = f"M{across[0]:.1f} {y:.1f}H{across[-1]:.1f}M{x:.1f} {up[0]:.1f}V{up[-1]:.1f}"
+    leader = f"M{x:.1f} {y:.1f}L{WIDTH - RIGHT + 8} {height:.1f}"
+    return f'<path d="{bars}"/><path stroke-width=".5" d="{leader}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
 
 
 def told(value: Mapping[str, Any]) -> str:

@@ -37,19 +37,19 @@ def is_written(workdir: Path) -> bool:
     return "runs" in files.read_json(workdir / "report.json") and (workdir / "report.html").exists()
 
 
-def write(workdir: Path, live: bool = False) -> Path:
-    """The report of one run, in its workdir. live: the run goes on, so that the page loads itself anew."""
-    return compare({workdir.name: workdir}, workdir, live=live)
+def write(workdir: Path) -> Path:
+    """The report of one run, in its workdir."""
+    return compare({workdir.name: workdir}, workdir)
 
 
-def refresh(workdir: Path, live: bool = True) -> None:
-    """As `write`, for a run that has more to do than to report: a warning where it goes wrong."""
+def refresh(folders: Mapping[str, Path], out: Path, failed: Mapping[str, str] | None = None, live: bool = True) -> None:
+    """As `compare`, of what there is by now, for runs that have more to do than to report: a warning where it goes
+    wrong."""
+    begun = {name: folder for name, folder in folders.items() if (folder / "config.json").exists()}
     try:
-        write(workdir, live)
-    except (GentrainError, OSError) as error:
-        if isinstance(error, Stopped):
-            raise
-        warnings.warn(first_line(error), stacklevel=2)
+        compare(begun, out, failed, live=live)
+    except ReportError as error:
+        warnings.warn(f"{out}: its report is not written ({first_line(error.__cause__ or error)})", stacklevel=2)
 
 
 def compare(
@@ -63,16 +63,16 @@ def compare(
 
     folders: the workdirs by the names of their runs; failed: runs that have no workdir to read, and why; figures: those
     of gentrain/reporting/figures, drawn into plots/. Raises ReportError where that goes wrong; all but the figures that
-    went wrong is written.
+    went wrong is written. live: they go on, so that the page loads itself anew.
     """
     with after_training(out):
         found = [runs.read(name, folder) for name, folder in folders.items()]
         out.mkdir(parents=True, exist_ok=True)
         numbers, broken = draw_figures(found, out, figures)
-        content = comparison.content(found, {**(failed or {}), **broken})
+        content = comparison.content(found, {**(failed or {}), **broken}, out)
         content |= {"figures": numbers, "live": live, "conclusion": conclusion.sentences(content)}
         if len(found) == 1:
-            content = found[0].summary | content
+            content = found[0].summary | {"config": found[0].config} | content
         files.write_json(out / "report.json", without_nan(content))
         title = out.resolve().name
         text = page.render(content, title, out, samples(found))
@@ -119,13 +119,7 @@ def caption(run: Run, path: Path) -> str:
     step = f"step {int(path.stem):,}"
     if path.suffix != ".png" or not names or spec.get("context_shape") != [1]:
         return step
-    count = run.config["sample.count"]
-    columns = math.ceil(math.sqrt(count))
-    rows = [
-        " ".join(names[index % len(names)] for index in range(first, min(first + columns, count)))
-        for first in range(0, count, columns)
-    ]
-    return f"{step}; row by row: {' / '.join(rows)}"
+    return f"{step}; row by row, in turn: {', '.join(names)}"
 
 
 def without_nan(value: Any) -> Any:

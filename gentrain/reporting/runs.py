@@ -83,7 +83,7 @@ class Run:
 
     def option(self, key: str) -> Any:
         """None for an option that the run's version of the program does not have."""
-        return self.config[key] if key in self.config else None
+        return dict.get(self.config, key)
 
     @cached_property
     def evaluator_metrics(self) -> dict[str, Metric]:

@@ -46,6 +46,7 @@
   function range(curve) {
     return (chart, low, high) => {
       if (low == null) return [0, 1];
+      if (low === high) return [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
       const [first, last] = curve.window || [low, high];
       const inside = Math.max(low, first) < Math.min(high, last);
       return inside ? uPlot.rangeNum(Math.max(low, first), Math.min(high, last), 0.1, false)
