@@ -13,7 +13,7 @@ import pytest
 
 from gentrain import files, health, replay, sharding, train
 from gentrain.errors import CheckpointError, ConfigError, Corrupted, Diverged, ReportError, Stopped
-from gentrain.reporting import plots, report
+from gentrain.reporting import page, report
 from gentrain.runtime import signals
 from gentrain.runtime.checkpoint import Checkpoints
 from gentrain.runtime.goodput import Phases
@@ -120,7 +120,7 @@ def test_a_run_that_is_done_loses_nothing_and_forgets_nothing(run_config, tmp_pa
         return found["state"], found["step"], found.get("exit_code")
 
     with monkeypatch.context() as patch, pytest.raises(ReportError, match="all is trained and saved"):
-        patch.setattr(plots, "curves", broken)
+        patch.setattr(page, "render", broken)
         train.train(run_config, tmp_path, StopAt())
     assert status() == ("failed", 6, 1) and not report.is_written(tmp_path)
     train.train(run_config, tmp_path, StopAt())

@@ -237,13 +237,15 @@ def phrase(key: str, value: Any, keys: Sequence[str]) -> str:
 
 def words(value: Any) -> str:
     """A value of an option, as a person says it."""
+    if value is None or value == "":
+        return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list):
         return " ".join(map(words, value)) or "none"
-    return spaced(Path(value).name if "/" in str(value) else str(value)) or "none"
+    return Path(value).name if "/" in str(value) else str(value).replace("_", " ")
 
 
 def spaced(text: str) -> str:
