@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from gentrain import console
+from gentrain import console, files
 from gentrain.errors import Corrupted, GentrainError, LostPeer, ReportError, Stopped, first_line
 from gentrain.options import check
 from gentrain.runtime import signals
@@ -49,6 +49,8 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allo
     if mode == "train" and primary:
         try:
             page = report.compare(done, workdir, reasons, config.report.figures)
+            conclusion = files.read_json(workdir / "report.json").get("conclusion", [])
+            console.say("\n".join(conclusion))
             console.say(f"{'all' if not failed else f'{len(done)} of {len(variants)} variants'} done: {page}")
         except ReportError as error:
             failed["the report"] = error
