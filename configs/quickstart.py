@@ -25,11 +25,10 @@ def get_config():
     config.optimizer.b1 = 0.5
     config.optimizer.learning_rate = 1e-2
     config.optimizer.warmup_steps = 20
-    config.evaluate.evaluators = ("likelihood", "samples", "exposure")
+    config.evaluate.evaluators = ("likelihood", "samples", "exposure", "baselines")
     config.evaluate.exposure.ngram_order = 5
     config.evaluate.examples = 2048
     config.evaluate.every_steps = 250
     config.log.every_steps = 125
-    config.report.figures = ("forward_reverse",)
     config.sweep = tuple({**method, "seed": seed} for method in METHODS for seed in (0, 1))
     return config

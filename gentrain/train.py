@@ -19,7 +19,7 @@ from gentrain import program as programs
 from gentrain.datasets import build as building
 from gentrain.datasets.prefetch import all_left_out, batch_number, prefetch
 from gentrain.datasets.spec import Images, Texts
-from gentrain.errors import CheckpointError, Corrupted, Diverged, Stopped
+from gentrain.errors import CheckpointError, Corrupted, Diverged, ReportError, Stopped
 from gentrain.evaluators.base import Evaluator
 from gentrain.options.identity import check_same_run, resolved
 from gentrain.program import Program
@@ -192,7 +192,7 @@ def train(
             out.status("done", step)
         except BaseException as error:
             out.ended((jax.process_count() > 1 and peers.lost_peer(error)) or error)
-            if primary:
+            if primary and not isinstance(error, ReportError):
                 report.refresh({workdir.name: workdir}, workdir, live=False)
             raise
 

@@ -119,7 +119,11 @@ def test_a_run_that_is_done_loses_nothing_and_forgets_nothing(run_config, tmp_pa
         found = files.read_json(tmp_path / "status.json")
         return found["state"], found["step"], found.get("exit_code")
 
-    with monkeypatch.context() as patch, pytest.raises(ReportError, match="all is trained and saved"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.warns(UserWarning, match=r"its report is not written \(ValueError: no such colour\)"),
+        pytest.raises(ReportError, match="all is trained and saved"),
+    ):
         patch.setattr(page, "render", broken)
         train.train(run_config, tmp_path, StopAt())
     assert status() == ("failed", 6, 1) and not report.is_written(tmp_path)
