@@ -7,6 +7,7 @@ from typing import Any
 from gentrain.reporting.comparison import Content
 
 SHORT = {"nll": "NLL", "kl": "KL", "js": "JS", "njs": "JS", "bleu": "BLEU", "auc": "AUC", "mmd": "MMD", "sd": "SD"}
+MANY = 3  # variants that a sentence names; more are counted
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NAMED = 3  # metrics that a sentence names; others are counted
 
@@ -76,6 +77,8 @@ def together(names: Sequence[str], variants: Sequence[str]) -> str:
         kind = kinds.pop()
         if sum(name.split(", ")[0] == kind for name in variants) == len(names):
             return f"the {counted(len(names))} {kind} variants"
+    if len(names) > MANY:
+        return f"{counted(len(names))} of {counted(len(variants))} variants, {called(names[0])} ahead,"
     return all_of([called(name) for name in names])
 
 
@@ -176,8 +179,9 @@ def equality(content: Content) -> str:
 
 
 def called(variant: str) -> str:
-    """A variant in a sentence, whose commas are not its own: 'adversarial π = 0.5'."""
-    return variant.replace(", ", " ")
+    """A variant in a sentence, whose commas are not its own: 'adversarial with π = 0.5'."""
+    first, *others = variant.split(", ")
+    return f"{first} with {all_of(others)}" if others else first
 
 
 def spoken(name: str) -> str:
@@ -238,4 +242,4 @@ def counted(count: int) -> str:
 
 
 def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return text[:1].upper() + text[1:] if text[:1].isascii() else text  # a capital π is another letter

@@ -259,16 +259,23 @@ def charts(names: Iterable[str], drawn: Mapping[str, Any]) -> str:
 
 
 def differences(content: Content, variants: Sequence[str]) -> str:
-    """The options in which variants differ, a column for each; of one run, nothing."""
+    """The options in which variants differ; of one run, every option."""
     if "config" in content:
         rows = [[key, json.dumps(value).strip('"')] for key, value in content["config"].items()]
         return fold("Every option", plain_table(["option", "value"], rows))
     first = {variant: content["variants"][variant]["runs"][0] for variant in variants}
-    rows = []
-    for key, values in content["differs"].items():
-        if key != "seed" and any(values[run] != values[first[variants[0]]] for run in first.values()):
-            rows.append([key, *(json.dumps(values[first[variant]]).strip('"') for variant in variants)])
-    return plain_table(["option", *variants], rows) if rows and len(variants) > 1 else ""
+    said = lambda value: json.dumps(value, ensure_ascii=False).strip('"')
+    columns = {
+        key: [said(values[run]) for run in first.values()]
+        for key, values in content["differs"].items()
+        if key != "seed" and any(values[run] != values[first[variants[0]]] for run in first.values())
+    }
+    if not columns:
+        return ""
+    if len(columns) > max(len(variants), COLUMNS):
+        return plain_table(["option", *variants], [[key, *values] for key, values in columns.items()])
+    rows = [[variant, *(values[number] for values in columns.values())] for number, variant in enumerate(variants)]
+    return plain_table(["variant", *columns], rows)
 
 
 def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from gentrain.reporting.conclusion import digits, spoken
 
-WIDTH, HEIGHT = 600, 360
-LEFT, RIGHT, TOP, BOTTOM = 64, 170, 16, 48
-LONGEST = 22  # characters of a variant's name that there is room for
+LEFT, EDGE, TOP, FLOOR, HEIGHT = 64, 450, 16, 312, 360  # the frame, and below it room for marks; names are to its right
+CHARACTER = 7.2  # width of a letter of a name
+LONGEST = 36  # letters of a name that there is room for
 LOG_FROM = 20  # largest by smallest above which an axis of positive numbers is logarithmic
 
 
@@ -51,8 +51,8 @@ def draw(quality: str, coverage: str, metrics: Mapping[str, Any], variants: Sequ
         return ""
     across = axis([value for right, _ in values.values() for value in ends(right)])
     up = axis([value for _, top in values.values() for value in ends(top)])
-    x = lambda value: LEFT + across.place(value) * (WIDTH - LEFT - RIGHT)
-    y = lambda value: HEIGHT - BOTTOM - up.place(value) * (HEIGHT - TOP - BOTTOM)
+    x = lambda value: LEFT + across.place(value) * (EDGE - LEFT)
+    y = lambda value: FLOOR - up.place(value) * (FLOOR - TOP)
     parts = frame(across, up, x, y)
     heights = label_places([y(top["mean"]) for _, top in values.values()])
     for (name, (right, top)), height in zip(values.items(), heights, strict=True):
@@ -62,16 +62,19 @@ def draw(quality: str, coverage: str, metrics: Mapping[str, Any], variants: Sequ
         parts.append(
             f'<g data-variant="{number}" stroke="var(--c{number % 10})" fill="var(--c{number % 10})">'
             f'<title>{html.escape(said)}</title>{marks}<text class="name" stroke="none"'
-            f' x="{WIDTH - RIGHT + 12}" y="{height + 4:.1f}">'
+            f' x="{EDGE + 12}" y="{height + 4:.1f}">'
             f"{html.escape(shortened(name))}</text></g>"
         )
     names = [title(coverage, metrics, "→", "←"), title(quality, metrics, "↑", "↓")]
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{names[0]}</text>')
-    middle = (TOP + HEIGHT - BOTTOM) / 2
+    parts.append(f'<text x="{(LEFT + EDGE) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{names[0]}</text>')
+    middle = (TOP + FLOOR) / 2
     turned = f'transform="rotate(-90 14 {middle})"'
     parts.append(f'<text x="14" y="{middle}" text-anchor="middle" {turned}>{names[1]}</text>')
     aria = html.escape(f"{spoken(quality)} against {spoken(coverage)}")
-    return f'<svg class="plane" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{aria}">{"".join(parts)}</svg>'
+    width = EDGE + 20 + CHARACTER * max(len(shortened(name)) for name in values)
+    return (
+        f'<svg class="plane" viewBox="0 0 {width:.0f} {HEIGHT}" role="img" aria-label="{aria}">{"".join(parts)}</svg>'
+    )
 
 
 def shortened(name: str) -> str:
@@ -82,10 +85,10 @@ def frame(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[floa
     """Grid lines with their numbers."""
     parts = []
     for mark in across.marks:
-        parts.append(f'<path class="axis" d="M{x(mark):.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text x="{x(mark):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{mark:g}</text>')
+        parts.append(f'<path class="axis" d="M{x(mark):.1f} {TOP}V{FLOOR}"/>')
+        parts.append(f'<text x="{x(mark):.1f}" y="{FLOOR + 16}" text-anchor="middle">{mark:g}</text>')
     for mark in up.marks:
-        parts.append(f'<path class="axis" d="M{LEFT} {y(mark):.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<path class="axis" d="M{LEFT} {y(mark):.1f}H{EDGE}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:g}</text>')
     return parts
 
@@ -102,7 +105,7 @@ def point(across: Sequence[float], up: Sequence[float], height: float) -> str:
     of its interval where it has one."""
     x, y = across[len(across) // 2], up[len(up) // 2]
     bars = f"M{across[0]:.1f} {y:.1f}H{across[-1]:.1f}M{x:.1f} {up[0]:.1f}V{up[-1]:.1f}"
-    leader = f"M{x:.1f} {y:.1f}L{WIDTH - RIGHT + 8} {height:.1f}"
+    leader = f"M{x:.1f} {y:.1f}L{EDGE + 8} {height:.1f}"
     return f'<path d="{bars}"/><path stroke-width=".5" d="{leader}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
 
 
@@ -125,5 +128,5 @@ def label_places(wanted: Sequence[float], apart: float = 17.0) -> list[float]:
     for index in sorted(range(len(wanted)), key=lambda index: wanted[index]):
         places[index] = max(wanted[index], floor)
         floor = places[index] + apart
-    over = max(places) - (HEIGHT - BOTTOM)
+    over = max(places) - HEIGHT + 4
     return [place - max(over, 0.0) for place in places]

@@ -81,15 +81,15 @@ def test_best_tied_and_worst_are_marked_and_said(compare):
     assert (ranking["best"], ranking["worst"]) == ("likelihood", "adversarial, π = 0.9")
     assert summary["conclusion"][0] == (
         "Likelihood is best on valid NLL"
-        " (2.050 nats/token, 0.497 [0.482, 0.511] less than the next, adversarial π = 0.1)."
+        " (2.050 nats/token, 0.497 [0.482, 0.511] less than the next, adversarial with π = 0.1)."
     )
-    assert summary["conclusion"][1] == "Adversarial π = 0.9 is worst on valid NLL (9.13 nats/token)."
+    assert summary["conclusion"][1] == "Adversarial with π = 0.9 is worst on valid NLL (9.13 nats/token)."
     assert summary["conclusion"][2].startswith("Three seeds each, paired 95 % intervals")
     assert page.count('<span class="best">') == page.count('<span class="worst">') == 1
 
     described |= by_seed(adversarial(0.1), 2.01, 2.1, 2.04)
     summary, page = compare(described)
-    assert summary["conclusion"][0] == "Likelihood and adversarial π = 0.1 are tied for the best valid NLL."
+    assert summary["conclusion"][0] == "Likelihood and adversarial with π = 0.1 are tied for the best valid NLL."
     assert page.count('<span class="tied">') == 2 and '<span class="best">' not in page
 
 
@@ -97,6 +97,11 @@ def test_all_of_a_kind_are_named_together(compare):
     near = [by_seed(adversarial(prior), 2.0 + prior / 100, 2.1, 1.9) for prior in (0.1, 0.5, 0.9)]
     summary, _ = compare({**near[0], **near[1], **near[2], **by_seed({}, 5.0, 5.1, 5.2)})
     assert summary["conclusion"][0] == "The three adversarial variants are tied for the best valid NLL."
+    many = [by_seed({"π": number}, 2.0, 2.1, 1.9) for number in range(6)]
+    summary, _ = compare(
+        {name: run for group in [*many, by_seed({"π": 9}, 5.0, 5.1, 5.2)] for name, run in group.items()}
+    )
+    assert summary["conclusion"][0] == "Six of seven variants, π = 0 ahead, are tied for the best valid NLL."
 
 
 def test_one_seed_is_no_proof(compare):
