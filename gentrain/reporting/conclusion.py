@@ -59,8 +59,8 @@ def ties(ranked: Content, variants: Sequence[str]) -> str:
     """'the three adversarial variants are tied on …'."""
     tied: dict[tuple[str, ...], list[str]] = {}
     for name, metric in ranked.items():
-        if metric["ranking"]["tied"]:
-            tied.setdefault(tuple(metric["ranking"]["tied"]), []).append(name)
+        if names := metric["ranking"]["tied"]:
+            tied.setdefault(tuple(variant for variant in variants if variant in names), []).append(name)
     parts = [
         f"{together(names, variants)} are tied for the best {listed([spoken(name) for name in metrics])}"
         for names, metrics in tied.items()
@@ -78,7 +78,7 @@ def together(names: Sequence[str], variants: Sequence[str]) -> str:
         if sum(name.split(", ")[0] == kind for name in variants) == len(names):
             return f"the {counted(len(names))} {kind} variants"
     if len(names) > MANY:
-        return f"{counted(len(names))} of {counted(len(variants))} variants, {called(names[0])} ahead,"
+        return f"{counted(len(names))} of {counted(len(variants))} variants"
     return all_of([called(name) for name in names])
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from gentrain import files
 from gentrain.errors import ReportError, Stopped
+from gentrain.evaluators import fidelity
 from gentrain.reporting import comparison, report, runs
 from gentrain.reporting.figures import js_dial
+from gentrain.sums import Metric
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_all_of_a_kind_are_named_together(compare):
     summary, _ = compare(
         {name: run for group in [*many, by_seed({"π": 9}, 5.0, 5.1, 5.2)] for name, run in group.items()}
     )
-    assert summary["conclusion"][0] == "Six of seven variants, π = 0 ahead, are tied for the best valid NLL."
+    assert summary["conclusion"][0] == "Six of seven variants are tied for the best valid NLL."
 
 
 def test_one_seed_is_no_proof(compare):
@@ -147,18 +149,18 @@ def test_what_was_not_finite_at_the_last_evaluation_counts_as_missing(tmp_path, 
     assert entry["values"].keys() == {"x = 2"} and entry["ranking"]["order"] == ["x = 2"]
 
 
-def test_intervals_within_a_run_and_floors_are_shown_and_are_no_metrics_of_their_own(compare):
+def test_intervals_within_a_run_and_floors_are_shown_and_are_no_metrics_of_their_own(compare, monkeypatch):
+    for end in ("low", "high"):
+        monkeypatch.setitem(fidelity.METRICS, f"fidelity/frechet_{end}", Metric("squared distance", None, "an end"))
     world = {"evaluate.evaluators": ["fidelity", "exact"]}
     reached = {"fidelity/frechet": 4.0, "fidelity/frechet_floor": 1.0, "fidelity/frechet_low": 3.5}
     reached |= {"fidelity/frechet_high": 4.75, "exact/nll_test": 2.0, "exact/nll_test_se": 0.5}
-    metrics = runs.evaluator_metrics(world)
-    if "fidelity/frechet_low" not in metrics:
-        reached = {name: value for name, value in reached.items() if not name.endswith(("_low", "_high"))}
     summary, page = compare({"a": (world, reached)})
     assert summary["metrics"].keys() == {"fidelity/frechet", "exact/nll_test"}
     assert summary["metrics"]["fidelity/frechet"]["values"]["likelihood"]["floor"] == 1.0
+    assert summary["metrics"]["fidelity/frechet"]["values"]["likelihood"]["within"] == [3.5, 4.75]
     assert summary["metrics"]["exact/nll_test"]["values"]["likelihood"]["within"] == [2 - 0.98, 2 + 0.98]
-    assert "[1.02, 2.98] over samples" in page and "real data" in page
+    assert "[1.02, 2.98] over samples" in page and "[3.50, 4.75] over samples" in page and "real data" in page
 
 
 def test_where_a_token_is_a_character_nats_are_told_by_the_character(compare):

@@ -58,7 +58,8 @@ def test_best_and_worst_differ_from_every_other_in_the_declared_direction(better
 def test_a_win_that_pairing_shows_is_seen_where_seeds_differ_more_than_variants():
     offsets = np.array([0.0, 10.0, 20.0])
     one, other = seeds(*(offsets + np.array([1.0, 1.1, 0.9]))), seeds(*offsets)
-    assert verdict.rank({"one": one, "other": other}, "lower").best == "other"
+    found = verdict.rank({"one": one, "other": other}, "lower")
+    assert found.best == "other" and found.worst is None  # of two, the other one is not the worst
 
 
 def test_those_that_do_not_differ_from_the_first_are_tied_and_there_is_no_best():
