@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,8 +44,11 @@ def write(workdir: Path) -> Path:
 
 
 def refresh(folders: Mapping[str, Path], out: Path, failed: Mapping[str, str] | None = None, live: bool = True) -> None:
-    """As `compare`, of what there is by now, for runs that have more to do than to report: a warning where it goes
-    wrong."""
+    """As `compare`, of what there is by now, for runs that have more to do than to report: not more often than the page
+    loads itself, and with a warning where it goes wrong."""
+    written = out / "report.html"
+    if live and written.exists() and time.time() - written.stat().st_mtime < page.REFRESH:
+        return
     begun = {name: folder for name, folder in folders.items() if (folder / "config.json").exists()}
     try:
         compare(begun, out, failed, live=live)

@@ -1,6 +1,7 @@
 """The page a run ends in says what was reached and beside what."""
 
 import json
+import os
 import re
 
 import pytest
@@ -91,10 +92,18 @@ def test_a_page_loads_itself_anew_while_the_run_goes_on(tmp_path, write_run):
     folders = {"run": tmp_path / "run", "later": tmp_path / "later"}
     write_run(tmp_path / "run", [{"step": 1, "valid/nll": 1.0}])
     report.refresh(folders, tmp_path)
-    assert "http-equiv=refresh" in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert "http-equiv=refresh" in text and ">running<" in text
     assert list(json.loads((tmp_path / "report.json").read_text())["runs"]) == ["run"]
+    write_run(tmp_path / "later", [])
+    report.refresh(folders, tmp_path)  # so soon it is left as it is
+    assert (tmp_path / "report.html").read_text() == text
+    os.utime(tmp_path / "report.html", (0, 0))
+    report.refresh(folders, tmp_path)
+    assert list(json.loads((tmp_path / "report.json").read_text())["runs"]) == ["run", "later"]
     report.refresh(folders, tmp_path, live=False)
-    assert "http-equiv" not in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert "http-equiv" not in text and ">running<" not in text
 
 
 def test_a_page_that_cannot_be_refreshed_ends_no_run(tmp_path, write_run, monkeypatch):
