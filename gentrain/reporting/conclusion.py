@@ -127,7 +127,7 @@ def reached(content: Content) -> str:
             for name, metric in content["metrics"].items()
             if variant in metric["values"]
         ][:3]
-    return capital(f"{called(variant)} reached {all_of(shown)} after {max(steps):,} steps.")
+    return capital(f"{called(variant)} reached {listed(shown, 5)} after {max(steps):,} steps.")
 
 
 def beside(name: str, content: Content) -> str:
@@ -159,7 +159,18 @@ def certainty(content: Content) -> str:
         )
         kind = "each, paired 95 % intervals" if len(content["variants"]) > 1 else "95 % intervals"
         seeds = capital(f"{each} {kind}")
-    return "; ".join([seeds, *([equality(content)] if content["budgets"] else [])]) + "."
+    said = [seeds, equality(content) if content["budgets"] else "", missing(content)]
+    return "; ".join(filter(None, said)) + "."
+
+
+def missing(content: Content) -> str:
+    """Which of the main numbers a variant has not, be it that nothing measures them or that they were not finite."""
+    lacks = [
+        f"{spoken(name)} of {together(without, list(content['variants']))}"
+        for name, metric in content["metrics"].items()
+        if metric["main"] and (without := [name for name in content["variants"] if name not in metric["values"]])
+    ]
+    return f"there is no {listed(lacks)}" if lacks else ""
 
 
 def equality(content: Content) -> str:
@@ -226,10 +237,10 @@ def within_spread(value: Mapping[str, Any]) -> float | None:
     return spread(value)
 
 
-def listed(parts: Sequence[str]) -> str:
+def listed(parts: Sequence[str], most: int = NAMED) -> str:
     """The first few of a list, and how many more there are."""
-    more = len(parts) - NAMED
-    return all_of(parts if more < 2 else [*parts[:NAMED], f"{counted(more)} more"])
+    more = len(parts) - most
+    return all_of(parts if more < 2 else [*parts[:most], f"{counted(more)} more"])
 
 
 def all_of(parts: Sequence[str]) -> str:

@@ -145,7 +145,9 @@ def test_what_was_not_finite_at_the_last_evaluation_counts_as_missing(tmp_path, 
     write_run(tmp_path / "a", [{"step": 1, "valid/nll": 1.0}, {"step": 2, "valid/nll": None}], {"x": 1})
     write_run(tmp_path / "b", [{"step": 1, "valid/nll": 2.0}], {"x": 2})
     report.compare({"a": tmp_path / "a", "b": tmp_path / "b"}, tmp_path)
-    entry = files.read_json(tmp_path / "report.json")["metrics"]["valid/nll"]
+    summary = files.read_json(tmp_path / "report.json")
+    assert summary["conclusion"][-1].endswith("there is no valid NLL of x = 1.")
+    entry = summary["metrics"]["valid/nll"]
     assert entry["values"].keys() == {"x = 2"} and entry["ranking"]["order"] == ["x = 2"]
 
 
