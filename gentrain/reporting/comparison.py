@@ -19,8 +19,9 @@ POINTS = 200  # of a curve of training; a longer one is drawn as means over as m
 # (quality, coverage): how likely samples are among the data, and the data among samples.
 PAIRS = (
     *(("reverse_kl", "forward_kl"), ("precision", "recall"), ("density", "coverage"), ("quality", "captured")),
-    *((f"bleu_{order}", f"self_bleu_{order}") for order in (4, 3, 2, 5)),
+    *(("forward_perplexity", "reverse_perplexity"), ("bleu_4", "self_bleu_4")),
 )
+FEW = 5  # metrics of one declaration that are each worth a column
 
 
 def content(found: Sequence[Run], failed: Mapping[str, str], out: Path) -> Content:
@@ -32,14 +33,15 @@ def content(found: Sequence[Run], failed: Mapping[str, str], out: Path) -> Conte
     metrics: dict[str, Metric] = {}
     for run in found:
         metrics |= run.evaluator_metrics
-    names = list(dict.fromkeys(name for run in found for name in run.evaluation if name in run.evaluation))
+    names = list(dict.fromkeys(name for run in found for name in run.evaluation))
     shown = [name for name in names if name != "step" and not is_companion(name, names)]
     ranked = runs.same_data(found)
-    differs = runs.differing(found)
+    differs, main = runs.differing(found), main_metrics(shown, metrics)
+    entries = {name: {"main": name in main, **metric_entry(name, groups, metrics, ranked)} for name in shown}
     return {
         "runs": {run.name: run_entry(run, variant, out) for variant, group in groups.items() for run in group},
         "variants": {variant: variant_entry(group) for variant, group in groups.items()},
-        "metrics": {name: metric_entry(name, groups, metrics, ranked) for name in shown},
+        "metrics": entries,
         "same_data": ranked,
         "budgets": budgets(groups),
         "differs": {key: {run.name: run.option(key) for run in found} for key in differs},
@@ -52,6 +54,20 @@ def content(found: Sequence[Run], failed: Mapping[str, str], out: Path) -> Conte
 def is_companion(name: str, names: Sequence[str]) -> bool:
     """Whether it is the interval or the floor of another number."""
     return any(name.endswith(ending) and name.removesuffix(ending) in names for ending in COMPANIONS)
+
+
+def main_metrics(names: Sequence[str], metrics: Mapping[str, Metric]) -> set[str]:
+    """Those that have a better direction and say what no other says: not in another unit, nor by another order, as
+    jsd_1 beside jsd_2 (the highest stands for all), nor as one point of a long list."""
+    found = {name: declaration for name in names if (declaration := declared(name, metrics))}
+    patterns = [pattern for pattern, _ in found.values()]
+    chosen: dict[str, str] = {}
+    for name, (pattern, metric) in found.items():
+        stem, _, order = name.rpartition("_")
+        family = stem if order.isdecimal() else name
+        if metric.better and not metric.restates and not metric.level and patterns.count(pattern) <= FEW:
+            chosen[family] = max(chosen.get(family, ""), name)
+    return set(chosen.values())
 
 
 def run_entry(run: Run, variant: str, out: Path) -> dict[str, Any]:
@@ -72,23 +88,18 @@ def variant_entry(group: Sequence[Run]) -> dict[str, Any]:
 
 
 def metric_entry(name: str, groups: Groups, metrics: Mapping[str, Metric], ranked: bool) -> dict[str, Any]:
-    """One metric: its declaration, each variant's value at the last evaluation, and what may be said of the best.
-
-    main: whether it has a better direction, and says what no other says in another unit.
-    """
+    """One metric: its declaration, each variant's value at the last evaluation, and what may be said of the best."""
     declaration = declared(name, metrics)
     assert declaration is not None  # an evaluation has nothing else
-    pattern, metric = declaration
+    metric = declaration[1]
     values = {variant: over_seeds(name, group) for variant, group in groups.items()}
     seeds = {variant: {run.seed: number(run.evaluation, name) for run in group} for variant, group in groups.items()}
-    many = "<" in pattern and not pattern.startswith("<split>")
     ranking = verdict.rank(seeds, metric.better) if ranked and metric.better else None
     return {
         "unit": telling_unit(name, metric, groups, metrics),
         "better": metric.better,
         "meaning": metric.meaning,
         "level": metric.level,
-        "main": metric.better is not None and not metric.restates and not metric.level and not many,
         "values": {variant: value for variant, value in values.items() if value},
         "ranking": ranking and ranking_entry(ranking),
     }

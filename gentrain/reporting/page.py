@@ -14,6 +14,7 @@ from gentrain.reporting.conclusion import all_of, capital, digits, spoken, withi
 WEB = Path(__file__).parent / "web"
 COLUMNS = 5  # metrics in the table; others are folded away
 REFRESH = 15  # seconds after which the page of a run that is not finished loads itself anew
+CHARTS, PLANES = 8, 4  # pictures that are not folded away
 TEXT_LINES = 16  # of a file of samples
 COSTS = {
     "steps": "steps",
@@ -80,7 +81,7 @@ def conclusion(content: Content, title: str) -> str:
 def planes(content: Content, variants: Sequence[str]) -> str:
     """A picture for each pair of a quality and a coverage."""
     metrics = content["metrics"]
-    drawn = [plane.draw(pair["quality"], pair["coverage"], metrics, variants) for pair in content["pairs"]]
+    drawn = [plane.draw(pair["quality"], pair["coverage"], metrics, variants) for pair in content["pairs"][:PLANES]]
     return f'<div class="planes">{"".join(drawn)}</div>' if any(drawn) and len(variants) > 1 else ""
 
 
@@ -239,6 +240,7 @@ def curves(content: Content) -> str:
     training = [name for name in drawn if not drawn[name]["evaluated"]]
     if not main:
         main, rest = rest, []
+    main, rest = main[:CHARTS], [*main[CHARTS:], *rest]
     if not drawn:
         return ""
     hint = "" if len(content["runs"]) == len(content["variants"]) else " Lines are means over seeds, bands all of them."

@@ -165,6 +165,15 @@ def test_intervals_within_a_run_and_floors_are_shown_and_are_no_metrics_of_their
     assert "[1.02, 2.98] over samples" in page and "[3.50, 4.75] over samples" in page and "real data" in page
 
 
+def test_of_one_number_by_several_orders_or_at_many_points_the_table_has_one_or_none():
+    better = Metric("nats", "lower", "m")
+    metrics = {f"a/jsd_{order}": better for order in (1, 2, 10)} | {"a/njs@<pi>": better, "<split>/nll": better}
+    metrics |= {"a/ratio": better._replace(restates=True), "a/entropy": better._replace(better=None)}
+    names = ["a/jsd_1", "a/jsd_2", "a/ratio", "a/entropy", "valid/nll", *(f"a/njs@0.{number}" for number in range(9))]
+    assert comparison.main_metrics(names, metrics) == {"a/jsd_2", "valid/nll"}
+    assert comparison.main_metrics(["a/njs@0.5"], metrics) == {"a/njs@0.5"}
+
+
 def test_where_a_token_is_a_character_nats_are_told_by_the_character(compare):
     same = {"valid/nll": 2.0, "valid/nats_per_char": 2.0, "valid/bits_per_char": 2.0 / np.log(2)}
     assert compare({"a": ({}, same)})[0]["metrics"]["valid/nll"]["unit"] == "nats/char"
