@@ -136,7 +136,9 @@ def unit(metric: Mapping[str, Any]) -> str:
 
 
 def label(name: str, metric: Mapping[str, Any]) -> str:
-    return html.escape(f"{spoken(name)}, {unit(metric)}")
+    """What stands beside a number where there is no head of its column."""
+    arrow = {"lower": " ↓", "higher": " ↑", None: ""}[metric["better"]]
+    return html.escape(f"{spoken(name)}, {metric['unit']}{arrow}")
 
 
 def cell(name: str, metric: Mapping[str, Any], variant: str) -> str:

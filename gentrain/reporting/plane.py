@@ -121,8 +121,9 @@ def title(name: str, metrics: Mapping[str, Any], more: str, less: str) -> str:
     return html.escape(f"{spoken(name)}, {metric['unit']}{arrow}")
 
 
-def label_places(wanted: Sequence[float], apart: float = 17.0) -> list[float]:
-    """Heights of labels near those wanted, no two of which overlap."""
+def label_places(wanted: Sequence[float]) -> list[float]:
+    """Heights of labels near those wanted, no two of which overlap, as long as there is room."""
+    apart = min(17.0, (HEIGHT - TOP - 4) / len(wanted))
     places = [0.0] * len(wanted)
     floor = TOP + 4.0
     for index in sorted(range(len(wanted)), key=lambda index: wanted[index]):

@@ -52,7 +52,7 @@ def page_file(tmp_path, write_run):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 880, 390])
 def test_the_page_fits_and_has_no_error(browser, page_file, width, scheme):
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
     page, said = context.new_page(), []

@@ -8,7 +8,7 @@ import pytest
 from gentrain import files
 from gentrain.errors import ReportError, Stopped
 from gentrain.evaluators import fidelity
-from gentrain.reporting import comparison, report, runs
+from gentrain.reporting import comparison, plane, report, runs
 from gentrain.reporting.figures import js_dial
 from gentrain.sums import Metric
 
@@ -278,3 +278,20 @@ def test_alarms_that_rang_are_told_with_their_steps(tmp_path, write_run):
     page = report.write(tmp_path / "a").read_text()
     assert "a: collapse 2 times, from step 2 to 3" in page
     assert files.read_json(tmp_path / "a/report.json")["runs"]["a"]["alarms"] == {"collapse": [2, 3]}
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_labels_stay_in_the_picture_and_apart(count):
+    wanted = np.random.default_rng(count).uniform(plane.TOP, plane.FLOOR, count)
+    places = plane.label_places([*wanted[:-1], wanted[0]])
+    assert plane.TOP <= min(places) and max(places) <= plane.HEIGHT
+    assert min(np.diff(sorted(places)), default=17) >= min(17, 330 / count) - 1e-9
+
+
+def test_an_axis_holds_all_values_and_is_logarithmic_where_they_are_far_apart():
+    for values in ([0.3, 0.5], [1e-3, 5.0], [-1.0, 100.0], [2.0, 2.0]):
+        found = plane.axis(values)
+        assert all(0 < found.place(value) < 1 for value in values) and len(found.marks) > 1
+        assert all(-1e-9 <= found.place(mark) <= 1 + 1e-9 for mark in found.marks)
+    middle = plane.axis([0.01, 1.0])
+    assert middle.place(0.1) == pytest.approx(0.5)
