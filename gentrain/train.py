@@ -19,7 +19,7 @@ from gentrain import program as programs
 from gentrain.datasets import build as building
 from gentrain.datasets.prefetch import all_left_out, batch_number, prefetch
 from gentrain.datasets.spec import Images, Texts
-from gentrain.errors import CheckpointError, Corrupted, Diverged, Stopped
+from gentrain.errors import CheckpointError, Corrupted, Diverged, ReportError, Stopped
 from gentrain.evaluators.base import Evaluator
 from gentrain.options.identity import check_same_run, resolved
 from gentrain.program import Program
@@ -139,6 +139,8 @@ def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:
     if numbers:
         out.scalars(step, numbers)
         out.say(f"step {step}: {report.summary_line(resolved(run.config), numbers)}")
+    if out.primary:
+        report.refresh({run.workdir.name: run.workdir}, run.workdir)
 
 
 def train(
@@ -192,6 +194,8 @@ def train(
             out.status("done", step)
         except BaseException as error:
             out.ended((jax.process_count() > 1 and peers.lost_peer(error)) or error)
+            if primary and not isinstance(error, ReportError):
+                report.refresh({workdir.name: workdir}, workdir, live=False)
             raise
 
 

@@ -52,6 +52,7 @@ run is enough to resume, evaluate or sample it: python -m launch --workdir DIR -
                     host:port where the processes of a run meet, how many they are, and which of them this is; by
                     default as the environment says (launch/README.md), or alone
 
+`python -m launch.report RUN [RUN ...]` compares runs, made together or apart.
 `python -m launch.list [configs|objectives|models|data|evaluators|figures|keys [SECTION]]` says what there is.
 
 Exit codes: 0 done, 1 a fault of the program or of a report after training, 2 config error, 3 diverged, 4 data error,

@@ -50,8 +50,8 @@ def section(workdir: Path) -> Iterator[str]:
     """What is said of one workdir. Raises ConfigError where it holds no finished run."""
     report = files.read_json(workdir / "report.json")
     if not report:
-        raise ConfigError(f"{workdir} has no report.json: expected the workdir of a run that is done")
-    runs = {name: workdir / name for name in report["variants"]} if "variants" in report else {workdir.name: workdir}
+        raise ConfigError(f"{workdir} has no report.json: expected the workdir of a run or of a sweep")
+    runs = {name: workdir / run["folder"] for name, run in report["runs"].items()}
     provenance = files.read_json(next(iter(runs.values())) / "provenance.json")
     published = published_numbers(workdir.name)
     yield f"## {workdir.name}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from gentrain import console
+from gentrain import console, files
 from gentrain.errors import Corrupted, GentrainError, LostPeer, ReportError, Stopped, first_line
 from gentrain.options import check
 from gentrain.runtime import signals
@@ -22,7 +22,7 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allo
 
     from gentrain import train
     from gentrain.look import look
-    from gentrain.reporting import comparison
+    from gentrain.reporting import report
 
     variants = check.variants(config)
     primary = jax.process_index() == 0
@@ -42,11 +42,15 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allo
                 raise
             failed[name] = type(error)(*error.args)  # without the frames, which hold the variant's arrays
             console.say(f"{name} failed, exit code {error.exit_code}: {first_line(error)}")
-    if mode == "train" and primary:
-        done = [name for name in variants if name not in failed]
+        done = {name: workdir / name for name in list(variants)[:number] if name not in failed}
         reasons = {name: f"{first_line(error)} (exit code {error.exit_code})" for name, error in failed.items()}
+        if mode == "train" and primary and number < len(variants):
+            report.refresh(done, workdir, reasons)
+    if mode == "train" and primary:
         try:
-            page = comparison.compare(config, workdir, done, reasons)
+            page = report.compare(done, workdir, reasons, config.report.figures)
+            conclusion = files.read_json(workdir / "report.json").get("conclusion", [])
+            console.say("\n".join(conclusion))
             console.say(f"{'all' if not failed else f'{len(done)} of {len(variants)} variants'} done: {page}")
         except ReportError as error:
             failed["the report"] = error

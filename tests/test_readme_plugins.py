@@ -30,11 +30,11 @@ def test_they_run_and_their_options_are_theirs(folder):
     done = launch(*command, **run)
     assert done.returncode == 0, done.stderr
     report = json.loads((folder / "run/report.json").read_text())
-    assert sorted(report["variants"]) == ["weight=0", "weight=0.5"]
-    assert report["figures"]["bars"].keys() == report["variants"].keys()
-    assert "letters/share" in report["best"] and (folder / "run/plots/bars.png").exists()
+    assert sorted(report["runs"]) == ["weight=0", "weight=0.5"]
+    assert report["figures"]["bars"].keys() == report["runs"].keys()
+    assert report["metrics"]["letters/share"]["ranking"] and (folder / "run/plots/bars.png").exists()
     # the penalty was read: it makes the model less sure
-    entropies = [report["variants"][name]["final"]["generator/entropy"] for name in ("weight=0", "weight=0.5")]
+    entropies = [report["runs"][name]["final"]["generator/entropy"] for name in ("weight=0", "weight=0.5")]
     assert entropies[0] < entropies[1]
     # and is checked like any other option
     for flag, word in (

@@ -13,7 +13,7 @@ import pytest
 
 from gentrain import files, health, replay, sharding, train
 from gentrain.errors import CheckpointError, ConfigError, Corrupted, Diverged, ReportError, Stopped
-from gentrain.reporting import plots, report
+from gentrain.reporting import page, report
 from gentrain.runtime import signals
 from gentrain.runtime.checkpoint import Checkpoints
 from gentrain.runtime.goodput import Phases
@@ -119,8 +119,12 @@ def test_a_run_that_is_done_loses_nothing_and_forgets_nothing(run_config, tmp_pa
         found = files.read_json(tmp_path / "status.json")
         return found["state"], found["step"], found.get("exit_code")
 
-    with monkeypatch.context() as patch, pytest.raises(ReportError, match="all is trained and saved"):
-        patch.setattr(plots, "curves", broken)
+    with (
+        monkeypatch.context() as patch,
+        pytest.warns(UserWarning, match=r"its report is not written \(ValueError: no such colour\)"),
+        pytest.raises(ReportError, match="all is trained and saved"),
+    ):
+        patch.setattr(page, "render", broken)
         train.train(run_config, tmp_path, StopAt())
     assert status() == ("failed", 6, 1) and not report.is_written(tmp_path)
     train.train(run_config, tmp_path, StopAt())

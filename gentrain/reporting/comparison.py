@@ -1,182 +1,259 @@
-"""One page across the variants of a sweep: what each reached, which was best at what, and the figures beside theory."""
+"""What a report says, as numbers: report.json, of one run or of many. The page draws nothing that is not in it."""
 
-import json
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from gentrain import files, plugins
-from gentrain.errors import ReportError, Stopped, first_line
-from gentrain.reporting import page, plots, report
+from gentrain.reporting import runs, verdict
+from gentrain.reporting.runs import Run
 from gentrain.sums import Metric, declared
 
-Values = dict[str, dict[str, float]]  # variant -> metric -> its last value
+Content = dict[str, Any]
+Groups = Mapping[str, Sequence[Run]]  # variant -> its runs, a seed each
+
+COMPANIONS = ("_low", "_high", "_se", "_floor")  # what stands beside a metric, and is shown with it
+OF_MANY = 12  # metrics of one declaration, as exact/njs@<pi>, above which their curves are not drawn
+POINTS = 200  # of a curve of training; a longer one is drawn as means over as many stretches
+# (quality, coverage): how likely samples are among the data, and the data among samples.
+PAIRS = (
+    *(("reverse_kl", "forward_kl"), ("precision", "recall"), ("density", "coverage"), ("quality", "captured")),
+    *(("forward_perplexity", "reverse_perplexity"), ("bleu_4", "self_bleu_4")),
+)
+FEW = 5  # metrics of one declaration that are each worth a column
 
 
-def compare(config: ConfigDict, workdir: Path, names: Sequence[str], failed: Mapping[str, str] | None = None) -> Path:
-    """One page across the variants of a sweep: the figures of config.report, what each variant reached, which was best
-    at what; the same over seeds, where there are several.
+def content(found: Sequence[Run], failed: Mapping[str, str], out: Path) -> Content:
+    """report.json: the numbers of each run and of each variant, who is best, what it cost, and every curve.
 
-    names: the variants that have a report; failed: those that have none, and why. Best is said of variants of the same
-    data only. Reads WORKDIR/<name>/report.json, config.json and metrics.jsonl; writes report.html, report.json and
-    plots/ beside them. Raises ReportError where that goes wrong; all but the figures that went wrong is written.
+    failed: runs that have no number, and why; out: the folder of the report.
     """
-    failed = failed or {}
-    with page.after_training(workdir):
-        reports = {name: files.read_json(workdir / name / "report.json") for name in names}
-        configs = {name: files.require_json(workdir / name / "config.json") for name in names}
-        figures, broken = draw_figures(
-            config, workdir, {name: {"config": configs[name], **reports[name]} for name in names}
-        )
-        metrics: dict[str, Metric] = {}
-        for flat in configs.values():
-            metrics |= report.evaluator_metrics(flat)
-        measured = sorted({metric for variant in reports.values() for metric in variant["final"]})
-        columns = [metric for metric in measured if shown_in_tables(metric, metrics)]
-        compared = columns if same_data(configs.values()) else []
-        final = {
-            name: {column: variant["final"][column] for column in columns if column in variant["final"]}
-            for name, variant in reports.items()
-        }
-        best = best_variants(final, compared, metrics)
-        spread = over_seeds(final, configs)
-        means = {group: {column: mean for column, (mean, _, _) in row.items()} for group, row in spread.items()}
-        best_groups = best_variants(means, compared, metrics)
-        curve_files = draw_curves(workdir, names, [column for column in best if not restates(column, metrics)])
-        summary = {"variants": reports, "best": best, "over_seeds": spread, "figures": figures, "failed": failed}
-        files.write_json(workdir / "report.json", summary)
-
-        tables = last_values_table(final, columns, best)
-        if spread:
-            tables = over_seeds_table(spread, columns, best_groups) + tables
-        winners = [f"{column}: {name}" for column, name in (best_groups or best).items()]
-        missing = [f"{name}: {why}" for name, why in {**failed, **broken}.items()]
-        body = (
-            f"{page.pictures([picture_file(workdir, name) for name in figures])}"
-            f"{f'<h2>Failed</h2>{page.bullets(missing)}' if missing else ''}"
-            f"<h2>Best at</h2>{page.bullets(winners)}{tables}"
-            f"<h2>Samples</h2>{page.samples(last_samples(workdir, names))}"
-            f"<h2>Curves</h2>{page.pictures(curve_files)}"
-        )
-        written = page.write(workdir, f"{len(names)} variants{f', {len(failed)} failed' if failed else ''}", body)
-    if broken:
-        raise ReportError(f"{written} is without {'; '.join(f'{name} ({why})' for name, why in broken.items())}")
-    return written
-
-
-def picture_file(workdir: Path, figure: str) -> Path:
-    return workdir / "plots" / f"{figure}.png"
-
-
-def draw_figures(
-    config: ConfigDict, workdir: Path, results: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """(figure -> its numbers, figure -> why it could not be drawn) of the figures of config.report."""
-    (workdir / "plots").mkdir(exist_ok=True)
-    numbers: dict[str, Any] = {}
-    broken: dict[str, str] = {}
-    for figure in config.report.figures:
-        try:
-            numbers[figure] = plugins.load("reporting.figures", figure).draw(results, picture_file(workdir, figure))
-        except Stopped:
-            raise
-        except Exception as error:  # a figure may need a variant that failed
-            broken[figure] = first_line(error)
-    return numbers, broken
-
-
-def shown_in_tables(name: str, metrics: Mapping[str, Metric]) -> bool:
-    """Whether tables show it: all that evaluators measure, but for levels and long lists without a better direction."""
-    declaration = declared(name, metrics)
-    if declaration is None or declaration[1].level:
-        return False
-    pattern, metric = declaration
-    return metric.better is not None or "<" not in pattern
-
-
-def restates(name: str, metrics: Mapping[str, Metric]) -> bool:
-    """Whether it says in another unit what another metric says."""
-    declaration = declared(name, metrics)
-    return declaration is not None and declaration[1].restates
-
-
-def same_data(configs: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether all (flat) configs learn from the same data, prepared in the same way."""
-    sections = [{key: value for key, value in flat.items() if key.split(".")[0] == "data"} for flat in configs]
-    return all(section == sections[0] for section in sections)
-
-
-def best_variants(values: Values, columns: Sequence[str], metrics: Mapping[str, Metric]) -> dict[str, str]:
-    """{column: the variant that is best at it}, for the columns that have a better direction and several variants to
-    choose from."""
-    best = {}
-    for column in columns:
-        variants = [name for name in values if column in values[name]]
-        direction = report.better_direction(column, metrics)
-        if direction and len(variants) > 1:
-            best[column] = report.CHOOSE[direction](variants, key=lambda name: values[name][column])
-    return best
-
-
-def over_seeds(values: Values, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """{group: {column: [mean, standard deviation (n - 1), n]}} of the variants that differ in their seed only.
-
-    A group is named by what its variants' names share, 'all' if that is nothing.
-    """
-    groups: dict[str, list[str]] = {}
-    for name, config in configs.items():
-        same = {key: value for key, value in config.items() if key not in ("seed", "init_from")}
-        groups.setdefault(json.dumps(same, sort_keys=True), []).append(name)
-    spread: dict[str, dict[str, list[float]]] = {}
-    for members in groups.values():
-        shared = set.intersection(*(set(name.split(",")) for name in members))
-        group = ",".join(part for part in members[0].split(",") if part in shared) or "all"
-        for column in sorted({column for name in members for column in values[name]}):
-            seeds = [values[name][column] for name in members if column in values[name]]
-            if len(seeds) > 1:
-                row = spread.setdefault(group, {})
-                row[column] = [statistics.fmean(seeds), statistics.stdev(seeds), len(seeds)]
-    return spread
-
-
-def draw_curves(workdir: Path, names: Sequence[str], columns: Sequence[str]) -> list[Path]:
-    """A plot for each column, of the variants that measured it more than twice."""
-    records = {name: files.read_jsonl(workdir / name / "metrics.jsonl") for name in names if columns}
-    paths = []
-    for column in columns:
-        curves = {name: report.curve(lines, column) for name, lines in records.items()}
-        long_curves = {name: curve for name, curve in curves.items() if len(curve[0]) > 2}
-        if long_curves:
-            paths.append(workdir / "plots" / f"{report.file_stem(column)}.png")
-            plots.curves(long_curves, paths[-1], title=column, unit="")
-    return paths
-
-
-def last_samples(workdir: Path, names: Sequence[str]) -> dict[str, Path]:
-    """The newest file of samples of each variant that has any."""
-    paths = {name: report.sample_files(workdir / name / "samples") for name in names}
-    return {name: samples[-1] for name, samples in paths.items() if samples}
-
-
-def last_values_table(final: Values, columns: Sequence[str], best: Mapping[str, str]) -> str:
-    """What each variant reached."""
-    rows = {name: {column: page.number(value) for column, value in row.items()} for name, row in final.items()}
-    return f"<h2>Last values</h2>{page.variants_table(rows, columns, best, page.link)}"
-
-
-def over_seeds_table(
-    spread: Mapping[str, Mapping[str, Sequence[float]]], columns: Sequence[str], best: Mapping[str, str]
-) -> str:
-    """What each group of variants reached, over its seeds."""
-    rows = {
-        group: {
-            column: f"{page.number(mean)} ± {page.number(deviation)} ({seeds})"
-            for column, (mean, deviation, seeds) in row.items()
-        }
-        for group, row in spread.items()
+    groups = runs.variants(found)
+    metrics: dict[str, Metric] = {}
+    for run in found:
+        metrics |= run.evaluator_metrics
+    names = list(dict.fromkeys(name for run in found for name in run.evaluation))
+    shown = [name for name in names if name != "step" and not is_companion(name, names)]
+    ranked = runs.same_data(found)
+    differs, main = runs.differing(found), main_metrics(shown, metrics)
+    entries = {name: {"main": name in main, **metric_entry(name, groups, metrics, ranked)} for name in shown}
+    return {
+        "runs": {run.name: run_entry(run, variant, out) for variant, group in groups.items() for run in group},
+        "variants": {variant: variant_entry(group) for variant, group in groups.items()},
+        "metrics": entries,
+        "same_data": ranked,
+        "budgets": budgets(groups),
+        "differs": {key: {run.name: run.option(key) for run in found} for key in differs},
+        "pairs": pairs(shown),
+        "curves": curves(groups, metrics, shown),
+        "failed": dict(failed),
     }
-    head = "<h2>Over seeds</h2><p>mean ± standard deviation (seeds)</p>"
-    return head + page.variants_table(rows, columns, best)
+
+
+def is_companion(name: str, names: Sequence[str]) -> bool:
+    """Whether it is the interval or the floor of another number."""
+    return any(name.endswith(ending) and name.removesuffix(ending) in names for ending in COMPANIONS)
+
+
+def main_metrics(names: Sequence[str], metrics: Mapping[str, Metric]) -> set[str]:
+    """Those that have a better direction and say what no other says: not in another unit, nor by another order, as
+    jsd_1 beside jsd_2 (the highest stands for all), nor as one point of a long list."""
+    found = {name: declaration for name in names if (declaration := declared(name, metrics))}
+    patterns = [pattern for pattern, _ in found.values()]
+    chosen: dict[str, str] = {}
+    for name, (pattern, metric) in found.items():
+        stem, _, order = name.rpartition("_")
+        family = stem if order.isdecimal() else name
+        if metric.better and not metric.restates and not metric.level and patterns.count(pattern) <= FEW:
+            chosen[family] = max(chosen.get(family, ""), name)
+    return set(chosen.values())
+
+
+def run_entry(run: Run, variant: str, out: Path) -> dict[str, Any]:
+    """One run: what it reached, when it was best, what it took, which alarms rang and where it is from."""
+    folder = Path(os.path.relpath(run.folder, out)).as_posix()
+    entry = {"folder": folder, "variant": variant, "seed": run.seed, **run.summary, "cost": run.cost}
+    evaluated = run.evaluation["step"] if run.evaluation else None
+    entry |= {"evaluated": evaluated, "alarms": run.alarms, "provenance": run.provenance}
+    return entry | {"seconds": run.goodput.get("seconds", {})}
+
+
+def variant_entry(group: Sequence[Run]) -> dict[str, Any]:
+    """One variant: its runs, and their mean cost."""
+    kinds = dict.fromkeys(kind for run in group for kind in run.cost)
+    costs = {kind: [run.cost[kind] for run in group if kind in run.cost] for kind in kinds}
+    cost = {kind: sum(values) / len(values) for kind, values in costs.items()}
+    return {"runs": [run.name for run in group], "seeds": [run.seed for run in group], "cost": cost}
+
+
+def metric_entry(name: str, groups: Groups, metrics: Mapping[str, Metric], ranked: bool) -> dict[str, Any]:
+    """One metric: its declaration, each variant's value at the last evaluation, and what may be said of the best."""
+    declaration = declared(name, metrics)
+    assert declaration is not None  # an evaluation has nothing else
+    metric = declaration[1]
+    values = {variant: over_seeds(name, group) for variant, group in groups.items()}
+    seeds = {variant: {run.seed: number(run.evaluation, name) for run in group} for variant, group in groups.items()}
+    ranking = verdict.rank(seeds, metric.better) if ranked and metric.better else None
+    return {
+        "unit": telling_unit(name, metric, groups, metrics),
+        "better": metric.better,
+        "meaning": metric.meaning,
+        "level": metric.level,
+        "values": {variant: value for variant, value in values.items() if value},
+        "ranking": ranking and ranking_entry(ranking),
+    }
+
+
+def ranking_entry(ranking: verdict.Ranking) -> dict[str, Any]:
+    """As JSON holds it: intervals by name too."""
+    differences = {name: difference._asdict() for name, difference in ranking.differences.items()}
+    return ranking._asdict() | {"differences": differences}
+
+
+def number(record: Mapping[str, Any], name: str) -> float:
+    """nan for what is not there, or was not finite."""
+    value = record.get(name)
+    return math.nan if value is None else float(value)
+
+
+def over_seeds(name: str, group: Sequence[Run]) -> dict[str, Any]:
+    """Mean and interval over seeds; of one seed the evaluator's own interval within the run, where it gives one; and
+    the floor, which real data would have. {} where nothing finite was measured."""
+    values = [value for run in group if math.isfinite(value := number(run.evaluation, name))]
+    if not values:
+        return {}
+    entry: dict[str, Any] = verdict.interval(values)._asdict() | {"within": None}
+    if len(values) == 1:
+        entry["within"] = next((found for run in group if (found := within_run(run, name))), None)
+    floors = [value for run in group if math.isfinite(value := number(run.evaluation, f"{name}_floor"))]
+    return entry | ({"floor": sum(floors) / len(floors)} if floors else {})
+
+
+def within_run(run: Run, name: str) -> list[float] | None:
+    """The interval that an evaluator gives of its own number: over samples, not over seeds."""
+    low, high, error = (number(run.evaluation, f"{name}{ending}") for ending in ("_low", "_high", "_se"))
+    if math.isfinite(error):
+        middle = number(run.evaluation, name)
+        low, high = middle - 1.96 * error, middle + 1.96 * error
+    return [low, high] if math.isfinite(low) and math.isfinite(high) else None
+
+
+def telling_unit(name: str, metric: Metric, groups: Groups, metrics: Mapping[str, Metric]) -> str:
+    """The unit of a metric, or that of one which restates it and is the same number: where a token is a character,
+    nats/token are nats/char."""
+    evaluations = [run.evaluation for group in groups.values() for run in group if run.evaluation]
+    for other in dict.fromkeys(key for record in evaluations for key in record):
+        declaration = declared(other, metrics)
+        if declaration and declaration[1].restates and other.partition("/")[0] == name.partition("/")[0]:
+            same = all(number(record, other) == number(record, name) for record in evaluations)
+            if same and not metric.restates and declaration[1].better == metric.better:
+                return declaration[1].unit
+    return metric.unit
+
+
+def budgets(groups: Groups) -> dict[str, Any]:
+    """Whether variants had equal steps, examples and device-seconds of training, by their means over seeds."""
+    entries = {variant: variant_entry(group)["cost"] for variant, group in groups.items()}
+    kinds = ("steps", "examples", "device_seconds")
+    found = {
+        kind: verdict.budget({name: cost[kind] for name, cost in entries.items() if kind in cost}) for kind in kinds
+    }
+    return {kind: budget._asdict() for kind, budget in found.items() if budget}
+
+
+def pairs(names: Sequence[str]) -> list[dict[str, str]]:
+    """The pairs of a quality and a coverage that an evaluator gives."""
+    found = []
+    for prefix in dict.fromkeys(name.rpartition("/")[0] for name in names):
+        for quality, coverage in PAIRS:
+            if f"{prefix}/{quality}" in names and f"{prefix}/{coverage}" in names:
+                found.append({"quality": f"{prefix}/{quality}", "coverage": f"{prefix}/{coverage}"})
+    return found
+
+
+def curves(groups: Groups, metrics: Mapping[str, Metric], shown: Sequence[str]) -> dict[str, Any]:
+    """Every curve: those of evaluators over their evaluations, then those of training.
+
+    A line is the mean over a variant's seeds, with the least and the most of them.
+    """
+    every: dict[str, Metric] = {}
+    for group in groups.values():
+        for run in group:
+            every |= run.metrics
+    measured = dict.fromkeys(
+        name for group in groups.values() for run in group for line in run.records for name in line
+    )
+    patterns = [found[0] for name in measured if (found := declared(name, every))]
+    drawn: dict[str, Any] = {}
+    for name in [*shown, *(name for name in measured if not declared(name, metrics))]:
+        declaration = declared(name, every)
+        if declaration is None or declaration[1].level or name.startswith("health/"):
+            continue
+        pattern, metric = declaration
+        lines = {variant: line for variant, group in groups.items() if (line := mean_line(name, group))}
+        if patterns.count(pattern) > OF_MANY or all(len(line["steps"]) < 2 for line in lines.values()):
+            continue
+        evaluated = name in shown
+        unit = telling_unit(name, metric, groups, metrics) if evaluated else metric.unit
+        described = {"unit": unit, "better": metric.better, "meaning": metric.meaning, "evaluated": evaluated}
+        levels = levels_of(name, metric, groups, every) if evaluated else {}
+        drawn[name] = {**described, "lines": lines, "levels": levels, "window": window(lines, levels)}
+    return drawn
+
+
+def mean_line(name: str, group: Sequence[Run]) -> dict[str, Any]:
+    """Mean, least and most over seeds at each step, in POINTS stretches where there are more steps than twice that."""
+    by_step: dict[int, list[float]] = {}
+    for run in group:
+        steps, values = runs.curve(run.records, name)
+        stretch = math.ceil(len(steps) / POINTS) if len(steps) > 2 * POINTS else 1
+        for first in range(0, len(steps), stretch):
+            part = values[first : first + stretch]
+            by_step.setdefault(steps[min(first + stretch, len(steps)) - 1], []).append(sum(part) / len(part))
+    if not by_step:
+        return {}
+    rows = [(step, by_step[step]) for step in sorted(by_step)]
+    line = {"steps": [step for step, _ in rows], "mean": [rounded(sum(row) / len(row)) for _, row in rows]}
+    if len(group) > 1:
+        line |= {"low": [rounded(min(row)) for _, row in rows], "high": [rounded(max(row)) for _, row in rows]}
+    return line
+
+
+def rounded(value: float) -> float:
+    """Six digits: more than a picture shows."""
+    return float(f"{value:.6g}")
+
+
+def levels_of(name: str, metric: Metric, groups: Groups, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Levels that a curve is compared with: the metric's own floor; what is declared as a level in its unit, by its own
+    evaluator or, for a number of a split of the data, by any."""
+    evaluations = [run.evaluation for group in groups.values() for run in group]
+    found: dict[str, list[float]] = {}
+    for record in evaluations:
+        for other in record:
+            declaration = declared(other, metrics)
+            if declaration is None or not math.isfinite(value := number(record, other)):
+                continue
+            prefix = name.partition("/")[0]
+            near = prefix in (other.partition("/")[0], "train", "valid", "test")
+            floor = other.endswith("_floor")
+            if other == f"{name}_floor" or (
+                declaration[1].level and not floor and near and declaration[1].unit == metric.unit
+            ):
+                found.setdefault(other, []).append(value)
+    return {other: sum(values) / len(values) for other, values in found.items()}
+
+
+def window(lines: Mapping[str, Mapping[str, Sequence[float]]], levels: Mapping[str, float]) -> list[float] | None:
+    """The range of values to look at where the first tenth of the steps takes more than half of the picture: that of
+    the rest. None: all of it."""
+    last = max(line["steps"][-1] for line in lines.values())
+    every, late = list(levels.values()), list(levels.values())
+    for line in lines.values():
+        for ends in ("mean", "low", "high"):
+            values = line.get(ends, [])
+            every += values
+            late += [value for step, value in zip(line["steps"], values, strict=False) if step > last / 10]
+    seen = max(late) - min(late) if late else 0.0
+    return [min(late), max(late)] if 0 < 2 * seen < max(every) - min(every) else None

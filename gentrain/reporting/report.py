@@ -1,43 +1,17 @@
-"""One page on a run: what it reached, next to what to compare it with; curves; samples; every setting."""
+"""The report of runs: report.html, which people read, and report.json, which has every number in it."""
 
-import re
-from collections.abc import Mapping, Sequence
+import contextlib
+import math
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gentrain import files, plugins, update
-from gentrain.reporting import alarms, meter, page, plots
-from gentrain.sums import Metric, declared
-
-Record = dict[str, Any]  # a step of metrics.jsonl: its step and time, and what was measured there
-CHOOSE = {"lower": min, "higher": max}  # how the best of several values is chosen, by a metric's better direction
-
-
-def curve(records: Sequence[Record], name: str) -> plots.Curve:
-    """A metric over the steps at which it was measured."""
-    points = [(record["step"], record[name]) for record in records if record.get(name) is not None]
-    return [step for step, _ in points], [value for _, value in points]
-
-
-def evaluator_metrics(config: Mapping[str, Any]) -> dict[str, Metric]:
-    """Every metric that the evaluators of a run of this (flat) config declare."""
-    metrics: dict[str, Metric] = {}
-    for name in config["evaluate.evaluators"]:
-        metrics |= getattr(plugins.load("evaluators", name), "METRICS", {})
-    return metrics
-
-
-def all_metrics(config: Mapping[str, Any]) -> dict[str, Metric]:
-    """Every metric that a run may report: those of its evaluators, its objective and the program around them."""
-    objective = plugins.load("objectives", config["objective.name"])
-    training = getattr(objective, "METRICS", {}) | update.METRICS | meter.METRICS | alarms.METRICS
-    return training | evaluator_metrics(config)
-
-
-def better_direction(name: str, metrics: Mapping[str, Metric]) -> str | None:
-    """'lower' or 'higher' where the metric is declared to have a better direction, else None."""
-    declaration = declared(name, metrics)
-    return declaration[1].better if declaration else None
+from gentrain import files, plugins
+from gentrain.errors import GentrainError, ReportError, Stopped, first_line
+from gentrain.reporting import comparison, conclusion, page, runs
+from gentrain.reporting.runs import Run, better_direction, evaluator_metrics
 
 
 def summary_line(config: Mapping[str, Any], numbers: Mapping[str, float]) -> str:
@@ -59,96 +33,117 @@ def verdict(values: Mapping[str, Any], evaluators: Sequence[str]) -> str:
     return "; ".join(text for text in verdicts if text)
 
 
-def summarise(records: Sequence[Record], metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """report.json: the last value of everything measured, and the best of all in `metrics` that has a better
-    direction."""
-    final: dict[str, Any] = {}
-    for record in records:
-        final |= {name: value for name, value in record.items() if value is not None}
-    best: dict[str, Any] = {}
-    for name in final:
-        if direction := better_direction(name, metrics):
-            steps, values = curve(records, name)
-            value = CHOOSE[direction](values)
-            best[name] = {"value": value, "step": steps[values.index(value)]}
-    return {"final": final, "best": best}
-
-
-def draw(records: Sequence[Record], folder: Path, metrics: Mapping[str, Metric]) -> list[Path]:
-    """Plots, a PNG each: one for each unit of what has a better direction, with the levels to compare it with, then one
-    for each quantity of players and each unit of the rest.
-
-    Metrics of which there are many, as 'exact/njs@<pi>', and those that restate another one are not drawn.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    names = sorted({name for record in records for name in record} - {"step", "time"})
-    groups: dict[tuple[bool, str], dict[str, plots.Curve]] = {}  # (no better direction, title) -> curves
-    units: dict[tuple[bool, str], str] = {}
-    levels: dict[str, dict[str, float]] = {}  # unit -> last values
-    for name in names:
-        declaration, line = declared(name, metrics), curve(records, name)
-        if declaration is None or not line[0]:
-            continue
-        pattern, metric = declaration
-        one_of_many = "<" in pattern and not pattern.startswith("<")
-        if metric.level:
-            levels.setdefault(metric.unit, {})[name] = line[1][-1]
-        elif not metric.restates and not one_of_many:
-            title = pattern.partition("/")[2] if pattern.startswith("<player>") else metric.unit
-            group = (metric.better is None, title)
-            groups.setdefault(group, {})[name] = line
-            units.setdefault(group, metric.unit)
-    paths = []
-    for group in sorted(groups):
-        neutral, title = group
-        shares_title = neutral and (False, title) in groups
-        path = folder / f"{file_stem(title)}{'_neutral' if shares_title else ''}.png"
-        beside = {} if neutral else levels.get(units[group])
-        plots.curves(groups[group], path, title=title, unit=units[group], levels=beside)
-        paths.append(path)
-    return paths
-
-
-def file_stem(title: str) -> str:
-    """A title or a metric's name as the name of a file."""
-    return re.sub(r"[^a-z0-9]+", "_", title.lower())
-
-
-def sample_files(folder: Path) -> list[Path]:
-    """What a run wrote into its folder of samples, in order of step; files of others are left out."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in paths if path.suffix in (".txt", ".png") and path.stem.isdecimal())
-
-
-def first_middle_last(folder: Path) -> dict[str, Path]:
-    """Three of the files of samples, by their step."""
-    paths = sample_files(folder)
-    chosen = sorted({0, len(paths) // 2, len(paths) - 1}) if paths else []
-    return {f"step {int(paths[index].stem):,}": paths[index] for index in chosen}
-
-
 def is_written(workdir: Path) -> bool:
     """Whether what `write` writes is there, undamaged."""
-    return "final" in files.read_json(workdir / "report.json") and (workdir / "report.html").exists()
+    return "runs" in files.read_json(workdir / "report.json") and (workdir / "report.html").exists()
 
 
 def write(workdir: Path) -> Path:
-    """Reads a workdir; writes plots/*.png, report.json and report.html there, and returns the last. Raises ReportError
-    where that goes wrong."""
-    with page.after_training(workdir):
-        records = files.read_jsonl(workdir / "metrics.jsonl")
-        config = files.require_json(workdir / "config.json")
-        goodput = files.read_json(workdir / "goodput.json")
-        summary = summarise(records, evaluator_metrics(config))
-        files.write_json(workdir / "report.json", summary)
-        last_values = {name: value for name, value in sorted(summary["final"].items()) if name != "time"}
-        plot_files = draw(records, workdir / "plots", all_metrics(config))
-        seconds = {f"seconds of {kind}": value for kind, value in goodput.get("seconds", {}).items() if value}
-        body = (
-            f"<h2>Samples</h2>{page.samples(first_middle_last(workdir / 'samples'))}"
-            f"<h2>Curves</h2>{page.pictures(plot_files)}"
-            f"<h2>Last values</h2>{page.table(last_values)}"
-            f"<h2>Time</h2>{page.table(seconds)}"
-            f"<h2>Config</h2><details><summary>every key</summary>{page.table(config)}</details>"
-        )
-        return page.write(workdir, verdict(summary["final"], config["evaluate.evaluators"]), body)
+    """The report of one run, in its workdir."""
+    return compare({workdir.name: workdir}, workdir)
+
+
+def refresh(folders: Mapping[str, Path], out: Path, failed: Mapping[str, str] | None = None, live: bool = True) -> None:
+    """As `compare`, of what there is by now, for runs that have more to do than to report: not more often than the page
+    loads itself, and with a warning where it goes wrong."""
+    written = out / "report.html"
+    if live and written.exists() and time.time() - written.stat().st_mtime < page.REFRESH:
+        return
+    begun = {name: folder for name, folder in folders.items() if (folder / "config.json").exists()}
+    try:
+        compare(begun, out, failed, live=live)
+    except ReportError as error:
+        warnings.warn(f"{out}: its report is not written ({first_line(error.__cause__ or error)})", stacklevel=2)
+
+
+def compare(
+    folders: Mapping[str, Path],
+    out: Path,
+    failed: Mapping[str, str] | None = None,
+    figures: Sequence[str] = (),
+    live: bool = False,
+) -> Path:
+    """Writes report.html and report.json on any runs into a folder, and returns the first.
+
+    folders: the workdirs by the names of their runs; failed: runs that have no workdir to read, and why; figures: those
+    of gentrain/reporting/figures, drawn into plots/. Raises ReportError where that goes wrong; all but the figures that
+    went wrong is written. live: they go on, so that the page loads itself anew.
+    """
+    with after_training(out):
+        found = [runs.read(name, folder) for name, folder in folders.items()]
+        out.mkdir(parents=True, exist_ok=True)
+        numbers, broken = draw_figures(found, out, figures)
+        content = comparison.content(found, {**(failed or {}), **broken}, out)
+        content |= {"figures": numbers, "live": live, "conclusion": conclusion.sentences(content)}
+        if len(found) == 1:
+            content = found[0].summary | {"config": found[0].config} | content
+        files.write_json(out / "report.json", without_nan(content))
+        title = out.resolve().name
+        text = page.render(content, title, out, samples(found))
+        written = out / "report.html"
+        files.write_bytes(written, text.encode())
+    if broken:
+        raise ReportError(f"{written} is without {'; '.join(f'{name} ({why})' for name, why in broken.items())}")
+    return written
+
+
+def draw_figures(found: Sequence[Run], out: Path, figures: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """(figure -> its numbers, figure -> why it could not be drawn)."""
+    results = {run.name: {"config": run.config, **run.summary} for run in found}
+    numbers: dict[str, Any] = {}
+    broken: dict[str, str] = {}
+    for figure in figures:
+        (out / "plots").mkdir(exist_ok=True)
+        try:
+            numbers[figure] = plugins.load("reporting.figures", figure).draw(results, out / "plots" / f"{figure}.png")
+        except Stopped:
+            raise
+        except Exception as error:  # a figure may need a variant that failed
+            broken[figure] = first_line(error)
+    return numbers, broken
+
+
+def samples(found: Sequence[Run]) -> dict[str, list[tuple[str, Path]]]:
+    """The newest samples of each variant's first run; of a single run the first, a middle and the last ones."""
+    groups = runs.variants(found)
+    chosen: dict[str, list[tuple[str, Path]]] = {}
+    for variant, group in groups.items():
+        run = next((run for run in group if run.samples), None)
+        if run:
+            paths = run.samples
+            indices = {len(paths) - 1} if len(groups) > 1 else {0, len(paths) // 2, len(paths) - 1}
+            chosen[variant] = [(caption(run, paths[index]), paths[index]) for index in sorted(indices)]
+    return chosen
+
+
+def caption(run: Run, path: Path) -> str:
+    """Which step samples are of and, of pictures of each class in turn, which is where."""
+    spec = files.read_json(run.folder / "spec.json")
+    names = spec.get("context_names") or [str(number) for number in range(spec.get("context_vocab", 0))]
+    step = f"step {int(path.stem):,}"
+    if path.suffix != ".png" or not names or spec.get("context_shape") != [1]:
+        return step
+    return f"{step}; row by row, in turn: {', '.join(names)}"
+
+
+def without_nan(value: Any) -> Any:
+    """As JSON holds it: numbers that are not finite are null."""
+    if isinstance(value, dict):
+        return {str(key): without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextlib.contextmanager
+def after_training(workdir: Path) -> Iterator[None]:
+    """What is done inside cannot lose what was trained: whatever goes wrong is a ReportError that says so."""
+    try:
+        yield
+    except GentrainError:
+        raise
+    except Exception as error:
+        raise ReportError(
+            f"{workdir}: all is trained and saved, but its report is not written ({first_line(error)}); run the same"
+            " command again to write it"
+        ) from error

@@ -16,7 +16,7 @@ FINAL = {
 
 def write(folder, final):
     folder.mkdir(parents=True)
-    (folder / "report.json").write_text(json.dumps({"final": final}))
+    (folder / "report.json").write_text(json.dumps({"final": final, "runs": {folder.name: {"folder": "."}}}))
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "goodput.json").write_text(json.dumps({"wall": 12.3}))
     provenance = {
@@ -31,7 +31,7 @@ def write(folder, final):
 def test_a_row_a_variant_and_a_column_for_what_has_a_direction_of_its_own(tmp_path, capsys):
     for name, nll in (("a", 1.5), ("b", 1.25)):
         write(tmp_path / "sweep" / name, FINAL | {"valid/nll": nll})
-    (tmp_path / "sweep/report.json").write_text(json.dumps({"variants": {"a": {}, "b": {}}}))
+    (tmp_path / "sweep/report.json").write_text(json.dumps({"runs": {name: {"folder": name} for name in "ab"}}))
     assert results.main(["results", str(tmp_path / "sweep")]) == 0
     text = capsys.readouterr().out
     assert "2026-01-02, commit abc, 8 x H, jax 0.9:" in text and "python -m launch --config=x.py" in text

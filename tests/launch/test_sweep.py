@@ -18,7 +18,7 @@ from gentrain.errors import (
     WorkdirInUse,
 )
 from gentrain.options import check
-from gentrain.reporting import comparison
+from gentrain.reporting import report
 from gentrain.runtime.signals import Stop
 from launch import cli
 from launch.sweep import sweep
@@ -44,14 +44,16 @@ def run(tmp_path, monkeypatch):
             if variant.seed in errors:
                 raise errors[variant.seed]
 
-        def fake_compare(config, workdir, names, failed):
-            reported.extend((names, failed))
+        def fake_compare(folders, workdir, failed, figures):
+            assert folders == {name: workdir / name for name in folders}
+            reported.extend((list(folders), failed))
             if report_error:
                 raise report_error
             return workdir / "report.html"
 
         monkeypatch.setattr(train, "train", fake_train)
-        monkeypatch.setattr(comparison, "compare", fake_compare)
+        monkeypatch.setattr(report, "compare", fake_compare)
+        monkeypatch.setattr(report, "refresh", lambda folders, workdir, failed: None)
         try:
             sweep(config, tmp_path, "train", Stop())
         except Exception as error:
@@ -105,7 +107,7 @@ def test_the_next_start_tries_those_that_failed_and_a_variants_folder_is_a_run_o
     first = main(*command, f"--workdir={workdir}")
     assert first.returncode == 4 and f"{missing} failed" in first.stderr and "Traceback" not in first.stderr
     report = json.loads((workdir / "report.json").read_text())
-    assert list(report["variants"]) == [there] and "exit code 4" in report["failed"][missing]
+    assert list(report["runs"]) == [there] and "exit code 4" in report["failed"][missing]
     assert str(text) in (workdir / "report.html").read_text()
     status = files.read_json(workdir / missing / "status.json")
     assert (status["state"], status["exit_code"]) == ("failed", 4) and str(text) in status["reason"]
@@ -114,7 +116,7 @@ def test_the_next_start_tries_those_that_failed_and_a_variants_folder_is_a_run_o
     again = main(*command, f"--workdir={workdir}")
     assert again.returncode == 0 and again.stdout.count("already done") == 1, again.stderr
     report = json.loads((workdir / "report.json").read_text())
-    assert set(report["variants"]) == {missing, there} and not report["failed"]
+    assert set(report["runs"]) == {missing, there} and not report["failed"]
 
     config = cli.parse(["launch", *command, f"--workdir={workdir}/{there}"]).config
     assert config.seed == 1 and config.sweep == ()

@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gentrain import program, sharding, train, worlds
-from gentrain.reporting import report
 from gentrain.runtime.signals import Stop
 
 
@@ -62,7 +60,6 @@ def first_moves(config, spec, batch) -> dict:
 
 
 def final_metrics(config, workdir) -> dict:
-    """What a whole run measures at its end. Nothing is drawn: that takes most of the time of a short run."""
-    with mock.patch.object(report, "draw", return_value=[]):
-        train.train(config, workdir, Stop())
+    """What a whole run measures at its end."""
+    train.train(config, workdir, Stop())
     return json.loads((workdir / "report.json").read_text())["final"]

@@ -10,14 +10,19 @@ def config_json():
     """The least of a run's config.json that its report reads."""
     return {
         "steps": 2,
+        "seed": 0,
         "objective.name": "likelihood",
+        "model.name": "lstm",
+        "data.name": "surnames",
+        "data.batch_size": 4,
+        "sample.count": 16,
         "evaluate.evaluators": ["likelihood", "baselines", "transcription", "samples"],
     }
 
 
 @pytest.fixture
 def write_run(config_json):
-    """write_run(folder, records, changes): a finished run's metrics.jsonl and config.json."""
+    """write_run(folder, records, changes): a run's metrics.jsonl and config.json."""
 
     def write(folder, records, changes=None):
         folder.mkdir(parents=True, exist_ok=True)

@@ -126,6 +126,6 @@ def test_a_run_keeps_its_ledger_across_starts_and_traces_the_steps_it_is_asked_f
     assert abs(sum(second["seconds"].values()) - second["wall"]) < 0.01 * second["wall"]
     assert any(path.suffix == ".pb" for path in (tmp_path / "profile").rglob("*"))
     page = (tmp_path / "report.html").read_text()
-    reported = dict(re.findall("seconds of ([a-z]+)</td><td class=number>([^<]+)", page))
+    reported = dict(re.findall('<td data-label="([a-z]+)">([^<]+)', page))
     for kind in ("train", "evaluate", "save"):
         assert float(reported[kind]) == pytest.approx(second["seconds"][kind], rel=1e-3)
