@@ -117,15 +117,9 @@ def evaluation_key(seed: int, step: int) -> Array:
 def measure(run: Run, state: TrainState, step: int) -> tuple[dict[str, float], dict[str, Texts | Images]]:
     """Numbers and samples of all evaluators, by their names."""
     params, key = evaluated_params(state), evaluation_key(run.config.seed, step)
-    numbers: dict[str, float] = {}
-    samples: dict[str, Texts | Images] = {}
-    for evaluator in run.evaluators:
-        for label, value in evaluator(params, key).items():
-            if isinstance(value, Texts | Images):
-                samples[label] = value
-            else:
-                numbers[label] = value
-    return numbers, samples
+    measured = [item for evaluator in run.evaluators for item in evaluator(params, key).items()]
+    numbers = {label: value for label, value in measured if not isinstance(value, Texts | Images)}
+    return numbers, {label: value for label, value in measured if isinstance(value, Texts | Images)}
 
 
 def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:

@@ -89,7 +89,7 @@ def compare(
 
 def draw_figures(found: Sequence[Run], out: Path, figures: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """(figure -> its numbers, figure -> why it could not be drawn)."""
-    results = {run.name: {"config": run.config, **run.summary} for run in found}
+    results = {run.name: {"config": run.config, "folder": run.folder, **run.summary} for run in found}
     numbers: dict[str, Any] = {}
     broken: dict[str, str] = {}
     for figure in figures:

@@ -26,8 +26,8 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     Where all started from runs of another prior, those are the first column. Raises ReportError without pictures.
     """
     folders: dict[float, list[Path]] = {}
-    for name, result in results.items():
-        folders.setdefault(result["config"]["objective.real_prior"], []).append(path.parents[1] / name)
+    for result in results.values():
+        folders.setdefault(result["config"]["objective.real_prior"], []).append(result["folder"])
         triples = result["config"]["init_from"]
         for player, other, _ in [] if isinstance(triples, str) else triples:
             if player == "generator" and (Path(other) / "config.json").exists():
