@@ -21,9 +21,9 @@ from gentrain.sums import Metric
 
 METRICS = {
     "teacher/forward_kl": Metric("nats/sequence", "lower", "KL[P||Q], P the teacher and Q the student"),
-    "teacher/forward_kl_error": Metric("nats/sequence", None, "its standard error"),
+    "teacher/forward_kl_se": Metric("nats/sequence", None, "its standard error"),
     "teacher/reverse_kl": Metric("nats/sequence", "lower", "KL[Q||P]"),
-    "teacher/reverse_kl_error": Metric("nats/sequence", None, "its standard error"),
+    "teacher/reverse_kl_se": Metric("nats/sequence", None, "its standard error"),
     "teacher/sample_nll": Metric("nats/token", "lower", "the teacher's, of the student's samples"),
     "teacher/own_nll": Metric("nats/token", None, "the teacher's, of its own samples: what a perfect student has"),
     "teacher/entropy": Metric("nats/token", None, "the student's, of its own samples"),
@@ -118,7 +118,7 @@ def compare(of_teacher: Scores, of_student: Scores) -> dict[str, float]:
     for name, scores, sign in (("forward_kl", of_teacher, 1), ("reverse_kl", of_student, -1)):
         ratios = np.asarray(sign * np.sum((scores.log_p - scores.log_q) * scores.mask, axis=1, dtype=np.float64))
         ratios = ratios[scores.mask.any(1)]
-        values |= {name: ratios.mean(), f"{name}_error": ratios.std(ddof=1) / np.sqrt(len(ratios))}
+        values |= {name: ratios.mean(), f"{name}_se": ratios.std(ddof=1) / np.sqrt(len(ratios))}
     own, taught = (np.sum(scores.kl * scores.mask) / scores.mask.sum() for scores in (of_student, of_teacher))
     return values | {
         "sample_nll": mean(-of_student.log_p, of_student.mask),
