@@ -3,13 +3,16 @@
 python -m launch --config configs/digits_likelihood.py        # the teacher, an autoregressive Transformer
 python -m launch --config configs/distill_digits.py:start     # pi = 0, on the teacher's own pictures
 python -m launch --config configs/distill_digits.py           # from there, along the dial
+
+`:mnist5k_start` and `:mnist5k` are of 5,000 digits of MNIST at 14x14, from the teacher of `digits_likelihood.py:mnist5k`;
+there pi = 0 is on the data's own pictures, since a picture of the teacher's takes 45 ms to draw. Results:
+gentrain/objectives/README.md.
 """
 
 from configs import base, digits_likelihood
 
 VARIANTS = ("", "start", "mnist5k", "mnist5k_start")
-PRIORS = (0.1, 0.5, 0.9, 1.0)
-SEEDS = range(5)
+SIZES = {"": ((0.1, 0.5, 0.9, 1.0), 5), "_mnist5k": ((0.1, 0.9), 3)}  # priors and seeds
 
 
 def get_config(variant: str = ""):
@@ -31,15 +34,16 @@ def get_config(variant: str = ""):
     config.log.every_steps = 100
     config.evaluate.evaluators = ("teacher", "fidelity", "components", "samples")
     config.evaluate.every_steps = config.steps
-    config.evaluate.examples = 1024
+    config.evaluate.examples = 256 if ending else 1024
+    priors, seeds = SIZES[ending]
     config.report.figures = ("pictures_dial",)
     teacher = ("teacher", f"runs/digits_likelihood{ending}", "generator")
     if variant.endswith("start"):
         config.report.figures = ()
-        config.objective.real_prior, config.distillation.prefixes = 0.0, "teacher"
+        config.objective.real_prior, config.distillation.prefixes = 0.0, "data" if ending else "teacher"
         config.optimizer.learning_rate = 0.05
         config.init_from = (teacher,)
-        config.sweep = tuple({"seed": seed} for seed in SEEDS)
+        config.sweep = tuple({"seed": seed} for seed in range(seeds))
         return config
     config.distillation.level, config.distillation.baseline = "sequence", "leave_one_out"
     config.sweep = tuple(
@@ -48,7 +52,7 @@ def get_config(variant: str = ""):
             "seed": seed,
             "init_from": (teacher, ("generator", f"runs/distill_digits{ending}_start/seed={seed}", "generator")),
         }
-        for prior in PRIORS
-        for seed in SEEDS
+        for prior in priors
+        for seed in range(seeds)
     )
     return config

@@ -21,14 +21,14 @@ from gentrain.sums import Metric
 
 METRICS = {
     "teacher/forward_kl": Metric("nats/sequence", "lower", "KL[P||Q], P the teacher and Q the student"),
-    "teacher/forward_kl_se": Metric("nats/sequence", None, "its standard error"),
+    "teacher/forward_kl_se": Metric("nats/sequence", None, "its standard error", restates=True),
     "teacher/reverse_kl": Metric("nats/sequence", "lower", "KL[Q||P]"),
-    "teacher/reverse_kl_se": Metric("nats/sequence", None, "its standard error"),
-    "teacher/sample_nll": Metric("nats/token", "lower", "the teacher's, of the student's samples"),
+    "teacher/reverse_kl_se": Metric("nats/sequence", None, "its standard error", restates=True),
+    "teacher/sample_nll": Metric("nats/token", None, "the teacher's, of the student's samples"),
     "teacher/own_nll": Metric("nats/token", None, "the teacher's, of its own samples: what a perfect student has"),
     "teacher/entropy": Metric("nats/token", None, "the student's, of its own samples"),
     "teacher/excess_error": Metric(
-        "share", "lower", "what own prefixes add to the KL from the teacher, by that on the teacher's (ExAccErr)"
+        "share", None, "what own prefixes add to the KL from the teacher, by that on the teacher's (ExAccErr)"
     ),
 }
 
