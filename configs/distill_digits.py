@@ -4,7 +4,7 @@ python -m launch --config configs/digits_likelihood.py        # the teacher, an 
 python -m launch --config configs/distill_digits.py:start     # pi = 0, on the teacher's own pictures
 python -m launch --config configs/distill_digits.py           # from there, along the dial
 
-`:mnist5k_start` and `:mnist5k` are of 5,000 digits of MNIST at 14x14, from the teacher of `digits_likelihood.py:mnist5k`;
+`:mnist5k_start` and `:mnist5k` are of 5,000 digits of MNIST at 14x14, from `digits_likelihood.py:mnist5k`;
 there pi = 0 is on the data's own pictures, since a picture of the teacher's takes 45 ms to draw. Results:
 gentrain/objectives/README.md.
 """
