@@ -63,10 +63,10 @@ class Split(Protocol):
 class Data(NamedTuple):
     """All that a run reads.
 
-    split: 'train', 'valid' or 'test' -> one pass over it, 'valid:SOURCE' -> over what one source has of it. summary: how many examples and tokens train has, how many of
-    its documents are cut, how many examples are damaged and left out, how many held-out documents also stand in train,
-    each source's share and epochs over the run, and digests of what was read: of each source by its name, and of the
-    tokenizer where there is one.
+    split: 'train', 'valid' or 'test' -> one pass over it, 'valid:SOURCE' -> over what one source has of it. summary:
+    how many examples and tokens train has, how many of its documents are cut, how many examples are damaged and left
+    out, how many held-out documents also stand in train, each source's share and epochs over the run, and digests of
+    what was read: of each source by its name, and of the tokenizer where there is one.
     """
 
     spec: Spec
