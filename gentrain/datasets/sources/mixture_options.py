@@ -18,10 +18,10 @@ class Options(DataSection):
 
     sources: tuple = option(
         (),
-        "(name, weight, repeats) or (name, weight, repeats, examples) of each source; weights are normalised; repeats 0:"
-        " as often as needed, otherwise a run that would need more passes over that source is refused; examples: how"
-        " many of its train examples are used, the first ones, and 0: all. The tokenizer is learned on all of them, and"
-        " valid and test are whole",
+        "(name, weight, repeats) or (name, weight, repeats, examples) of each source; weights are normalised;"
+        " repeats 0: as often as needed, otherwise a run that would need more passes over that source is refused;"
+        " examples: the number of its train examples that are used, the first ones, 0: all; its valid and test stay"
+        " whole, and a tokenizer is learned on all of train",
     )
 
     def also(self, argument: str) -> tuple[str, ...]:
