@@ -1,6 +1,6 @@
 """A few of Shakespeare's lines, repeated, and WordNet's definitions mixed in: what is that worth in lines of its own?
 
-    python -m launch --config configs/mixing.py
+python -m launch --config configs/mixing.py
 """
 
 from configs import base
