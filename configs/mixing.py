@@ -5,7 +5,7 @@ python -m launch --config configs/mixing.py
 
 from configs import base
 
-EXAMPLES = (64, 256, 1024, 4096)  # rows of 128 characters of Shakespeare that are there
+EXAMPLES = (16, 64, 256, 1024, 4096)  # rows of 128 characters of Shakespeare that are there
 SHARES = (0.0, 0.25, 0.5, 0.75)  # of the rows of a batch that are WordNet's
 MORE = 16384  # rows without a mixture, to compare mixtures with
 
@@ -33,6 +33,6 @@ def get_config():
     config.evaluate.batches = 24
     config.sample.count = 4
     mixtures = [sources(share, examples) for share in SHARES for examples in EXAMPLES]
-    config.sweep = tuple({"data.mixture.sources": mixture} for mixture in (*mixtures, sources(0.0, MORE)))
+    config.sweep = base.grid({"seed": (0, 1), "data.mixture.sources": (*mixtures, sources(0.0, MORE))})
     config.report.figures = ("mixing",)
     return config
