@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from gentrain import files, plugins
 from gentrain.datasets import store, taught, tokenizers
 from gentrain.datasets.reading import read_source
-from gentrain.datasets.rows import Part, Pass, Shuffled, draws_by_source, lay_out, proportions
+from gentrain.datasets.rows import Part, Pass, Shuffled, draws_by_source, first_rows, lay_out, proportions
 from gentrain.datasets.spec import ImageSpec, Spec, TextSpec, from_json, to_json
 from gentrain.datasets.store import Arrays, Corpus
 from gentrain.errors import ConfigError, DataError
@@ -80,11 +80,13 @@ class Data(NamedTuple):
 
 
 class WeightedSource(NamedTuple):
-    """A source of a mixture. weight: its share, by the sum of all weights; repeats: the most passes over it, 0: any."""
+    """A source of a mixture. weight: its share, by the sum of all weights; repeats: the most passes over it, 0: any;
+    examples: how many of its train examples are used, the first ones, 0: all."""
 
     name: str
     weight: float
     repeats: int
+    examples: int = 0
 
 
 def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray | None = None) -> Data:
@@ -178,8 +180,9 @@ def from_sources(config: ConfigDict, sources: list[WeightedSource], workdir: Pat
     layout = data.layout if is_text(raw[0]) else "pad"
 
     def parts(split: str, source: str = "") -> list[Part]:
-        chosen = [corpus for name, corpus in zip(names, corpora, strict=True) if source in ("", name)]
-        return [lay_out(corpus.splits[split], spec.length, layout) for corpus in chosen]
+        chosen = [(one, corpus) for one, corpus in zip(sources, corpora, strict=True) if source in ("", one.name)]
+        laid_out = [(one, lay_out(corpus.splits[split], spec.length, layout)) for one, corpus in chosen]
+        return [first_examples(one, part) if split == "train" else part for one, part in laid_out]
 
     @functools.cache
     def split(name: str) -> Split:
@@ -207,6 +210,15 @@ def from_sources(config: ConfigDict, sources: list[WeightedSource], workdir: Pat
         "digests": digests | {name: corpus.digest for name, corpus in zip(names, corpora, strict=True)},
     }
     return Data(spec, Shuffled(train, shares, config.seed, data.batch_size, rows, spec.length), split, summary)
+
+
+def first_examples(source: WeightedSource, train: Part) -> Part:
+    """What a mixture uses of a source's train examples. Raises DataError where it has fewer than are asked for."""
+    if source.examples > train.rows:
+        raise DataError(
+            f"{source.name} has {train.rows} train examples, but data.mixture.sources asks for {source.examples}"
+        )
+    return first_rows(train, source.examples) if source.examples else train
 
 
 def summarise(

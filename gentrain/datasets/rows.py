@@ -34,6 +34,14 @@ def lay_out(arrays: Arrays, length: int, layout: str) -> Part:
     return Part(arrays.tokens, arrays.offsets, edges, arrays.labels, arrays.characters, arrays.contexts)
 
 
+def first_rows(part: Part, rows: int) -> Part:
+    """The first rows of a part: the last document ends with them, and characters are taken to be spread evenly."""
+    stop = part.edges[rows]
+    offsets = np.append(part.offsets[: np.searchsorted(part.offsets, stop)], stop)
+    characters = round(part.characters * int(stop) / len(part.tokens))
+    return Part(part.tokens[:stop], offsets, part.edges[: rows + 1], part.labels[:rows], characters, part.contexts)
+
+
 def cut(offsets: np.ndarray, length: int) -> np.ndarray:
     """Edges of rows that hold one document each, or one piece of a document that is longer than a row."""
     pieces = -(-np.diff(offsets) // length)

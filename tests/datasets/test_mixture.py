@@ -7,6 +7,7 @@ from configs import base
 from gentrain.datasets.build import build
 from gentrain.errors import ConfigError, DataError
 from gentrain.options.check import validate
+from tests.datasets.helpers import texts
 
 
 @pytest.fixture
@@ -67,6 +68,55 @@ def test_too_many_passes_are_refused_with_numbers(mixture):
         build(mixture, None)
 
 
+@pytest.mark.parametrize("layout", ["pad", "pack"])
+def test_the_first_examples_of_one_source_are_all_that_train_has_of_it(mixture, layout):
+    """A row is one line where they are padded, and two of them, of 6 tokens, where they are packed."""
+    (x, _, _), (y, _, _) = mixture.data.mixture.sources
+    mixture.data.layout, mixture.data.length = layout, 6
+    whole = build(mixture, None)
+    mixture.data.mixture.sources = ((x, 3.0, 0, 5), (y, 1.0, 0))
+    data = build(mixture, None)
+    per_row = 1 if layout == "pad" else 2
+    rows = np.concatenate([data.train.batch(step)["tokens"] for step in range(30)])
+    of_x = [row for row in rows if data.spec.decode(row[:1]) == "x"]
+    expected = [f"x{i}" for i in range(5 * per_row)]
+    assert texts(data, "train:" + x) == expected
+    assert texts(data, "train:" + y) == texts(whole, "train:" + y)
+    assert data.summary["sources"][x]["examples"] == 5
+    assert data.summary["sources"][x]["epochs"] == data.summary["sources"][x]["drawn"] / 5
+    assert data.split("train:" + x).characters == 3 * 5 * per_row
+    assert data.spec.vocab == whole.spec.vocab
+    assert len(np.unique(of_x, axis=0)) == 5
+    for split in ("valid", "test"):
+        assert texts(data, split) == texts(whole, split)
+
+
+def test_a_document_that_is_longer_than_the_first_examples_ends_with_them(mixture, tmp_path):
+    (tmp_path / "y" / "train.txt").write_text("abcdefghij\nkl\n")
+    _, (y, _, _) = mixture.data.mixture.sources
+    mixture.data.length = 4
+    for examples, ends in ((1, [4]), (2, [8]), (3, [11]), (4, [11, 14])):
+        mixture.data.mixture.sources = ((y, 1.0, 0, examples),)
+        data = build(mixture, None)
+        tokens, offsets = data.split("train").documents
+        assert offsets[1:].tolist() == ends and len(tokens) == data.summary["tokens"] == ends[-1]
+        assert data.spec.decode(tokens[: min(ends[0], 10)]) == "abcdefghij"[: ends[0]]
+    mixture.data.mixture.sources = ((y, 1.0, 0, 5),)
+    with pytest.raises(DataError, match=r"has 4 train examples, but data.mixture.sources asks for 5"):
+        build(mixture, None)
+
+
+def test_the_first_examples_keep_their_labels(config):
+    config.data.name, config.data.conditional, config.data.batch_size = "mixture", True, 4
+    config.data.mixture.sources = (("digits", 1.0, 0),)
+    whole = build(config, None).split("train").batch(0)
+    config.data.mixture.sources = (("digits", 1.0, 0, 3),)
+    few = build(config, None).split("train").batch(0)
+    for key in ("tokens", "context"):
+        np.testing.assert_array_equal(few[key][:3], whole[key][:3])
+    assert few["mask"].any(-1).tolist() == [True] * 3 + [False]
+
+
 def test_sources_that_do_not_fit_together(mixture, tmp_path):
     x = mixture.data.mixture.sources[0][0]
     mixture.data.mixture.sources = ((x, 1.0, 0), ("digits", 1.0, 0))
@@ -87,7 +137,11 @@ def test_sources_that_do_not_fit_together(mixture, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad", [("digits", 1.0), ("digits", 0.0, 0), ("digits", 1.0, -1), ("mixture", 1.0, 0), ("world:table", 1.0, 0)]
+    "bad",
+    [
+        *(("digits", 1.0), ("digits", 0.0, 0), ("digits", 1.0, -1), ("mixture", 1.0, 0), ("world:table", 1.0, 0)),
+        *(("digits", 1.0, 0, -1), ("digits", 1.0, 0, 2.5), ("digits", 1.0, 0, "2"), ("digits", 1.0, 0, 2, 2)),
+    ],
 )
 def test_bad_sources(bad):
     config = base.get_config()

