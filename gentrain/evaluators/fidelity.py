@@ -201,10 +201,10 @@ def compare(real: Look, fake: Look, classes: int, seed: int) -> dict[str, Interv
     pair = len(real.features), len(fake.features)
     return {
         **manifolds.compare(real.features, fake.features, *NEAREST)._asdict(),
-        "frechet": intervals.jackknife_pair(frechet, *pair),
+        "frechet": intervals.clip(intervals.jackknife_pair(frechet, *pair), 0),
         "kernel": two_sample.kernel_distance(real.features, fake.features),
-        "sliced": two_sample.sliced_wasserstein(real.features, fake.features, seed),
-        "classes_kl": intervals.jackknife_pair(classes_kl, *pair),
+        "sliced": intervals.clip(two_sample.sliced_wasserstein(real.features, fake.features, seed), 0),
+        "classes_kl": intervals.clip(intervals.jackknife_pair(classes_kl, *pair), 0),
     }
 
 

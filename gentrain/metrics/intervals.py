@@ -90,6 +90,11 @@ def combine(value: np.ndarray, *parts: Interval) -> Interval:
     return Interval(value, value - below, value + above)
 
 
+def clip(interval: Interval, least: float, most: float = np.inf) -> Interval:
+    """Without what a number cannot be."""
+    return Interval(*(np.clip(each, least, most) for each in interval))
+
+
 def share(truths: np.ndarray, *, level: float = 0.95) -> Interval:
     """Of the probability of what is true of some of n independent samples, (n,) bool: its score interval, which has a
     width for 0 and for 1 too. Wilson, 1927."""

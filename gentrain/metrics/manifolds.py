@@ -55,11 +55,14 @@ def compare(real: Points, fake: Points, near: int = 3, wide: int = 5) -> Likenes
         """lost: by how much the sum over what is counted, so many, is smaller without each of the other points."""
         return intervals.combine(counted.value, counted, intervals.student(lost * (len(lost) / many)))
 
+    def share(truths: np.ndarray, lost: np.ndarray) -> Interval:
+        return intervals.clip(with_others(intervals.share(truths), len(truths), lost), 0, 1)
+
     return Likeness(
-        precision=with_others(intervals.share(near_real.by_column > 0), m, near_real.alone_in_column()),
-        recall=with_others(intervals.share(near_fake.by_row > 0), n, near_fake.alone_in_row()),
+        precision=share(near_real.by_column > 0, near_real.alone_in_column()),
+        recall=share(near_fake.by_row > 0, near_fake.alone_in_row()),
         density=with_others(intervals.student(wide_real.by_column / wide), m, wide_real.by_row / wide),
-        coverage=with_others(intervals.share(wide_real.by_row > 0), n, wide_real.alone_in_row()),
+        coverage=share(wide_real.by_row > 0, wide_real.alone_in_row()),
     )
 
 
@@ -143,11 +146,17 @@ def closeness(fake: Float[np.ndarray, "m"], held_out: Float[np.ndarray, "n"]) ->
     For equal continuous laws the mean of `closer` is CLOSEST, or 1 / (n + 1) where that is more.
     """
 
-    def statistic(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        # Which of the definitions of a quantile has that mean.
-        bound = np.quantile(held_out[theirs], CLOSEST, method="weibull")
+    def ratio(ours: np.ndarray, theirs: np.ndarray) -> float:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.stack([fake[ours].mean() / held_out[theirs].mean(), (fake[ours] < bound).mean()])
+            return fake[ours].mean() / held_out[theirs].mean()
 
-    found = intervals.jackknife_pair(statistic, len(fake), len(held_out))
-    return Closeness(*(Interval(*ends) for ends in zip(*found, strict=True)))
+    def closer(theirs: np.ndarray) -> np.ndarray:
+        # Which of the definitions of a quantile has that mean.
+        return fake < np.quantile(held_out[theirs], CLOSEST, method="weibull")
+
+    own = intervals.share(closer(np.ones(len(held_out), bool)))
+    others = intervals.jackknife(lambda theirs: closer(theirs).mean(), len(held_out))
+    return Closeness(
+        intervals.jackknife_pair(ratio, len(fake), len(held_out)),
+        intervals.clip(intervals.combine(own.value, own, others), 0, 1),
+    )

@@ -129,6 +129,16 @@ def test_intervals_of_frechet_and_of_shares_hold_their_means():
     assert np.all(held.sum(0) >= 45), held.sum(0)
 
 
+def test_ends_add_up_on_each_side_and_are_clipped():
+    one, other = (
+        intervals.Interval(*map(np.float64, (0.2, 0.1, 0.6))),
+        intervals.Interval(*map(np.float64, (5, 4.9, 5.3))),
+    )
+    both = intervals.combine(0.3, one, other)
+    assert both == pytest.approx((0.3, 0.3 - math.sqrt(0.02), 0.3 + 0.5))
+    assert intervals.clip(both, 0.2, 0.7) == pytest.approx((0.3, 0.2, 0.7))
+
+
 def test_a_share_of_none_and_of_all_is_not_certain():
     for truths in (np.zeros(30, bool), np.ones(30, bool)):
         found = intervals.share(truths)
