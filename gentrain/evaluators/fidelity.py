@@ -19,6 +19,7 @@ from gentrain.datasets.build import Data, Split
 from gentrain.datasets.spec import ImageSpec
 from gentrain.errors import ConfigError
 from gentrain.evaluators.base import Evaluator, make_draw, name_values, with_company
+from gentrain.evaluators.network import Network
 from gentrain.metrics import intervals, manifolds, two_sample
 from gentrain.metrics.intervals import Interval
 from gentrain.models.base import Params, SequenceModel
@@ -40,7 +41,14 @@ NUMBERS = {
     "nearest_train_closer": Metric("share", None, "images closer to train than all but 1 % of held-out ones"),
 }
 ACCURACY = Metric("share", None, "real images whose class the classifier sees", level=True)
+# What numbers are called where the features are those that others use too: by network.
+NAMED = {"": {}, "inception": {"fid": "frechet", "kid": "kernel"}, "dinov2": {"fd_dinov2": "frechet"}}
 METRICS = with_company("fidelity", NUMBERS, "of real images") | {"fidelity/accuracy": ACCURACY}
+METRICS |= {
+    f"fidelity/{name}": Metric(NUMBERS[number].unit, None, f"{number}, in the features of {network}", restates=True)
+    for network, names in NAMED.items()
+    for name, number in names.items()
+}
 
 RECIPE = 1  # of the classifier; part of its key in the cache: raise it when how it is trained or built changes
 BATCH, EPOCHS = 64, 5  # images a step, and passes over train
@@ -62,7 +70,8 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
 
     Features are the 64 of a small convolutional classifier that is trained here, at the first call, on the data's own
     labels, and kept in the cache. It is not an Inception network, so `frechet` is not FID, nor `kernel` KID: numbers
-    compare within one data set and one recipe. A model with contexts gets the classes of the real images. Raises
+    compare within one data set and one recipe. Those of a file's network are asked for by evaluate.fidelity.features;
+    classes are the classifier's all the same. A model with contexts gets the classes of the real images. Raises
     ConfigError where the data are not images with class labels, and for too few of them.
     """
     spec, model, size = data.spec, objective.model, config.data.batch_size
@@ -76,6 +85,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     eyes, draw = Eyes(config, labelled), make_draw(model, mesh, spec.length)
 
     reference = Reference(labelled, split, count, eyes)
+    named = NAMED[config.evaluate.fidelity.network]
 
     def generate(params, key, labels) -> Iterator[np.ndarray]:
         """Batches of generated images, a few more than `count`."""
@@ -90,13 +100,14 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
         labels = reference.labels
         fake = eyes.look_at_batches(generate(params["generator"], key, labels), count)
         found = reference.compare(fake, int(jax.random.bits(key)))
-        return name_values("fidelity", found, reference.floors) | {"fidelity/accuracy": reference.accuracy}
+        values = name_values("fidelity", found, reference.floors) | {"fidelity/accuracy": reference.accuracy}
+        return values | {f"fidelity/{name}": values[f"fidelity/{number}"] for name, number in named.items()}
 
     return evaluate
 
 
 class Look(NamedTuple):
-    """What the classifier makes of images: features (n, 64) float64, and the classes that it takes them for (n,)."""
+    """What the classifier makes of images: features (n, d) float64, and the classes that it takes them for (n,)."""
 
     features: np.ndarray
     classes: np.ndarray
@@ -136,32 +147,35 @@ class Reference:
         """Of real images, by the names of NUMBERS."""
         train = self.eyes.look_at_split(self.labelled.split("train"), self.count)
         found = compare(self.real, train, self.labelled.spec.context_vocab, 0)
-        closer = max(manifolds.CLOSEST, 1 / (1 + self.count))
-        by_law = {"nearest_train": self.real_distances.mean(), "nearest_train_ratio": 1, "nearest_train_closer": closer}
         return {name: float(interval.value) for name, interval in found.items()} | {
-            name: float(value) for name, value in by_law.items()
+            "nearest_train": float(self.real_distances.mean()),
+            "nearest_train_ratio": 1.0,
+            "nearest_train_closer": max(manifolds.CLOSEST, 1 / (1 + self.count)),
         }
 
     def compare(self, fake: Look, seed: int) -> dict[str, Interval]:
         """The numbers of generated images, by the names of NUMBERS."""
         distances = manifolds.nearest(fake.features, self.train)
         ratio, closer = manifolds.closeness(distances, self.real_distances)
-        near = {
+        return compare(self.real, fake, self.labelled.spec.context_vocab, seed) | {
             "nearest_train": intervals.student(distances),
             "nearest_train_ratio": ratio,
             "nearest_train_closer": closer,
         }
-        return compare(self.real, fake, self.labelled.spec.context_vocab, seed) | near
 
 
 class Eyes:
-    """A classifier that is trained, or found in the cache, when it is first looked through."""
+    """A classifier that is trained, or found in the cache, when it is first looked through. Features are those of the
+    network in its place, where one is given."""
 
     def __init__(self, config: ConfigDict, labelled: Data):
         self.size = config.data.batch_size
         self.network = classifier(image_spec(labelled))
         self.classify = jax.jit(self.network.apply)
         self.labelled, self.weights = labelled, mixture_weights(config)
+        options = config.evaluate.fidelity
+        given = Path(options.features).expanduser()
+        self.features = Network(given, options.network == "dinov2") if options.features else None
 
     @cached_property
     def params(self) -> Params:
@@ -183,9 +197,12 @@ class Eyes:
 
     def look_at_batches(self, batches: Iterable[np.ndarray], count: int) -> Look:
         """The first `count` images of the batches."""
-        parts = [jax.device_get(self.classify(self.params, batch)) for batch in batches]
-        features, logits = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
-        return Look(features.astype(np.float64), logits.argmax(-1))
+        parts = []
+        for batch in batches:
+            features, logits = jax.device_get(self.classify(self.params, batch))
+            parts.append((self.features(batch) if self.features else features, logits.argmax(-1)))
+        features, classes = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
+        return Look(features.astype(np.float64), classes)
 
 
 def compare(real: Look, fake: Look, classes: int, seed: int) -> dict[str, Interval]:

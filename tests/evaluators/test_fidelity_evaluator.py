@@ -1,6 +1,8 @@
 """The fidelity evaluator on scikit-learn's digits: generators whose answers are known, and what is kept and asked."""
 
 import collections
+import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,11 @@ from gentrain.datasets.spec import Images
 from gentrain.errors import ConfigError
 from gentrain.evaluators import fidelity as evaluator
 from gentrain.evaluators import samples
+from gentrain.evaluators.network import Network
 from gentrain.metrics import two_sample
 from gentrain.models.base import Sampler
 from gentrain.models.classifier import classifier
+from gentrain.options.check import validate
 from gentrain.sums import declared
 from tests.evaluators.test_generators import unigram
 from tests.helpers import assert_trees_close, objective_of
@@ -208,6 +212,89 @@ def test_images_are_also_drawn_pixel_by_pixel(untrained):
         _, metric = declared(name, evaluator.METRICS)
         assert (metric.better, metric.level, metric.restates) == (way, end == "_floor", end in ("_low", "_high"))
     assert all(values[f"{name}_low"] <= values[name] <= values[f"{name}_high"] for name in names if name in better)
+
+
+class Session:
+    """Stands for a network: the mean colour of each picture, and its first pixel."""
+
+    def __init__(self, file, providers, shape=("n", 3, 16, 12)):
+        self.shape = shape
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="pictures", shape=list(self.shape))]
+
+    def run(self, names, inputs):
+        pictures = inputs["pictures"]
+        assert pictures.dtype == np.float32 and pictures.shape[1:] == self.shape[1:]
+        return [np.concatenate([pictures.mean((2, 3)), pictures[:, :, 0, 0]], axis=1)]
+
+
+@pytest.fixture
+def network_file(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    (tmp_path / "some.onnx").write_bytes(b"")
+    return tmp_path / "some.onnx"
+
+
+def test_a_network_sees_pictures_of_its_size_in_three_colours_by_its_own_scale(network_file):
+    grey = np.linspace(-1, 1, 5, dtype=np.float32)[:, None, None, None] * np.ones((8, 8, 1), np.float32)
+    np.testing.assert_allclose(
+        Network(network_file, False)(grey), np.linspace(-1, 1, 5)[:, None] * np.ones(6), atol=1e-6
+    )
+    red, green, blue = Network(network_file, True)(grey)[:, :3].T
+    assert red[0] == pytest.approx(-0.485 / 0.229, abs=1e-4) and blue[-1] == pytest.approx(0.594 / 0.225, abs=1e-4)
+    assert green[2] == pytest.approx(0.044 / 0.224, abs=1e-4)
+    colours = np.random.default_rng(0).uniform(-1, 1, size=(2, 32, 24, 3)).astype(np.float32)
+    np.testing.assert_allclose(Network(network_file, False)(colours)[:, :3], colours.mean((1, 2)), atol=0.02)
+
+
+def test_numbers_are_called_fid_where_the_network_is_said_to_be_inception(untrained, network_file):
+    options = {"evaluate.examples": 40, "evaluate.fidelity.features": str(network_file)}
+    plain, *named = (
+        measured(digits(**options, **{"evaluate.fidelity.network": name}), noise())
+        for name in ("", "inception", "dinov2")
+    )
+    assert named[0]["fidelity/fid"] == named[0]["fidelity/frechet"] == plain["fidelity/frechet"]
+    assert named[0]["fidelity/kid"] == named[0]["fidelity/kernel"]
+    assert named[1]["fidelity/fd_dinov2"] == named[1]["fidelity/frechet"] > 1.1 * plain["fidelity/frechet"]
+    assert not {"fidelity/fid", "fidelity/kid", "fidelity/fd_dinov2"} & set(plain)
+    assert declared("fidelity/fid", evaluator.METRICS)[1].restates
+    assert plain["fidelity/frechet"] != measured(digits(**{"evaluate.examples": 40}), noise())["fidelity/frechet"]
+
+
+def test_a_network_that_cannot_be_asked_is_refused_in_one_line(network_file, monkeypatch, tmp_path):
+    with pytest.raises(ConfigError, match=r"evaluate.fidelity.features='.*none.onnx': there is no such file"):
+        Network(tmp_path / "none.onnx", False)
+    for shape in (("n", 3, "h", "w"), (1, 3, 8, 8), ("n", 8, 8, 3), ("n", 3)):
+        session = lambda file, providers, shape=shape: Session(file, providers, shape)
+        monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=session))
+        with pytest.raises(ConfigError, match=r"expected an input of \(n, 3, height, width\), n free, not"):
+            Network(network_file, False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match="needs the package onnxruntime: pip install onnxruntime"):
+        Network(network_file, False)
+    config = digits(**{"evaluate.evaluators": ("fidelity",), "evaluate.fidelity.network": "inception"})
+    with pytest.raises(ConfigError, match=r"fidelity.network='inception': expected a file in features"):
+        validate(config)
+
+
+@pytest.mark.slow
+def test_a_network_of_onnx_is_read(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    inputs = helper.make_tensor_value_info("pictures", kind, ["n", 3, 10, 10])
+    outputs = helper.make_tensor_value_info("features", kind, ["n", 3, 1, 1])
+    node = helper.make_node("GlobalAveragePool", ["pictures"], ["features"])
+    graph = helper.make_graph([node], "mean", [inputs], [outputs])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "mean.onnx")
+    grey = np.linspace(-1, 1, 7, dtype=np.float32)[:, None, None, None] * np.ones((8, 8, 1), np.float32)
+    features = Network(tmp_path / "mean.onnx", False)(grey)
+    np.testing.assert_allclose(features, np.linspace(-1, 1, 7)[:, None] * np.ones(3), atol=1e-6)
+    (tmp_path / "broken.onnx").write_bytes(b"none")
+    with pytest.raises(ConfigError, match="not a network that onnxruntime reads"):
+        Network(tmp_path / "broken.onnx", False)
 
 
 def saved(root, classes, each):
