@@ -1,6 +1,6 @@
 """What an evaluator is, and the one way in which evaluators draw samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,8 +11,10 @@ from jax.sharding import Mesh
 
 from gentrain import decode, sharding
 from gentrain.datasets.spec import Images, Spec, Texts
+from gentrain.metrics.intervals import Interval
 from gentrain.models.base import DensityModel, Sampler, SequenceModel
 from gentrain.models.feeding import example_keys
+from gentrain.sums import Metric
 
 Measured = dict[str, float | Texts | Images]
 
@@ -64,3 +66,26 @@ def decode_rows(spec: Spec, tokens: np.ndarray, mask: np.ndarray) -> list[Any]:
     """What people see of rows of tokens (n, length), without padding and end."""
     keep = mask if spec.end is None else mask & (tokens != spec.end)
     return [spec.decode(row[chosen]) for row, chosen in zip(tokens, keep, strict=True)]
+
+
+def with_company(room: str, numbers: Mapping[str, Metric], real: str) -> dict[str, Metric]:
+    """The declarations of room/…, of the ends of their intervals, and of their floors, those `real`."""
+    declared = {}
+    for name, metric in numbers.items():
+        low, high, floor = (f"{what}: {metric.meaning}" for what in ("low end, 95 %", "high end, 95 %", real))
+        declared[f"{room}/{name}"] = metric
+        declared[f"{room}/{name}_low"] = Metric(metric.unit, None, low, restates=True)
+        declared[f"{room}/{name}_high"] = Metric(metric.unit, None, high, restates=True)
+        declared[f"{room}/{name}_floor"] = Metric(metric.unit, None, floor, level=True)
+    return declared
+
+
+def name_values(room: str, found: Mapping[str, Interval], floors: Mapping[str, float]) -> dict[str, float]:
+    """What was found, by the names of `with_company`."""
+    values = {}
+    for name, interval in found.items():
+        values[f"{room}/{name}"] = float(interval.value)
+        values[f"{room}/{name}_low"] = float(interval.low)
+        values[f"{room}/{name}_high"] = float(interval.high)
+        values[f"{room}/{name}_floor"] = floors[name]
+    return values

@@ -1,7 +1,7 @@
 """Are generated images good, and are there all kinds of them? In the features of a classifier trained on the data."""
 
 from collections.abc import Iterable, Iterator
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,22 +18,36 @@ from gentrain.datasets import store
 from gentrain.datasets.build import Data, Split
 from gentrain.datasets.spec import ImageSpec
 from gentrain.errors import ConfigError
-from gentrain.evaluators.base import Evaluator, make_draw
-from gentrain.metrics import manifolds
+from gentrain.evaluators.base import Evaluator, make_draw, name_values, with_company
+from gentrain.evaluators.network import Network
+from gentrain.metrics import intervals, manifolds, two_sample
+from gentrain.metrics.intervals import Interval
 from gentrain.models.base import Params, SequenceModel
 from gentrain.models.classifier import Classifier, classifier
 from gentrain.objectives.base import Objective
 from gentrain.sums import Metric
 
-METRICS = {
-    "fidelity/precision": Metric("share", "higher", "generated images among the real ones (k = 3)"),
-    "fidelity/recall": Metric("share", "higher", "real images among the generated ones (k = 3)"),
-    "fidelity/density": Metric("ratio", None, "real neighbourhoods a generated image lies in (k = 5)"),
-    "fidelity/coverage": Metric("share", "higher", "real neighbourhoods with a generated image in them (k = 5)"),
-    "fidelity/frechet": Metric("squared distance", "lower", "of Gaussians fitted to the features"),
-    "fidelity/frechet_floor": Metric("squared distance", None, "the same for training images", level=True),
-    "fidelity/classes_kl": Metric("nats", "lower", "KL of the generated classes' histogram from the real one"),
-    "fidelity/accuracy": Metric("share", None, "real images whose class the classifier sees"),
+NUMBERS = {
+    "precision": Metric("share", "higher", "generated images among the real ones (k = 3)"),
+    "recall": Metric("share", "higher", "real images among the generated ones (k = 3)"),
+    "density": Metric("ratio", None, "real neighbourhoods a generated image lies in (k = 5)"),
+    "coverage": Metric("share", "higher", "real neighbourhoods with a generated image in them (k = 5)"),
+    "frechet": Metric("squared distance", "lower", "of Gaussians fitted to the features"),
+    "kernel": Metric("squared distance", "lower", "MMD of a cubic kernel of the features, unbiased: may be negative"),
+    "sliced": Metric("squared distance", "lower", "Wasserstein, in the mean over directions of the features"),
+    "classes_kl": Metric("nats", "lower", "KL of the generated classes' histogram from the real one"),
+    "nearest_train": Metric("distance", None, "to the nearest image of train"),
+    "nearest_train_ratio": Metric("ratio", None, "the same by that of held-out images: below 1 where train is copied"),
+    "nearest_train_closer": Metric("share", None, "images closer to train than all but 1 % of held-out ones"),
+}
+ACCURACY = Metric("share", None, "real images whose class the classifier sees", level=True)
+# What numbers are called where the features are those that others use too: by network.
+NAMED = {"": {}, "inception": {"fid": "frechet", "kid": "kernel"}, "dinov2": {"fd_dinov2": "frechet"}}
+METRICS = with_company("fidelity", NUMBERS, "of real images") | {"fidelity/accuracy": ACCURACY}
+METRICS |= {
+    f"fidelity/{name}": Metric(NUMBERS[number].unit, None, f"{number}, in the features of {network}", restates=True)
+    for network, names in NAMED.items()
+    for name, number in names.items()
 }
 
 RECIPE = 1  # of the classifier; part of its key in the cache: raise it when how it is trained or built changes
@@ -41,17 +55,24 @@ BATCH, EPOCHS = 64, 5  # images a step, and passes over train
 FEWEST, MOST = 600, 4000  # steps of training, whatever the size of train
 LEARNING_RATE = 1e-3
 NEAREST = 3, 5  # neighbours: of precision and recall, of density and coverage
+MOST_TRAIN = 50_000  # images of train among which the nearest is looked for
+CHUNK = 2048  # images of a split that are held at once
 
 
 def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> Evaluator:
-    """The numbers of METRICS from evaluate.examples generated images and as many of the split (of both as many as it
-    has, if fewer), as in metrics.manifolds; of real images as a classifier sees them, not as they are labelled.
+    """fidelity/…, the numbers of NUMBERS, from evaluate.examples generated images and as many of the split (of both as
+    many as it has, if fewer); with each its 95 % interval, …_low and …_high, and its …_floor. Of real images as a
+    classifier sees them, not as they are labelled.
+
+    The interval is about the mean over so many images of both kinds. The floor is what a perfect generator gets: images
+    of train, so many, in place of the generated ones, and with it the bias that numbers of few images have; held-out
+    images where train would be compared with itself. Compare at one number of images only.
 
     Features are the 64 of a small convolutional classifier that is trained here, at the first call, on the data's own
-    labels, and kept in the cache. It is not an Inception network and the distance is not FID: numbers compare within
-    one data set, one recipe and one number of images only. What is left for a perfect generator is frechet_floor, the
-    distance between as many images of train and those of the split. A model with contexts gets the classes of the real
-    images. Raises ConfigError where the data are not images with class labels, and for too few of them.
+    labels, and kept in the cache. It is not an Inception network, so `frechet` is not FID, nor `kernel` KID: numbers
+    compare within one data set and one recipe. Those of a file's network are asked for by evaluate.fidelity.features;
+    classes are the classifier's all the same. A model with contexts gets the classes of the real images. Raises
+    ConfigError where the data are not images with class labels, and for too few of them.
     """
     spec, model, size = data.spec, objective.model, config.data.batch_size
     if not isinstance(spec, ImageSpec):
@@ -63,16 +84,8 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
         raise ConfigError(f"evaluator 'fidelity' needs more than {max(NEAREST)} images, not {count}: evaluate.examples")
     eyes, draw = Eyes(config, labelled), make_draw(model, mesh, spec.length)
 
-    @cache
-    def reference() -> Reference:
-        """What does not depend on the generator."""
-        images, labels = choose_images(labelled, split, count)
-        real = eyes.look(images, count)
-        train = labelled.split("train")
-        floor_count = min(count, count_images(labelled, train))
-        train_images, _ = choose_images(labelled, train, floor_count)
-        floor = manifolds.frechet(real.features[:floor_count], eyes.look(train_images, floor_count).features)
-        return Reference(real, labels, {"frechet_floor": floor, "accuracy": float((real.classes == labels).mean())})
+    reference = Reference(labelled, split, count, eyes)
+    named = NAMED[config.evaluate.fidelity.network]
 
     def generate(params, key, labels) -> Iterator[np.ndarray]:
         """Batches of generated images, a few more than `count`."""
@@ -84,66 +97,131 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
             yield np.asarray(spec.pixels(samples.tokens) if isinstance(model, SequenceModel) else samples)
 
     def evaluate(params, key):
-        real, labels, constants = reference()
+        labels = reference.labels
         fake = eyes.look_at_batches(generate(params["generator"], key, labels), count)
-        values = compare(real, fake, labelled.spec.context_vocab) | constants
-        return {f"fidelity/{name}": value for name, value in values.items()}
+        found = reference.compare(fake, int(jax.random.bits(key)))
+        values = name_values("fidelity", found, reference.floors) | {"fidelity/accuracy": reference.accuracy}
+        return values | {f"fidelity/{name}": values[f"fidelity/{number}"] for name, number in named.items()}
 
     return evaluate
 
 
 class Look(NamedTuple):
-    """What the classifier makes of images: features (n, 64) float64, and the classes that it takes them for (n,)."""
+    """What the classifier makes of images: features (n, d) float64, and the classes that it takes them for (n,)."""
 
     features: np.ndarray
     classes: np.ndarray
 
 
-class Reference(NamedTuple):
-    """The real images: as they are seen, their labels (n,), and the numbers that depend on nothing else."""
+class Reference:
+    """What generated images are compared with, which is the same at every step and worked out when it is needed."""
 
-    real: Look
-    labels: np.ndarray
-    constants: dict[str, float]
+    def __init__(self, labelled: Data, split: Split, count: int, eyes: "Eyes"):
+        self.labelled, self.split, self.count, self.eyes = labelled, split, count, eyes
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Of the real images, (count,)."""
+        chosen = choose_images(self.labelled, self.split, self.count)
+        return np.concatenate([labels for _, labels in read_images(self.labelled, self.split, chosen)])
+
+    @cached_property
+    def real(self) -> Look:
+        return self.eyes.look_at_split(self.split, self.count)
+
+    @cached_property
+    def train(self) -> np.ndarray:
+        """Features of train, of as many images as the nearest is looked for among."""
+        return self.eyes.look_at_split(self.labelled.split("train"), MOST_TRAIN).features
+
+    @cached_property
+    def real_distances(self) -> np.ndarray:
+        return manifolds.nearest(self.real.features, self.train)
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.real.classes == self.labels).mean())
+
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """Of real images, by the names of NUMBERS."""
+        train = self.eyes.look_at_split(self.labelled.split("train"), self.count)
+        found = compare(self.real, train, self.labelled.spec.context_vocab, 0)
+        return {name: float(interval.value) for name, interval in found.items()} | {
+            "nearest_train": float(self.real_distances.mean()),
+            "nearest_train_ratio": 1.0,
+            "nearest_train_closer": max(manifolds.CLOSEST, 1 / (1 + self.count)),
+        }
+
+    def compare(self, fake: Look, seed: int) -> dict[str, Interval]:
+        """The numbers of generated images, by the names of NUMBERS."""
+        distances = manifolds.nearest(fake.features, self.train)
+        ratio, closer = manifolds.closeness(distances, self.real_distances)
+        return compare(self.real, fake, self.labelled.spec.context_vocab, seed) | {
+            "nearest_train": intervals.student(distances),
+            "nearest_train_ratio": ratio,
+            "nearest_train_closer": closer,
+        }
 
 
 class Eyes:
-    """A classifier that is trained, or found in the cache, when it is first looked through."""
+    """A classifier that is trained, or found in the cache, when it is first looked through. Features are those of the
+    network in its place, where one is given."""
 
     def __init__(self, config: ConfigDict, labelled: Data):
         self.size = config.data.batch_size
         self.network = classifier(image_spec(labelled))
         self.classify = jax.jit(self.network.apply)
         self.labelled, self.weights = labelled, mixture_weights(config)
+        options = config.evaluate.fidelity
+        given = Path(options.features).expanduser()
+        self.features = Network(given, options.network == "dinov2") if options.features else None
 
     @cached_property
     def params(self) -> Params:
         return obtain_params(self.network, self.labelled, self.weights)
 
-    def look(self, images: np.ndarray, count: int) -> Look:
-        """Images (n, height, width, channels), in batches of the size in which generated ones come.
+    def look_at_split(self, split: Split, count: int) -> Look:
+        """So many images of a split, or all if it has fewer, in batches of the size in which generated ones come.
 
-        So one program looks at both; the last batch is filled up.
+        So one program looks at both; the last batch of a chunk is filled up.
         """
+        chosen = choose_images(self.labelled, split, count)
+        looks = [self.look(images) for images, _ in read_images(self.labelled, split, chosen)]
+        return Look(*map(np.concatenate, zip(*looks, strict=True)))
+
+    def look(self, images: np.ndarray) -> Look:
         starts = range(0, len(images), self.size)
         batches = (images[np.arange(start, start + self.size) % len(images)] for start in starts)
-        return self.look_at_batches(batches, count)
+        return self.look_at_batches(batches, len(images))
 
     def look_at_batches(self, batches: Iterable[np.ndarray], count: int) -> Look:
         """The first `count` images of the batches."""
-        parts = [jax.device_get(self.classify(self.params, batch)) for batch in batches]
-        features, logits = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
-        return Look(features.astype(np.float64), logits.argmax(-1))
+        parts = []
+        for batch in batches:
+            features, logits = jax.device_get(self.classify(self.params, batch))
+            parts.append((self.features(batch) if self.features else features, logits.argmax(-1)))
+        features, classes = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
+        return Look(features.astype(np.float64), classes)
 
 
-def compare(real: Look, fake: Look, classes: int) -> dict[str, float]:
-    """The numbers that depend on the generator."""
-    shares = (np.bincount(look.classes, minlength=classes) / len(look.classes) for look in (fake, real))
+def compare(real: Look, fake: Look, classes: int, seed: int) -> dict[str, Interval]:
+    """The numbers that depend on the law of generated images alone; the seed is that of the directions of `sliced`."""
+
+    def frechet(chosen: np.ndarray, ours: np.ndarray) -> float:
+        return manifolds.frechet(real.features[chosen], fake.features[ours])
+
+    def classes_kl(chosen: np.ndarray, ours: np.ndarray) -> float:
+        looks = fake.classes[ours], real.classes[chosen]
+        return float(divergences.kl(*(np.bincount(look, minlength=classes) / len(look) for look in looks)))
+
+    pair = len(real.features), len(fake.features)
     return {
-        **manifolds.precision_recall(real.features, fake.features, NEAREST[0])._asdict(),
-        **manifolds.density_coverage(real.features, fake.features, NEAREST[1])._asdict(),
-        "frechet": manifolds.frechet(real.features, fake.features),
-        "classes_kl": float(divergences.kl(*shares)),
+        **manifolds.compare(real.features, fake.features, *NEAREST)._asdict(),
+        "frechet": intervals.clip(intervals.jackknife_pair(frechet, *pair), 0),
+        "kernel": two_sample.kernel_distance(real.features, fake.features),
+        "sliced": intervals.clip(two_sample.sliced_wasserstein(real.features, fake.features, seed), 0),
+        "classes_kl": intervals.clip(intervals.jackknife_pair(classes_kl, *pair), 0),
     }
 
 
@@ -172,18 +250,24 @@ def count_images(labelled: Data, split: Split) -> int:
     return split.tokens // labelled.spec.length
 
 
-def choose_images(labelled: Data, split: Split, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (count, height, width, channels) and their classes (count,): always the same ones of a split.
+def choose_images(labelled: Data, split: Split, count: int) -> np.ndarray:
+    """Numbers of so many images of a split, or of all if it has fewer, sorted: always the same ones.
 
     Drawn without replacement, since a split may be sorted by class.
     """
-    chosen = np.sort(np.random.default_rng(0).permutation(count_images(labelled, split))[:count])
-    tokens, labels = [], []
-    for number in np.unique(chosen // BATCH).tolist():
-        batch, rows = split.batch(number), chosen[chosen // BATCH == number] % BATCH
-        tokens.append(batch["tokens"][rows])
-        labels.append(batch["context"][rows, 0])
-    return np.asarray(image_spec(labelled).pixels(np.concatenate(tokens))), np.concatenate(labels)
+    return np.sort(np.random.default_rng(0).permutation(count_images(labelled, split))[:count])
+
+
+def read_images(labelled: Data, split: Split, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Those of the numbers: images (n, height, width, channels) and their classes (n,), a chunk at a time."""
+    for start in range(0, len(chosen), CHUNK):
+        chunk = chosen[start : start + CHUNK]
+        tokens, labels = [], []
+        for number in np.unique(chunk // BATCH).tolist():
+            batch, rows = split.batch(number), chunk[chunk // BATCH == number] % BATCH
+            tokens.append(batch["tokens"][rows])
+            labels.append(batch["context"][rows, 0])
+        yield np.asarray(image_spec(labelled).pixels(np.concatenate(tokens))), np.concatenate(labels)
 
 
 def mixture_weights(config: ConfigDict) -> list[float]:

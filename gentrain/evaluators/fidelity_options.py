@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gentrain.options.schema import expect
+from gentrain.options.schema import expect, option
 from gentrain.options.sections import EvaluateSection
 
 if TYPE_CHECKING:
@@ -14,5 +14,21 @@ if TYPE_CHECKING:
 class Options(EvaluateSection):
     shared = ("examples",)
 
+    features: str = option(
+        "",
+        "an ONNX file whose network gives the features (needs onnxruntime); empty: a classifier trained on the data",
+        may_change=True,
+    )
+    network: str = option(
+        "",
+        "what the network of `features` is: 'inception', and there are fidelity/fid and /kid, or 'dinov2', and there is"
+        " fidelity/fd_dinov2",
+        choices=("", "inception", "dinov2"),
+        may_change=True,
+    )
+
     def check(self, run: "Run", where: str) -> None:
+        options = run.config.evaluate.fidelity
+        named_alone = options.network and not options.features
+        expect(not named_alone, f"{where}.network", options.network, "a file in features, which it says more of")
         expect(run.data_kind in ("images", ""), "data.name", run.config.data.name, f"images, for {where}")

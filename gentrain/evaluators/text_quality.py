@@ -12,7 +12,7 @@ from gentrain.datasets.build import Data, Split
 from gentrain.datasets.spec import TextSpec
 from gentrain.datasets.tokenizers import split_words
 from gentrain.errors import ConfigError
-from gentrain.evaluators.base import Evaluator, decode_rows, make_draw
+from gentrain.evaluators.base import Evaluator, decode_rows, make_draw, name_values, with_company
 from gentrain.evaluators.judge import Judge, Rows, Scores
 from gentrain.metrics import intervals, manifolds, quantised, text
 from gentrain.metrics.intervals import Interval
@@ -40,19 +40,7 @@ NUMBERS = {
 }
 
 
-def with_company(numbers: dict[str, Metric]) -> dict[str, Metric]:
-    """The declarations of the numbers, of the ends of their intervals, and of their floors."""
-    declared = {}
-    for name, metric in numbers.items():
-        low, high, floor = (f"{what}: {metric.meaning}" for what in ("low end, 95 %", "high end, 95 %", "of real text"))
-        declared[name] = metric
-        declared[f"{name}_low"] = Metric(metric.unit, None, low, restates=True)
-        declared[f"{name}_high"] = Metric(metric.unit, None, high, restates=True)
-        declared[f"{name}_floor"] = Metric(metric.unit, None, floor, level=True)
-    return declared
-
-
-METRICS = with_company({f"quality/{name}": metric for name, metric in NUMBERS.items()})
+METRICS = with_company("quality", NUMBERS, "of real text")
 MOST_TRAIN = 1 << 21  # tokens of train that are searched for copies
 MOST_NEAREST = 20_000  # texts of train among which the nearest is looked for
 DRAWN = 512  # texts that are drawn at once
@@ -67,10 +55,11 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     there are, if fewer); with each its 95 % interval, …_low and …_high, and its …_floor.
 
     The interval is about the mean over samples so many: by a jackknife over the samples, or over the held-out texts for
-    recall and reverse perplexity, of which how a judge happens to learn is no part. The floor is what text of train, so
-    many, gets in place of samples, and with it the bias that numbers of few samples have; held-out text where train
-    would be compared with itself. A perfect generator has the floor: what is better than it alone is no merit, as few
-    n-grams are for BLEU and noise is for self-BLEU. Compare at one number of samples only.
+    reverse perplexity, of which how a judge happens to learn is no part, or over both for precision, recall and the
+    Fréchet distance. The floor is what text of train, so many, gets in place of samples, and with it the bias that
+    numbers of few samples have; held-out text where train would be compared with itself. A perfect generator has the
+    floor: what is better than it alone is no merit, as few n-grams are for BLEU and noise is for self-BLEU. Compare at
+    one number of samples only.
 
     Texts are rows, as a model reads them, in words and punctuation marks, or characters. A judge is an LSTM of the
     run's own tokens (see evaluators.judge): perplexities of two tokenizers are not comparable. What it keeps in mind
@@ -91,13 +80,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
         return Rows(np.concatenate(tokens)[:count], np.concatenate(masks)[:count])
 
     def evaluate(params, key):
-        found, values = reference.measure(generate(params["generator"], key)), {}
-        for name, interval in found.items():
-            values[f"quality/{name}"] = float(interval.value)
-            values[f"quality/{name}_low"] = float(interval.low)
-            values[f"quality/{name}_high"] = float(interval.high)
-            values[f"quality/{name}_floor"] = reference.floors[name]
-        return values
+        return name_values("quality", reference.measure(generate(params["generator"], key)), reference.floors)
 
     return evaluate
 
@@ -241,12 +224,13 @@ def distance(scores: Scores, others: Scores) -> Interval:
 
 def likeness(real: np.ndarray, own: np.ndarray) -> dict[str, Interval]:
     """How alike two samples of embeddings are."""
-    _, balls_of_real = manifolds.count_within(real, own, NEAREST)
-    _, balls_of_own = manifolds.count_within(own, real, NEAREST)
+    likeness = manifolds.compare(real, own, NEAREST)
     return {
-        "precision": intervals.student(balls_of_real > 0),
-        "recall": intervals.student(balls_of_own > 0),
-        "frechet": intervals.jackknife(lambda chosen: manifolds.frechet(real, own[chosen]), len(own)),
+        "precision": likeness.precision,
+        "recall": likeness.recall,
+        "frechet": intervals.jackknife_pair(
+            lambda held_out, chosen: manifolds.frechet(real[held_out], own[chosen]), len(real), len(own)
+        ),
         **quantised.frontier(real, own)._asdict(),
     }
 

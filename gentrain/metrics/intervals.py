@@ -59,8 +59,47 @@ def jackknife(
         raise ValueError(f"a jackknife leaves some samples out, and there are {n} in all")
     group = np.arange(n) % groups
     without = np.stack([statistic(group != g) for g in range(groups)])
-    error = np.sqrt((groups - 1) / groups * np.square(without - without.mean(0)).sum(0))
-    return around(np.asarray(statistic(np.ones(n, bool))), error, groups - 1, level)
+    return left_out(np.asarray(statistic(np.ones(n, bool))), without, level=level)
+
+
+def left_out(value: np.ndarray, without: np.ndarray, *, level: float = 0.95) -> Interval:
+    """The jackknife of a value from what it is without each group (groups, …); nan ends where one is not finite."""
+    groups = len(without)
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt((groups - 1) / groups * np.square(without - without.mean(0)).sum(0))
+    return around(value, error, groups - 1, level)
+
+
+def jackknife_pair(
+    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray | float], n: int, m: int, *, level: float = 0.95
+) -> Interval:
+    """The jackknife of a statistic of two independent samples, for its mean over both, of n and of m.
+
+    statistic(chosen (n,) bool, others (m,) bool) -> its values of the chosen samples alone.
+    """
+    first, second = np.ones(n, bool), np.ones(m, bool)
+    one = jackknife(lambda chosen: statistic(chosen, second), n, level=level)
+    return combine(one.value, one, jackknife(lambda chosen: statistic(first, chosen), m, level=level))
+
+
+def combine(value: np.ndarray, *parts: Interval) -> Interval:
+    """Of a value that independent things move, each as far as its own interval: widths add up as squares, on each side
+    by themselves."""
+    below = np.sqrt(sum(np.square(part.value - part.low) for part in parts))
+    above = np.sqrt(sum(np.square(part.high - part.value) for part in parts))
+    return Interval(value, value - below, value + above)
+
+
+def clip(interval: Interval, least: float, most: float = np.inf) -> Interval:
+    """Without what a number cannot be."""
+    return Interval(*(np.clip(each, least, most) for each in interval))
+
+
+def share(truths: np.ndarray, *, level: float = 0.95) -> Interval:
+    """Of the probability of what is true of some of n independent samples, (n,) bool: its score interval, which has a
+    width for 0 and for 1 too. Wilson, 1927."""
+    found = stats.binomtest(int(np.count_nonzero(truths)), len(truths)).proportion_ci(level, method="wilson")
+    return Interval(np.mean(truths), np.asarray(found.low), np.asarray(found.high))
 
 
 def student(values: np.ndarray, *, level: float = 0.95) -> Interval:

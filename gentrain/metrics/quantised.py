@@ -39,9 +39,7 @@ def frontier(real: Float[np.ndarray, "n d"], fake: Float[np.ndarray, "m d"], clu
 
         over_samples = intervals.jackknife(lambda chosen: by_clustering(chosen).mean(), len(fake))
         over_clusterings = intervals.student(by_clustering(np.ones(len(fake), bool)))
-        value = over_clusterings.value
-        reach = np.hypot(over_samples.high - value, over_clusterings.high - value)
-        return Interval(value, value - reach, value + reach)
+        return intervals.combine(over_clusterings.value, over_samples, over_clusterings)
 
     return Frontier(estimate(mauve), estimate(lambda p, q: float(divergences.frontier_integral(p, q))))
 

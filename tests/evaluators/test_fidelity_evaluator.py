@@ -1,5 +1,9 @@
 """The fidelity evaluator on scikit-learn's digits: generators whose answers are known, and what is kept and asked."""
 
+import collections
+import sys
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +17,11 @@ from gentrain.datasets.spec import Images
 from gentrain.errors import ConfigError
 from gentrain.evaluators import fidelity as evaluator
 from gentrain.evaluators import samples
-from gentrain.metrics import manifolds
+from gentrain.evaluators.network import Network
+from gentrain.metrics import two_sample
 from gentrain.models.base import Sampler
 from gentrain.models.classifier import classifier
+from gentrain.options.check import validate
 from gentrain.sums import declared
 from tests.evaluators.test_generators import unigram
 from tests.helpers import assert_trees_close, objective_of
@@ -59,7 +65,8 @@ def noise(shape=(8, 8, 1)) -> Sampler:
 def pictures(config, split, count=10_000):
     labelled = evaluator.with_labels(config)
     part = labelled.split(split)
-    return evaluator.choose_images(labelled, part, min(count, evaluator.count_images(labelled, part)))
+    read = evaluator.read_images(labelled, part, evaluator.choose_images(labelled, part, count))
+    return tuple(map(np.concatenate, zip(*read, strict=True)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -98,7 +105,9 @@ def test_real_digits_are_good_noise_and_one_digit_are_not(fits):
     for name, bound in (("precision", 0.8), ("recall", 0.7), ("density", 0.7), ("coverage", 0.75)):
         assert good[f"fidelity/{name}"] > bound and bad[f"fidelity/{name}"] < 0.1
     assert good["fidelity/frechet"] < 3 * good["fidelity/frechet_floor"] < bad["fidelity/frechet"]
-    assert good["fidelity/classes_kl"] < 0.3
+    for name in ("frechet", "kernel", "sliced"):
+        assert good[f"fidelity/{name}"] < good[f"fidelity/{name}_high"] < bad[f"fidelity/{name}_low"]
+    assert good["fidelity/kernel_low"] < 0.05 * bad["fidelity/kernel"] and good["fidelity/classes_kl"] < 0.3
     assert one["fidelity/recall"] == 0 and one["fidelity/precision"] == 1 and one["fidelity/coverage"] < 0.1
     assert one["fidelity/classes_kl"] == pytest.approx(np.log(10), abs=0.5)
     assert one["fidelity/frechet"] > 3 * one["fidelity/frechet_floor"]
@@ -108,6 +117,26 @@ def test_real_digits_are_good_noise_and_one_digit_are_not(fits):
     assert len(fits) == 1  # for two evaluators, and three evaluations
     copied = measured(config, copies(), pictures(config, "valid")[0])
     assert copied["fidelity/precision"] == 1 and copied["fidelity/recall"] > good["fidelity/recall"]
+
+
+def test_copies_of_train_are_told_from_other_digits():
+    config = digits()
+    evaluate = build_evaluator(config, copies())
+    fresh, known = (
+        evaluate({"generator": pictures(config, split)[0]}, jax.random.key(2)) for split in ("test", "train")
+    )
+    assert known["fidelity/nearest_train"] < 1e-5 and known["fidelity/nearest_train_ratio_high"] < 0.1
+    assert known["fidelity/nearest_train_closer"] == 1
+    assert fresh["fidelity/nearest_train_ratio"] > 0.7 and fresh["fidelity/nearest_train_closer"] < 0.15
+    assert fresh["fidelity/nearest_train"] > 0.7 * fresh["fidelity/nearest_train_floor"] > 0
+    assert fresh["fidelity/nearest_train_ratio_floor"] == 1
+
+
+def test_a_split_is_read_the_same_in_any_chunks(monkeypatch):
+    whole = pictures(digits(), "train", 300)
+    monkeypatch.setattr(evaluator, "CHUNK", 7)
+    for one, other in zip(whole, pictures(digits(), "train", 300), strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_a_model_with_contexts_gets_the_classes_of_the_real_images():
@@ -121,7 +150,8 @@ def test_a_model_with_contexts_gets_the_classes_of_the_real_images():
 
 def test_each_real_image_has_a_generated_one_of_its_class(untrained, monkeypatch):
     looks = []
-    monkeypatch.setattr(evaluator, "compare", lambda real, fake, classes: looks.append(fake.features) or {})
+    monkeypatch.setattr(evaluator, "compare", lambda *given: looks.append(given[1].features) or {})
+    monkeypatch.setattr(evaluator.Reference, "floors", collections.defaultdict(float))
     config = digits(**{"data.conditional": True, "data.batch_size": 16, "evaluate.examples": 50})
     labels = pictures(config, "valid", 50)[1].tolist()
     measured(config, answers(), jnp.linspace(-1, 1, 10)[:, None, None, None] * jnp.ones((8, 8, 1))[None])
@@ -156,14 +186,14 @@ def test_the_classifier_is_kept_for_those_who_see_the_same_images(untrained):
 
 
 def test_as_many_are_drawn_as_there_are_real_images(untrained, monkeypatch):
-    sizes, measure = [], manifolds.frechet
+    sizes, measure = [], two_sample.kernel_distance
     keep = lambda real, fake: sizes.append((real.shape, fake.shape)) or measure(real, fake)
-    monkeypatch.setattr(manifolds, "frechet", keep)
+    monkeypatch.setattr(two_sample, "kernel_distance", keep)
     held_out = {split: len(pictures(digits(), split)[0]) for split in ("valid", "test")}
     assert held_out["valid"] != held_out["test"]
     for examples, split, count in ((50, "valid", 50), *((10_000, split, n) for split, n in held_out.items())):
         measured(digits(**{"evaluate.examples": examples, "evaluate.split": split}), noise())
-        assert sizes == [((count, 64), (count, 64))] * 2  # the floor's, and the generator's
+        assert sizes == [((count, 64), (count, 64))] * 2  # the generator's, and the floor's
         sizes.clear()
 
 
@@ -171,14 +201,100 @@ def test_images_are_also_drawn_pixel_by_pixel(untrained):
     config = digits(**{"data.levels": 2, "evaluate.examples": 40})
     values = measured(config, unigram([0.5, 0.5]))
     better = {
-        **dict.fromkeys(("frechet", "classes_kl"), "lower"),
+        **dict.fromkeys(("frechet", "kernel", "sliced", "classes_kl"), "lower"),
         **dict.fromkeys(("precision", "recall", "coverage"), "higher"),
-        **dict.fromkeys(("density", "accuracy", "frechet_floor")),
+        **dict.fromkeys(("density", "nearest_train", "nearest_train_ratio", "nearest_train_closer")),
     }
-    assert set(values) == {f"fidelity/{name}" for name in better}
-    for name, way in better.items():
-        _, metric = declared(f"fidelity/{name}", evaluator.METRICS)
-        assert (metric.better, metric.level) == (way, name == "frechet_floor")
+    ends = "", "_low", "_high", "_floor"
+    names = {f"fidelity/{name}{end}": (better[name] if not end else None, end) for name in better for end in ends}
+    assert set(values) == {*names, "fidelity/accuracy"}
+    for name, (way, end) in names.items():
+        _, metric = declared(name, evaluator.METRICS)
+        assert (metric.better, metric.level, metric.restates) == (way, end == "_floor", end in ("_low", "_high"))
+    assert all(values[f"{name}_low"] <= values[name] <= values[f"{name}_high"] for name in names if name in better)
+
+
+class Session:
+    """Stands for a network: the mean colour of each picture, and its first pixel."""
+
+    def __init__(self, file, providers, shape=("n", 3, 16, 12)):
+        self.shape = shape
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="pictures", shape=list(self.shape))]
+
+    def run(self, names, inputs):
+        pictures = inputs["pictures"]
+        assert pictures.dtype == np.float32 and pictures.shape[1:] == self.shape[1:]
+        return [np.concatenate([pictures.mean((2, 3)), pictures[:, :, 0, 0]], axis=1)]
+
+
+@pytest.fixture
+def network_file(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    (tmp_path / "some.onnx").write_bytes(b"")
+    return tmp_path / "some.onnx"
+
+
+def test_a_network_sees_pictures_of_its_size_in_three_colours_by_its_own_scale(network_file):
+    grey = np.linspace(-1, 1, 5, dtype=np.float32)[:, None, None, None] * np.ones((8, 8, 1), np.float32)
+    np.testing.assert_allclose(
+        Network(network_file, False)(grey), np.linspace(-1, 1, 5)[:, None] * np.ones(6), atol=1e-6
+    )
+    red, green, blue = Network(network_file, True)(grey)[:, :3].T
+    assert red[0] == pytest.approx(-0.485 / 0.229, abs=1e-4) and blue[-1] == pytest.approx(0.594 / 0.225, abs=1e-4)
+    assert green[2] == pytest.approx(0.044 / 0.224, abs=1e-4)
+    colours = np.random.default_rng(0).uniform(-1, 1, size=(2, 32, 24, 3)).astype(np.float32)
+    np.testing.assert_allclose(Network(network_file, False)(colours)[:, :3], colours.mean((1, 2)), atol=0.02)
+
+
+def test_numbers_are_called_fid_where_the_network_is_said_to_be_inception(untrained, network_file):
+    options = {"evaluate.examples": 40, "evaluate.fidelity.features": str(network_file)}
+    plain, *named = (
+        measured(digits(**options, **{"evaluate.fidelity.network": name}), noise())
+        for name in ("", "inception", "dinov2")
+    )
+    assert named[0]["fidelity/fid"] == named[0]["fidelity/frechet"] == plain["fidelity/frechet"]
+    assert named[0]["fidelity/kid"] == named[0]["fidelity/kernel"]
+    assert named[1]["fidelity/fd_dinov2"] == named[1]["fidelity/frechet"] > 1.1 * plain["fidelity/frechet"]
+    assert not {"fidelity/fid", "fidelity/kid", "fidelity/fd_dinov2"} & set(plain)
+    assert declared("fidelity/fid", evaluator.METRICS)[1].restates
+    assert plain["fidelity/frechet"] != measured(digits(**{"evaluate.examples": 40}), noise())["fidelity/frechet"]
+
+
+def test_a_network_that_cannot_be_asked_is_refused_in_one_line(network_file, monkeypatch, tmp_path):
+    with pytest.raises(ConfigError, match=r"evaluate.fidelity.features='.*none.onnx': there is no such file"):
+        Network(tmp_path / "none.onnx", False)
+    for shape in (("n", 3, "h", "w"), (1, 3, 8, 8), ("n", 8, 8, 3), ("n", 3)):
+        session = lambda file, providers, shape=shape: Session(file, providers, shape)
+        monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=session))
+        with pytest.raises(ConfigError, match=r"expected an input of \(n, 3, height, width\), n free, not"):
+            Network(network_file, False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match="needs the package onnxruntime: pip install onnxruntime"):
+        Network(network_file, False)
+    config = digits(**{"evaluate.evaluators": ("fidelity",), "evaluate.fidelity.network": "inception"})
+    with pytest.raises(ConfigError, match=r"fidelity.network='inception': expected a file in features"):
+        validate(config)
+
+
+@pytest.mark.slow
+def test_a_network_of_onnx_is_read(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    inputs = helper.make_tensor_value_info("pictures", kind, ["n", 3, 10, 10])
+    outputs = helper.make_tensor_value_info("features", kind, ["n", 3, 1, 1])
+    node = helper.make_node("GlobalAveragePool", ["pictures"], ["features"])
+    graph = helper.make_graph([node], "mean", [inputs], [outputs])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "mean.onnx")
+    grey = np.linspace(-1, 1, 7, dtype=np.float32)[:, None, None, None] * np.ones((8, 8, 1), np.float32)
+    features = Network(tmp_path / "mean.onnx", False)(grey)
+    np.testing.assert_allclose(features, np.linspace(-1, 1, 7)[:, None] * np.ones(3), atol=1e-6)
+    (tmp_path / "broken.onnx").write_bytes(b"none")
+    with pytest.raises(ConfigError, match="not a network that onnxruntime reads"):
+        Network(tmp_path / "broken.onnx", False)
 
 
 def saved(root, classes, each):

@@ -9,6 +9,16 @@ from scipy.linalg import sqrtm
 from gentrain.metrics import manifolds
 
 
+def precision_recall(real, fake, k=3):
+    found = manifolds.compare(real, fake, near=k)
+    return float(found.precision.value), float(found.recall.value)
+
+
+def density_coverage(real, fake, k=5):
+    found = manifolds.compare(real, fake, near=1, wide=k)
+    return float(found.density.value), float(found.coverage.value)
+
+
 def by_definition(real, fake, k):
     """The shares, counted one pair of points at a time."""
     distance = lambda a, b: math.sqrt(sum((x - y) ** 2 for x, y in zip(a.tolist(), b.tolist(), strict=True)))
@@ -23,7 +33,7 @@ def by_definition(real, fake, k):
     return quality, (in_real.sum() / (k * len(fake)), in_real.any(1).mean())
 
 
-@pytest.mark.parametrize("block", [5, 1024])
+@pytest.mark.parametrize("block", [40, 1 << 22])
 @pytest.mark.parametrize("ties", [False, True])
 def test_shares_are_as_defined_also_in_blocks_and_with_equal_points(monkeypatch, block, ties):
     monkeypatch.setattr(manifolds, "BLOCK", block)
@@ -33,15 +43,15 @@ def test_shares_are_as_defined_also_in_blocks_and_with_equal_points(monkeypatch,
         if ties:  # on a coarse grid many points are equal, or equally far
             real, fake = np.round(real), np.round(fake)
         quality, cover = by_definition(real, fake, k)
-        assert manifolds.precision_recall(real, fake, k) == pytest.approx(quality)
-        assert manifolds.density_coverage(real, fake, k) == pytest.approx(cover)
+        assert precision_recall(real, fake, k) == pytest.approx(quality)
+        assert density_coverage(real, fake, k) == pytest.approx(cover)
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(200, 200, 5), (150, 300, 3), (300, 100, 5)])
 def test_equal_laws_have_density_one_and_the_known_coverage(n, m, k):
     random, draws = np.random.default_rng(1), 60
     measured = np.asarray(
-        [manifolds.density_coverage(random.normal(size=(n, 4)), random.normal(size=(m, 4)), k) for _ in range(draws)]
+        [density_coverage(random.normal(size=(n, 4)), random.normal(size=(m, 4)), k) for _ in range(draws)]
     )
     coverage = 1 - math.prod((n - i) / (m + n - i) for i in range(1, k + 1))
     error = measured.std(0, ddof=1) / math.sqrt(draws)
@@ -54,33 +64,71 @@ def test_collapse_costs_recall_and_dispersion_precision():
     random = np.random.default_rng(2)
     real = random.normal(size=(300, 3))
     collapsed = real[7] + 1e-3 * random.normal(size=(300, 3))
-    precision, recall = manifolds.precision_recall(real, collapsed)
+    precision, recall = precision_recall(real, collapsed)
     assert precision == 1 and recall <= 1 / 300
-    assert manifolds.density_coverage(real, collapsed).coverage < 0.1
+    assert density_coverage(real, collapsed)[1] < 0.1
     constant = np.broadcast_to(real[7] + 0.01, (300, 3))
-    assert manifolds.precision_recall(real, constant) == (1, 0)
+    assert precision_recall(real, constant) == (1, 0)
     wide = 10 * random.normal(size=(300, 3))
-    precision, recall = manifolds.precision_recall(real, wide)
+    precision, recall = precision_recall(real, wide)
     assert precision < 0.2 and recall > 0.9
-    far = manifolds.density_coverage(real, real + 100)
-    assert far == (0, 0) and manifolds.precision_recall(real, real + 100) == (0, 0)
+    far = density_coverage(real, real + 100)
+    assert far == (0, 0) and precision_recall(real, real + 100) == (0, 0)
 
 
 def test_precision_of_one_is_recall_of_the_other():
     random = np.random.default_rng(3)
     real, fake = random.normal(size=(80, 3)), 2 * random.normal(size=(120, 3))
-    assert manifolds.precision_recall(real, fake, 3) == manifolds.precision_recall(fake, real, 3)[::-1]
+    assert precision_recall(real, fake, 3) == precision_recall(fake, real, 3)[::-1]
 
 
 def test_neighbours_need_enough_points():
     few, many = np.zeros((3, 2)), np.zeros((9, 2))
     for call in (
-        lambda: manifolds.precision_recall(few, many, 3),
-        lambda: manifolds.precision_recall(many, few, 3),
-        lambda: manifolds.density_coverage(few, many, 3),
+        lambda: manifolds.compare(few, many, near=3, wide=1),
+        lambda: manifolds.compare(many, few, near=3, wide=1),
+        lambda: manifolds.compare(few, many, near=1, wide=3),
     ):
         with pytest.raises(ValueError, match="needs more than 3 points, not 3"):
             call()
+
+
+def test_copies_are_on_the_edge_of_a_ball_whatever_rounding_does():
+    random = np.random.default_rng(7)
+    real = 100 + random.normal(size=(400, 30))
+    found = manifolds.compare(real, real.copy(), near=3, wide=5)
+    assert found.precision.value == found.recall.value == found.coverage.value == 1
+    assert found.density.value == pytest.approx((5 + 1) / 5)  # its own, and exactly 5 neighbours' in the mean
+
+
+def test_what_is_lost_without_a_point_is_what_is_counted_without_it():
+    random = np.random.default_rng(8)
+    truths = random.random((23, 17)) < 0.08
+    counted = manifolds.Holds(23, 17)
+    for start in range(0, 23, 5):
+        counted.add(slice(start, start + 5), truths[start : start + 5])
+    for axis, lost in ((0, counted.alone_in_column()), (1, counted.alone_in_row())):
+        left = [np.delete(truths, i, axis).any(axis).sum() for i in range(truths.shape[axis])]
+        assert lost.tolist() == [truths.any(axis).sum() - each for each in left] and lost.any()
+
+
+def test_copies_of_train_are_closer_to_it_and_other_examples_are_not():
+    random = np.random.default_rng(9)
+    train, held_out, fresh = (random.normal(size=(n, 5)) for n in (2000, 300, 400))
+    by_law = manifolds.nearest(held_out, train)
+    fair = manifolds.closeness(manifolds.nearest(fresh, train), by_law)
+    assert fair.ratio.low < 1 < fair.ratio.high and fair.closer.value < 0.05
+    copied = manifolds.closeness(manifolds.nearest(np.concatenate([train[:100], fresh[:300]]), train), by_law)
+    assert copied.ratio.high < 0.9 and copied.closer.value == pytest.approx(0.25 + 0.75 * 0.01, abs=0.03)
+    assert copied.closer.low > fair.closer.high
+
+
+@pytest.mark.parametrize("n", [30, 500])
+def test_the_mean_share_that_is_closer_is_known_for_equal_laws(n):
+    random = np.random.default_rng(10)
+    shares = [manifolds.closeness(random.random(200), random.random(n)).closer.value for _ in range(150)]
+    error = np.std(shares, ddof=1) / math.sqrt(150)
+    assert abs(np.mean(shares) - max(0.01, 1 / (n + 1))) < 4 * error < 0.02
 
 
 def whitened(random, n, d):

@@ -63,7 +63,7 @@ def test_a_frontier_is_the_mean_over_clusterings_and_no_surer_than_they_agree():
         assert interval.value - interval.low == pytest.approx(interval.high - interval.value)
 
 
-@pytest.mark.parametrize("block", [3, 1024])
+@pytest.mark.parametrize("block", [14, 1 << 22])
 def test_the_nearest_of_others(monkeypatch, block):
     monkeypatch.setattr(manifolds, "BLOCK", block)
     random = np.random.default_rng(2)
