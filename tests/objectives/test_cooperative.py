@@ -74,7 +74,8 @@ def test_a_run_ends_at_the_data(tmp_path, run_on_one_device):
 
 
 @pytest.mark.parametrize(
-    ("section", "expected"), [("model", "a model of sequences"), ("mediator", "one of factorised, factorised_mixture, gpt2, lstm")]
+    ("section", "expected"),
+    [("model", "a model of sequences"), ("mediator", "one of factorised, factorised_mixture, gpt2, lstm")],
 )
 def test_both_players_are_sequence_models(section, expected):
     config = base.get_config()
