@@ -93,12 +93,17 @@ def test_neighbours_need_enough_points():
             call()
 
 
-def test_copies_are_on_the_edge_of_a_ball_whatever_rounding_does():
+def test_copies_are_on_the_edge_of_a_ball_whatever_rounding_does(monkeypatch):
+    monkeypatch.setattr(manifolds, "BLOCK", 400)  # so products of the two matrices are added up in different orders
     random = np.random.default_rng(7)
     real = 100 + random.normal(size=(400, 30))
-    found = manifolds.compare(real, real.copy(), near=3, wide=5)
-    assert found.precision.value == found.recall.value == found.coverage.value == 1
-    assert found.density.value == pytest.approx((5 + 1) / 5)  # its own, and exactly 5 neighbours' in the mean
+    copied = real[:50]
+    found = manifolds.compare(real, copied, near=3, wide=5)
+    assert found.precision.value == 1
+    distances = np.linalg.norm(real[:, None] - real, axis=-1)
+    in_balls = (distances.argsort(1).argsort(1) <= 5)[:, :50]  # of itself, and of the five nearest others
+    assert found.density.value == pytest.approx(in_balls.sum() / (5 * 50))
+    assert found.coverage.value == in_balls.any(1).mean()
 
 
 def test_what_is_lost_without_a_point_is_what_is_counted_without_it():
@@ -123,12 +128,13 @@ def test_copies_of_train_are_closer_to_it_and_other_examples_are_not():
     assert copied.closer.low > fair.closer.high
 
 
-@pytest.mark.parametrize("n", [30, 500])
+@pytest.mark.parametrize("n", [30, 100])
 def test_the_mean_share_that_is_closer_is_known_for_equal_laws(n):
     random = np.random.default_rng(10)
-    shares = [manifolds.closeness(random.random(200), random.random(n)).closer.value for _ in range(150)]
-    error = np.std(shares, ddof=1) / math.sqrt(150)
-    assert abs(np.mean(shares) - max(0.01, 1 / (n + 1))) < 4 * error < 0.02
+    uniform = np.linspace(0, 1, 2001)
+    shares = [manifolds.closeness(uniform, random.random(n)).closer.value for _ in range(200)]
+    error = np.std(shares, ddof=1) / math.sqrt(200)
+    assert abs(np.mean(shares) - max(0.01, 1 / (n + 1))) < 4 * error < 0.3 / n
 
 
 def whitened(random, n, d):
