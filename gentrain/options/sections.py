@@ -329,13 +329,25 @@ class EvaluateSection(Options):
     """What is measured and when. The options of an evaluator stand in the sub-section of its name."""
 
     is_section: ClassVar[bool] = True
-    always: ClassVar[tuple[str, ...]] = ("evaluators", "every_steps", "split")
+    always: ClassVar[tuple[str, ...]] = ("evaluators", "every_steps", "split", "keep_best", "patience")
 
     evaluators: tuple = setting(("likelihood", "samples"), "evaluators: files of gentrain/evaluators")
     every_steps: int = setting(500, "steps between evaluations; the end is always evaluated", within="(0, inf)")
     split: str = setting("valid", "the held-out split that is measured", choices=("train", "valid", "test"))
+    keep_best: str = setting(
+        "",
+        "a metric of the evaluators with a better direction, as 'valid/nll': each evaluation that is the best so far is"
+        " saved, and the checkpoint of the best one is never deleted; '': no metric",
+    )
+    patience: int = setting(
+        0, "evaluations in a row without a new best of keep_best after which the run is done; 0: it never ends early"
+    )
     batches: int = setting(0, "batches of the split that are read; 0: all of them")
     examples: int = setting(512, "samples that an evaluator draws, and as many held-out examples", within="(0, 1e7]")
+
+    def check(self, run: "Run", where: str) -> None:
+        expect(bool(self.keep_best) or not self.patience, "evaluate.patience", self.patience,
+               "0, or a metric in evaluate.keep_best, which the run waits for")  # fmt: skip
 
 
 @dataclass(frozen=True)
