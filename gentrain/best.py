@@ -48,6 +48,7 @@ class Best:
         """
         if not self.metric:
             return False
+        checkpoints.wait()  # the best one may still be on its way to the disk
         best, since = map(peers.agree, self.standing(step, {step, *checkpoints.steps()}))
         if best < 0 and not since:
             raise ConfigError(f"evaluate.keep_best={self.metric!r}: expected a metric that is measured on these data")
