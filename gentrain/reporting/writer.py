@@ -60,11 +60,10 @@ class Writer:
         return self.file.read(1) == b"\n"
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl. Numbers that are not finite become null: JSON has no word for them."""
+        """One line of metrics.jsonl."""
         if not self.primary:
             return
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        line = json.dumps({"step": step, "time": round(time.time(), 3), **finite})
+        line = json.dumps({"step": step, "time": round(time.time(), 3), **finite(values)})
         with files.naming(self.workdir / "metrics.jsonl"):
             self.file.write(line.encode() + b"\n")
             self.file.flush()
@@ -78,10 +77,7 @@ class Writer:
             return
         path = self.workdir / "samples" / ("" if label == SAMPLES else label) / f"{step:07d}"
         path.parent.mkdir(exist_ok=True)
-        if isinstance(value, Texts):
-            files.write_bytes(path.with_suffix(".txt"), ("\n".join(value.texts) + "\n").encode())
-        else:
-            plots.image_grid(value.images, path.with_suffix(".png"))
+        keep_samples(path, value)
 
     def status(self, state: str, step: int | None = None, **why: str | int) -> None:
         """status.json, for whoever watches from outside: the state, the newest known step and when that was so."""
@@ -138,27 +134,64 @@ class Writer:
 
 
 def show(
-    workdir: Path, mode: str, step: int, numbers: Mapping[str, float], samples: Mapping[str, Texts | Images]
+    workdir: Path,
+    mode: str,
+    about: Mapping[str, Any],
+    numbers: Mapping[str, float],
+    samples: Mapping[str, Texts | Images],
 ) -> None:
-    """Prints what was sampled and, with mode 'evaluate', measured at a step, and keeps it in the workdir, as <mode>.png
-    and evaluation.json. What is printed can do without being kept."""
+    """Prints what was sampled and, with mode 'evaluate', measured, and keeps it: pictures as sample.png or, with mode
+    'evaluate', everything as evaluations/<step>-<split>.json, .txt and .png, beside what was measured there otherwise.
+
+    about: the step, and the config of how it was sampled and measured. What is printed can do without being kept.
+    """
     for value in samples.values():
         if isinstance(value, Texts):
             console.say("\n".join(value.texts))
     if mode == "evaluate":
         console.say("\n".join(f"{name} {value:.6g}" for name, value in numbers.items()))
     try:
+        if mode == "evaluate":
+            keep_evaluation(workdir / "evaluations", {**about, "metrics": finite(numbers)}, samples)
+            return
         for label, value in samples.items():
             if isinstance(value, Images):
-                path = workdir / (f"{mode}.png" if label == SAMPLES else f"{label}.png")
-                plots.image_grid(value.images, path)
-                console.say(str(path))
-        if mode == "evaluate":
-            files.write_json(workdir / "evaluation.json", {"step": step, **numbers})
+                console.say(str(keep_samples(workdir / ("sample" if label == SAMPLES else label), value)))
     except OSError as error:
         if mode == "sample":
             raise
         warnings.warn(f"the numbers are not kept: {error}", stacklevel=2)
+
+
+def keep_evaluation(folder: Path, content: Mapping[str, Any], samples: Mapping[str, Texts | Images]) -> None:
+    """Writes what was measured, and the samples, and says where. What the folder has of the same step and split stays:
+    the names get a number, unless it is the same content."""
+    folder.mkdir(exist_ok=True)
+    name = first = f"{content['step']:07d}-{content['config']['evaluate.split']}"
+    number = 1
+    while (folder / f"{name}.json").exists() and files.read_json(folder / f"{name}.json") != content:
+        number += 1
+        name = f"{first}-{number}"
+    for label, value in samples.items():
+        console.say(str(keep_samples(folder / (name if label == SAMPLES else f"{name}-{label}"), value)))
+    files.write_json(folder / f"{name}.json", content)
+    console.say(str(folder / f"{name}.json"))
+
+
+def keep_samples(path: Path, value: Texts | Images) -> Path:
+    """Writes samples as path.txt or path.png, and returns which."""
+    if isinstance(value, Texts):
+        path = path.with_name(f"{path.name}.txt")
+        files.write_bytes(path, ("\n".join(value.texts) + "\n").encode())
+    else:
+        path = path.with_name(f"{path.name}.png")
+        plots.image_grid(value.images, path)
+    return path
+
+
+def finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers as JSON has them: those that are not finite become null, for which it has no word."""
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 class Events:

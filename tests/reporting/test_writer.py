@@ -16,7 +16,7 @@ from gentrain.reporting.writer import Writer
 
 
 def test_a_line_cut_by_a_kill_is_skipped_and_a_step_done_again_counts_once(tmp_path):
-    for step, value in ((1, 0.5), (4, 0.75), (2, 0.25)):
+    for step, value in ((1, 0.5), (2, 0.25), (4, 0.75)):
         out = Writer(tmp_path, tensorboard=False)
         out.scalars(step, {"nll": value})
         out.scalars(step, {"valid/nll": step})
@@ -28,8 +28,9 @@ def test_a_line_cut_by_a_kill_is_skipped_and_a_step_done_again_counts_once(tmp_p
     out.close()
     with pytest.warns(UserWarning, match="line 7 cannot be read"):
         records = files.read_jsonl(tmp_path / "metrics.jsonl")
-    assert [(record["step"], record["nll"]) for record in records] == [(1, 0.5), (2, 0.125), (4, 0.75)]
-    assert [record["valid/nll"] for record in records] == [1, 2, 4]  # two lines of a step are one record
+    # Two lines of a step are one record; the run went back to step 2, and has not come by 4 again.
+    assert [(record["step"], record["nll"]) for record in records] == [(1, 0.5), (2, 0.125)]
+    assert [record["valid/nll"] for record in records] == [1, 2]
     assert records[1]["odd"] is None
 
 
@@ -160,17 +161,37 @@ def test_a_run_goes_on_without_tensorboard_where_it_cannot_be_written(tmp_path, 
     assert [record["step"] for record in files.read_jsonl(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
+SHOWN = {"samples": Texts(["one", "two"]), "pictures": Images(np.zeros((1, 2, 2, 1), np.uint8))}
+
+
 def test_numbers_that_cannot_be_kept_are_printed(tmp_path, capsys, monkeypatch):
     def read_only(path):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    shown = [Texts(["one", "two"]), Images(np.zeros((1, 2, 2, 1), np.uint8))]
-    writer.show(tmp_path, "evaluate", 3, {"valid/nll": 1.5}, shown)
-    assert capsys.readouterr().out == f"one\ntwo\nvalid/nll 1.5\n{tmp_path}/evaluate.png\n"
-    assert files.read_json(tmp_path / "evaluation.json") == {"step": 3, "valid/nll": 1.5}
+    about = {"step": 3, "config": {"evaluate.split": "valid"}}
     monkeypatch.setattr(files, "replacing", read_only)
     with pytest.warns(UserWarning, match="not kept: .*Read-only file system"):
-        writer.show(tmp_path, "evaluate", 3, {"valid/nll": 1.5}, shown)
+        writer.show(tmp_path, "evaluate", about, {"valid/nll": 1.5}, SHOWN)
     assert capsys.readouterr().out == "one\ntwo\nvalid/nll 1.5\n"
     with pytest.raises(OSError, match="Read-only"):  # there is nothing else to be had from it
-        writer.show(tmp_path, "sample", 3, {}, shown)
+        writer.show(tmp_path, "sample", about, {}, SHOWN)
+
+
+def test_an_evaluation_is_kept_beside_the_others_and_never_over_them(tmp_path, capsys):
+    folder = tmp_path / "evaluations"
+
+    def evaluate(step, split, numbers):
+        writer.show(tmp_path, "evaluate", {"step": step, "config": {"evaluate.split": split}}, numbers, SHOWN)
+        return capsys.readouterr().out.splitlines()[-3:]
+
+    first = evaluate(3, "valid", {"valid/nll": 1.5, "odd": math.nan})
+    assert first == [f"{folder}/0000003-valid{end}" for end in (".txt", "-pictures.png", ".json")]
+    known = {path: path.read_bytes() for path in folder.iterdir()}
+    assert len(known) == 3 and files.read_json(folder / "0000003-valid.json")["metrics"] == {
+        "valid/nll": 1.5,
+        "odd": None,
+    }
+    assert evaluate(3, "valid", {"valid/nll": 1.5, "odd": math.nan}) == first  # the same once more
+    others = [evaluate(3, "test", {"test/nll": 1.5}), evaluate(4, "valid", {}), evaluate(3, "valid", {"fid": 2.0})]
+    assert others[2][-1] == f"{folder}/0000003-valid-2.json" and len(list(folder.iterdir())) == 4 * 3
+    assert {path: path.read_bytes() for path in known} == known
