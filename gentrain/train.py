@@ -151,7 +151,7 @@ def train(
         if primary:
             stack.enter_context(lock(workdir))
         changes = check_same_run(config, workdir / "config.json")
-        out = stack.enter_context(closing(Writer(workdir, tensorboard=config.log.tensorboard, primary=primary)))
+        out = stack.enter_context(closing(Writer(workdir, primary=primary)))
         for change in changes:
             out.say(f"changed since the last start: {change}")
         best = Best(config, workdir)
@@ -163,7 +163,7 @@ def train(
         stuck_seconds = config.training.stuck_seconds * (jax.process_count() > 1)
         phases = stack.enter_context(Phases(workdir / "goodput.json" if primary else None, stuck_seconds))
         try:
-            out.status("starting")
+            out.begin(config)
             run = build(config, workdir, allow=allow)
             peers.same_everywhere(run.data.summary["digests"])
             if primary:

@@ -1,6 +1,6 @@
 """The tasks of lm-evaluation-harness, on a run or a published model:
 
-    python -m launch.lm_eval --model_args workdir=RUN[,step=last|best|N][,max_length=N] --tasks TASK [any option of lm_eval]
+    python -m launch.lm_eval --model_args workdir=RUN[,step=last|best|N][,max_length=N] --tasks TASK [option of lm_eval]
 
 It is the command `lm_eval run` with `--model gentrain`, which it adds to the models that lm_eval knows; install that
 beside gentrain with `pip install lm-eval`. In Python, import this module first: lm_eval.simple_evaluate("gentrain", …).

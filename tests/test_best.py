@@ -1,4 +1,4 @@
-"""The best checkpoint is kept over kills, resumes and rewinds, a run ends when its patience does, and `best` is found."""
+"""The best checkpoint is kept over kills, resumes and rewinds, and a run ends when its patience does."""
 
 import json
 
@@ -82,7 +82,7 @@ def test_a_run_of_many_kills_keeps_the_best_and_ends_where_one_without_any_does(
 def run_config(config, run_on_one_device, monkeypatch):
     """A run that is evaluated at each step, by numbers that are given: lowest at step 2, then at 6."""
     config.steps, config.evaluate.every_steps, config.evaluate.keep_best = 8, 1, "valid/nll"
-    config.evaluate.evaluators, config.training.max_skipped, config.log.tensorboard = ("likelihood",), 1, False
+    config.evaluate.evaluators, config.training.max_skipped, config.log.loggers = ("likelihood",), 1, ()
     config.checkpoint.keep_last, config.checkpoint.every_steps = 1, 1000
     values = [3.0, 2.0, 1.0, 1.4, 1.3, 1.2, 0.5, 2.0, 2.0]
     monkeypatch.setattr(train, "measure", lambda run, state, step: ({"valid/nll": values[step]}, {}))

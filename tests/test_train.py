@@ -29,7 +29,7 @@ def run_config(config, run_on_one_device):
     config.steps, config.model.dropout, config.training.ema_decay = 6, 0.1, 0.9
     config.training.microbatches, config.optimizer.warmup_steps = 2, 2
     config.evaluate.batches, config.evaluate.every_steps, config.sample.count = 2, 3, 2
-    config.checkpoint.every_steps, config.log.every_steps, config.log.tensorboard = 2, 2, False
+    config.checkpoint.every_steps, config.log.every_steps, config.log.loggers = 2, 2, ()
     return config
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ml_collections import ConfigDict
 
+from gentrain import plugins
 from gentrain.options.schema import Options, expect, hint, option
 from gentrain.published import families
 
@@ -314,10 +315,16 @@ class LogOptions(Options):
     """What a run tells while it goes on."""
 
     every_steps: int = setting(50, "steps between lines of metrics.jsonl", within="(0, inf)")
-    tensorboard: bool = setting(True, "write events for TensorBoard")
+    loggers: tuple = setting(
+        ("tensorboard",),
+        "where else the numbers of metrics.jsonl go: files of gentrain/reporting/loggers, as 'tensorboard', for events"
+        " in the workdir, and 'wandb'; (): nowhere",
+    )
     profile: tuple = setting((), "(first, last): steps to trace into profile/ with jax.profiler; (): none")
 
     def check(self, run: "Run", where: str) -> None:
+        for logger in self.loggers:
+            plugins.require("reporting.loggers", logger)
         steps = self.profile
         whole = all(isinstance(step, int) for step in steps)
         holds = not steps or (len(steps) == 2 and whole and 0 <= steps[0] < steps[1])

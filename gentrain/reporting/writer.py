@@ -1,6 +1,5 @@
-"""What a run leaves in its workdir while it goes on: metrics.jsonl, TensorBoard events, status.json and samples."""
+"""What a run leaves in its workdir while it goes on: metrics.jsonl, what loggers write, status.json and samples."""
 
-import contextlib
 import json
 import math
 import os
@@ -11,12 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gentrain import console, files
 from gentrain.datasets.spec import Images, Texts
 from gentrain.errors import CheckpointError, explain, first_line
+from gentrain.options.identity import resolved
 from gentrain.reporting import plots
+from gentrain.reporting.loggers import Loggers
 
 SAMPLES = "samples"  # the label of what a model has drawn
 
@@ -24,10 +26,10 @@ SAMPLES = "samples"  # the label of what a model has drawn
 class Writer:
     """Writes a run's files and tells the person in front of it how it goes. Only the primary process does either."""
 
-    def __init__(self, workdir: Path, *, tensorboard: bool, primary: bool = True):
+    def __init__(self, workdir: Path, *, primary: bool = True):
         self.workdir = workdir
         self.primary = primary
-        self.events: Events | None = None
+        self.loggers: Loggers | None = None
         self.bar: tqdm | None = None
         self.before = files.read_json(workdir / "status.json")  # what the start before this one left
         self.step: int | None = self.before.get("step")  # the newest known one
@@ -37,8 +39,11 @@ class Writer:
         self.file = open(workdir / "metrics.jsonl", "a+b")  # noqa: SIM115, closed in close()
         if self.file.tell() and not self._ends_in_newline():
             self.file.write(b"\n")  # a kill cut the last line short
-        if tensorboard:
-            self.events = Events(workdir / "tensorboard")
+
+    def begin(self, config: ConfigDict) -> None:
+        """Starts the loggers. Raises ConfigError for one that cannot be."""
+        self.status("starting")
+        self.loggers = Loggers(config.log.loggers, self.workdir, resolved(config), primary=self.primary)
 
     def check_before(self) -> None:
         """Says how the start before this one ended, where it could not say so itself. Raises CheckpointError where it
@@ -68,8 +73,8 @@ class Writer:
             self.file.write(line.encode() + b"\n")
             self.file.flush()
             os.fsync(self.file.fileno())  # a checkpoint must not outlast what was measured before it
-        if self.events:
-            self.events.scalars(step, values)
+        if self.loggers:
+            self.loggers.scalars(step, values)
 
     def samples(self, step: int, value: Texts | Images, label: str = SAMPLES) -> None:
         """samples/<step>.txt or .png; what has another label, in a folder of that name in there."""
@@ -127,8 +132,8 @@ class Writer:
 
     def close(self) -> None:
         self.finish()
-        if self.events:
-            self.events.close()
+        if self.loggers:
+            self.loggers.close()
         if self.primary:
             self.file.close()
 
@@ -192,38 +197,3 @@ def keep_samples(path: Path, value: Texts | Images) -> Path:
 def finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
     """Numbers as JSON has them: those that are not finite become null, for which it has no word."""
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-
-
-class Events:
-    """TensorBoard's copy of the numbers. Where it cannot be written, a run goes on without it.
-
-    tensorboardX's own SummaryWriter writes in a thread of its own: when that dies of a full disk, the run hangs.
-    """
-
-    def __init__(self, folder: Path):
-        from tensorboardX.event_file_writer import EventsWriter
-
-        folder.mkdir(exist_ok=True)
-        self.folder = folder
-        self.file: Any = EventsWriter(str(folder / "events"))
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """The numbers of a step."""
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
-        try:
-            if self.file:
-                self.file.write_event(Event(wall_time=time.time(), step=step, summary=summary))
-                self.file.flush()
-        except OSError as error:
-            self.close()
-            warnings.warn(f"{self.folder} is not written any more: {error.strerror}", stacklevel=3)
-
-    def close(self) -> None:
-        """What was written has reached the file before."""
-        file, self.file = self.file, None
-        if file:
-            with contextlib.suppress(OSError):
-                file.close()
