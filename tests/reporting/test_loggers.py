@@ -4,6 +4,7 @@ import errno
 import json
 import struct
 import sys
+import time
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_a_logger_that_is_not_asked_for_needs_no_package(tmp_path, monkeypatch):
 
 
 def records(path):
-    """What a file of W&B holds, in LevelDB's log format; a record that would not fit into a block goes on in the next."""
+    """What a file of W&B holds, in LevelDB's log format; a long record goes on in the next block."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, at, begun = path.read_bytes(), 7, b""
@@ -138,12 +139,13 @@ def test_wandb_has_the_numbers_offline_and_goes_on_in_the_same_run(tmp_path, con
         for step in steps:
             out.scalars(step, {"valid/nll": step / 2})
         out.close()
-    logged = []
+    logged, deadline = [], time.monotonic() + 30
     for path in sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb")):
         assert path.stem == f"run-{files.read_json(tmp_path / 'wandb.json')['id']}"
-        for record in records(path):
-            values = {
-                "/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item
-            }
-            logged += [(values["step"], values["valid/nll"])] if values else []
+        while not (found := [*records(path)]) or not found[-1].HasField("exit"):  # another process writes it
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for items in (record.history.item for record in found if record.HasField("history")):
+            values = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+            logged.append((values["step"], values["valid/nll"]))
     assert logged == [(1, 0.5), (2, 1.0), (1, 0.5), (3, 1.5)]
