@@ -51,6 +51,6 @@ def get_config():
     config.optimizer.warmup_steps = 100
     config.evaluate.evaluators = ("likelihood", "transcription", "samples")
     config.evaluate.every_steps = 500
-    config.log.tensorboard = False
+    config.log.loggers = ()
     config.sweep = tuple({**method, "seed": seed} for method in methods(STEPS, 170.0) for seed in range(3))
     return config

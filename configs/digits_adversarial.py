@@ -40,7 +40,7 @@ def get_config(variant: str = "dcgan"):
     config.optimizer.b1 = 0.0
     config.optimizer.clip_norm = 0.0
     config.log.every_steps = 100
-    config.log.tensorboard = False
+    config.log.loggers = ()
     config.evaluate.evaluators = ("samples", "fidelity")
     config.sample.count = 64
     if variant == "r3gan":

@@ -28,7 +28,7 @@ def game_config():
     config.optimizer.clip_norm = 0.0
     config.training.ema_decay = 0.995
     config.log.every_steps = 250
-    config.log.tensorboard = False
+    config.log.loggers = ()
     config.evaluate.evaluators = ("exact",)
     config.evaluate.every_steps = 1500
     config.sweep = base.grid({"objective.real_prior": PRIORS})

@@ -24,7 +24,7 @@ def get_config():
     config.optimizer.final_fraction = 0.0
     config.optimizer.clip_norm = 0.0
     config.log.every_steps = 50
-    config.log.tensorboard = False
+    config.log.loggers = ()
     config.evaluate.evaluators = ("exact",)
     config.evaluate.every_steps = 300
     config.sweep = base.grid({"objective.real_prior": PRIORS})

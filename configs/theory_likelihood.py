@@ -26,7 +26,7 @@ def get_config(variant: str = ""):
         config.model.width = 64
         config.optimizer.learning_rate = 0.01
     config.log.every_steps = 100
-    config.log.tensorboard = False
+    config.log.loggers = ()
     config.evaluate.evaluators = ("likelihood", "exact")
     config.evaluate.every_steps = 500
     return config

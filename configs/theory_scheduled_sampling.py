@@ -26,7 +26,7 @@ def get_config():
     config.optimizer.final_fraction = 0.0
     config.training.ema_decay = 0.98
     config.log.every_steps = 100
-    config.log.tensorboard = False
+    config.log.loggers = ()
     config.evaluate.evaluators = ("exact",)
     config.evaluate.every_steps = 500
     annealed = {

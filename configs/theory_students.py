@@ -24,7 +24,7 @@ def get_config():
     config.optimizer.final_fraction = 0.0
     config.optimizer.clip_norm = 0.0
     config.log.every_steps = 500
-    config.log.tensorboard = False
+    config.log.loggers = ()
     config.evaluate.evaluators = ("exact", "teacher")
     config.evaluate.every_steps = config.steps
     config.evaluate.examples = 4096

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
 from gentrain import decode, plugins, pretrained, sharding, train
+from gentrain.best import step_of
 from gentrain.datasets import build, fetch, published_tokenizer
 from gentrain.datasets.spec import Spec, TextSpec
 from gentrain.errors import ConfigError
@@ -36,26 +37,29 @@ LENGTH = 256  # the most tokens of a sample from a published model, which has no
 ROUND = 32  # rows are padded to multiples of so many tokens, so that other lengths seldom compile anew
 
 
-def load(name: str | Path, allow: Collection[str] = (), *, step: int | None = None, averaged: bool = True) -> "Loaded":
+def load(
+    name: str | Path, allow: Collection[str] = (), *, step: int | str | None = None, averaged: bool = True
+) -> "Loaded":
     """A run by its workdir, or a published model by its name, as 'hf:DIR'.
 
-    Of a run it is the newest undamaged checkpoint, or that of a step, with what is needed to use it; its data are not
-    read. averaged: the parameters that were averaged over steps, where the run has them. allow: ('data',) where its
-    tokenizer may have changed since, as the flag --allow. Raises CheckpointError where there is
-    none or it is damaged, and ConfigError for the workdir of another version and for a model of an unknown family.
+    Of a run it is the newest undamaged checkpoint, or that of a step (a number, 'best' or 'last'), with what is needed
+    to use it; its data are not read. averaged: the parameters that were averaged over steps, where the run has them.
+    allow: ('data',) where its tokenizer may have changed since, as the flag --allow. Raises CheckpointError where there
+    is none or it is damaged, and ConfigError for the workdir of another version, for a model of an unknown family, and
+    where 'best' is not known.
     """
     if families.is_published(name):
         return of_published(str(name))
     return of_run(Path(name).expanduser().absolute(), allow, step, averaged)
 
 
-def of_run(workdir: Path, allow: Collection[str], step: int | None, averaged: bool) -> "Loaded":
+def of_run(workdir: Path, allow: Collection[str], step: int | str | None, averaged: bool) -> "Loaded":
     """A good checkpoint in a workdir."""
     config = identity.saved(workdir).copy_and_resolve_references()
     config.evaluate.evaluators = ()
     config.mesh.update(replica=1, data=1, fsdp=1, sequence=1, tensor=1, rules=())
     run = train.build(config, workdir, sharding.one_device(), data=build.stored(workdir))
-    state, step, _ = train.restored(run, allow, step)
+    state, step, _ = train.restored(run, allow, step_of(workdir, step))
     params = train.evaluated_params(state if averaged else replace(state, ema={}))["generator"]
     return Loaded(config, run.data.spec, run.program.objective.model, params, step)
 

@@ -90,18 +90,22 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The objects of metrics.jsonl in order of step, or [] where there is no such file.
 
-    Lines of one step are merged; where a resumed run did a step again the later line counts. Lines that are no such
-    objects, as one cut short by a kill, are left out with a warning.
+    Lines of one step are merged, and of two values of a name the later counts. A line of an earlier step than the line
+    before it is of a run that went back: what it had written of later steps is no longer so, and is left out. Lines
+    that are no such objects, as one cut short by a kill, are left out with a warning.
     """
     merged: dict[int, dict[str, Any]] = {}
-    bad = []
+    newest, bad = 0, []
     for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], 1):
         try:
             record = parse(line)
         except ValueError:
             record = {}
         if type(record.get("step")) is int and all(isinstance(one, int | float | None) for one in record.values()):
-            merged.setdefault(record["step"], {}).update(record)
+            if record["step"] < newest:
+                merged = {step: known for step, known in merged.items() if step <= record["step"]}
+            newest = record["step"]
+            merged.setdefault(newest, {}).update(record)
         else:
             bad.append(number)
     if bad:

@@ -22,6 +22,7 @@ ROOMS = {  # package -> what one of its plug-ins is called, and the key that sel
     "datasets.sources": "data.name",
     "evaluators": "evaluate.evaluators",
     "reporting.figures": "report.figures",
+    "reporting.loggers": "log.loggers",
 }
 BUILDS = re.compile(r"^def (build|draw|read)\(", re.MULTILINE)
 

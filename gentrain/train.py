@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 
 from gentrain import adapters, files, health, memory, players, plugins, sharding
 from gentrain import program as programs
+from gentrain.best import Best
 from gentrain.datasets import build as building
 from gentrain.datasets.prefetch import all_left_out, batch_number, prefetch
 from gentrain.datasets.spec import Images, Texts
@@ -51,6 +53,7 @@ class Session:
 
     out: Writer
     checkpoints: Checkpoints
+    best: Best
     phases: Phases
     stop: Stop
     allow: Collection[str] = ()  # changes since the last start that are gone on with: see launch/cli.py
@@ -128,8 +131,7 @@ def evaluate(run: Run, state: TrainState, step: int, out: Writer) -> None:
     for label, value in samples.items():
         out.samples(step, value, label)
         if isinstance(value, Texts):
-            first_lines = [text.strip().splitlines()[0][:60] for text in value.texts if text.strip()]
-            out.say(f"step {step}: sampled {' | '.join(first_lines[:8])}")
+            out.say(f"step {step}: sampled {lines.glimpse(value)}")
     if numbers:
         out.scalars(step, numbers)
         out.say(f"step {step}: {report.summary_line(resolved(run.config), numbers)}")
@@ -149,34 +151,35 @@ def train(
         if primary:
             stack.enter_context(lock(workdir))
         changes = check_same_run(config, workdir / "config.json")
-        out = stack.enter_context(closing(Writer(workdir, tensorboard=config.log.tensorboard, primary=primary)))
+        out = stack.enter_context(closing(Writer(workdir, primary=primary)))
         for change in changes:
             out.say(f"changed since the last start: {change}")
-        if out.before.get("state") == "done" and out.before.get("step") == config.steps and rewind is None:
+        best = Best(config, workdir)
+        if out.before.get("state") == "done" and rewind is None and (ended := best.ended(out.before["step"])):
             if primary and not report.is_written(workdir):
                 report.write(workdir)
-            return out.say(f"already done at step {config.steps}: {workdir / 'report.html'}")
+            return out.say(f"already done {ended}: {workdir / 'report.html'}")
         out.check_before()
         stuck_seconds = config.training.stuck_seconds * (jax.process_count() > 1)
         phases = stack.enter_context(Phases(workdir / "goodput.json" if primary else None, stuck_seconds))
         try:
-            out.status("starting")
+            out.begin(config)
             run = build(config, workdir, allow=allow)
             peers.same_everywhere(run.data.summary["digests"])
             if primary:
                 files.write_json(workdir / "config.json", resolved(config))
                 provenance.write(workdir)
-            options = config.checkpoint
-            keep = {"keep_last": options.keep_last, "keep_every": options.keep_every}
+            keep = {name: config.checkpoint[name] for name in ("keep_last", "keep_every")}
             checkpoints = stack.enter_context(
                 Checkpoints(workdir / "checkpoints", **keep, patience=config.training.max_skipped)
             )
             if rewind is not None and checkpoints.rewind(rewind):
                 out.say(f"back to step {rewind}: later checkpoints are put aside as rewound-STEP")
-            session = Session(out, checkpoints, phases, stop, allow)
+            session = Session(out, checkpoints, best, phases, stop, allow)
             out.say(lines.describe(run.program.state, run.program.mesh, run.data.summary))
             with phases.during("restore"):
                 state = start(run, session)
+                best.pin(int(state.step), checkpoints)
                 phases.restored(int(state.step))
                 batch = put_batch(run, session.left_out)(int(state.step))
                 run.program.objective.check_ready(adapters.join(state.frozen, state.params), batch, run.program.mesh)
@@ -184,8 +187,8 @@ def train(
             out.finish()
             phases.write()
             if primary:
-                out.say(f"done: {report.write(workdir)}")
-            out.status("done", step)
+                out.say(f"done {best.ended(step)}: {report.write(workdir)}")
+            out.status("done", step, reason=best.ended(step))
         except BaseException as error:
             out.ended((jax.process_count() > 1 and peers.lost_peer(error)) or error)
             if primary and not isinstance(error, ReportError):
@@ -215,6 +218,7 @@ def loop(run: Run, state: TrainState, session: Session) -> int:
                 try:
                     with stop.deferred(False), phases.during("evaluate"):
                         evaluate(run._replace(evaluators=[*map(stop.before, run.evaluators)]), state, step, out)
+                    last |= session.best.after(step, session.checkpoints, partial(save, run, state, step, session))
                 except Stopped:  # the evaluation is dropped, the state is not; the next start evaluates this step
                     due = not save(run, state, step, session)
                     stopping = True

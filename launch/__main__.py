@@ -65,7 +65,7 @@ def run(command: cli.Command, stop: signals.Stop) -> None:
     elif config.sweep:
         from launch.sweep import sweep
 
-        sweep(config, workdir, values.mode, stop, allow)
+        sweep(config, workdir, values.mode, stop, allow, values.step)
     else:
         from gentrain import train
         from gentrain.look import look
@@ -78,7 +78,7 @@ def run(command: cli.Command, stop: signals.Stop) -> None:
 
             sample(values, config, values.workdir or str(workdir), allow)
         else:
-            look(config, workdir, values.mode, allow)
+            look(config, workdir, values.mode, allow, values.step)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

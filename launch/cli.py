@@ -23,8 +23,8 @@ from gentrain.published import families
 OVERRIDE = re.compile(r"--?(?:no)?config[.]([^=]*)(?:=(.*))?", re.DOTALL)
 SAVED = Path(__file__).with_name("saved_config.py")
 USAGE = """python -m launch --config configs/NAME.py[:VARIANT] [--workdir DIR] [--config.KEY=VALUE …]
-    [--mode=train|evaluate|sample] [--prompt=TEXT …] [--prompts=FILE] [--count=N] [--out=FILE] [--allow=NAMES]
-    [--dry_run] [--local_processes=N] [--rewind=STEP] [--skip_batches=A:B]
+    [--mode=train|evaluate|sample] [--step=best|last|N] [--split=NAME] [--prompt=TEXT …] [--prompts=FILE] [--count=N]
+    [--out=FILE] [--allow=NAMES] [--dry_run] [--local_processes=N] [--rewind=STEP] [--skip_batches=A:B]
 
 Trains what a config file says, or resumes it: the same command again goes on from the last checkpoint. The workdir of a
 run is enough to resume, evaluate or sample it: python -m launch --workdir DIR --mode=sample.
@@ -33,7 +33,10 @@ run is enough to resume, evaluate or sample it: python -m launch --workdir DIR -
   --config.KEY      another value of an option; `python -m launch.list keys [SECTION]` lists them
   --workdir         where the run lives; by default runs/NAME[-VARIANT]. The folder of a sweep's variant is that variant
                     alone: to resume, sample or evaluate it. A published model, as hf:DIR, can be sampled from
-  --mode            train; evaluate or sample from the newest checkpoint
+  --mode            train; evaluate or sample from a checkpoint; evaluations/ keeps every evaluation
+  --step            with --mode=evaluate or sample: the checkpoint of this step, 'last', the newest, which it is by
+                    default, or 'best', by the run's evaluate.keep_best or the likelihood of its held-out split
+  --split           with --mode=evaluate: train, valid or test; another name of --config.evaluate.split
   --prompt          with --mode=sample: a text to go on with, which may be given several times; a single one is written
                     while it is drawn
   --prompts         the same from a file: one a line or, where its name ends in .jsonl, each line's "prompt"
@@ -80,6 +83,8 @@ def make_flags(argv: Sequence[str]) -> flags.FlagValues:
     config_flags.DEFINE_config_file("config", None, "a config file", flag_values=values, sys_argv=list(argv))
     flags.DEFINE_string("workdir", None, "where the run lives", flag_values=values)
     flags.DEFINE_enum("mode", "train", ["train", "evaluate", "sample"], "what to do", flag_values=values)
+    flags.DEFINE_string("step", None, "which checkpoint: best, last or its step", flag_values=values)
+    flags.DEFINE_enum("split", None, ["train", "valid", "test"], "what is measured", flag_values=values)
     flags.DEFINE_multi_string("prompt", [], "a text to go on with", flag_values=values)
     flags.DEFINE_string("prompts", None, "a file of them", flag_values=values)
     flags.DEFINE_integer("count", None, "how many samples", lower_bound=1, flag_values=values)
@@ -132,7 +137,9 @@ def parse(argv: Sequence[str]) -> Command:
     config = values.config
     if values.skip_batches:
         config.data.skip_batches += (numbers(values.skip_batches, "skip_batches"),)
-    check_sampling(values)
+    check_looking(values)
+    if values.split:
+        config.evaluate.split = values.split
     if values.count:
         config.sample.count = values.count
     elif values.prompt or values.prompts:
@@ -152,8 +159,15 @@ def parse(argv: Sequence[str]) -> Command:
     return Command(values, config, workdir, notes, tuple(values.allow))
 
 
-def check_sampling(values: flags.FlagValues) -> None:
-    """Raises ConfigError for flags of sampling with another mode, and for a published model that has no run."""
+def check_looking(values: flags.FlagValues) -> None:
+    """Raises ConfigError for flags of evaluation and sampling with another mode, and for a published model that has no
+    run."""
+    if values.split and values.mode != "evaluate":
+        raise ConfigError("--split is read with --mode=evaluate; a run trains with --config.evaluate.split")
+    if values.step and values.mode == "train":
+        raise ConfigError("--step is read with --mode=evaluate and --mode=sample; --rewind=STEP trains on from a step")
+    if values.step and not (values.step in ("best", "last") or values.step.isdecimal()):
+        raise ConfigError(f"--step={values.step}: expected best, last, or the step of a checkpoint")
     for flag in ("prompt", "prompts", "count", "out"):
         if values[flag].value and values.mode != "sample":
             raise ConfigError(f"--{flag} is read with --mode=sample")
@@ -161,6 +175,8 @@ def check_sampling(values: flags.FlagValues) -> None:
         raise ConfigError(f"--prompts={values.prompts}: there is no such file")
     if families.is_published(values.workdir) and values.mode != "sample":
         raise ConfigError(f"--workdir={values.workdir} is no run: expected --mode=sample, or --config.init_from")
+    if families.is_published(values.workdir) and values.step:
+        raise ConfigError(f"--workdir={values.workdir} is no run, and has no --step")
 
 
 def numbers(text: str, flag: str) -> tuple[int, int]:

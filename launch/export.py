@@ -1,9 +1,9 @@
 """Writes the generator of a run as a Hugging Face folder, with its tokenizer and a model card:
 
-    python -m launch.export --workdir RUN --out DIR [--step=newest|best|N] [--dtype=float32|bfloat16|float16] [--raw]
+    python -m launch.export --workdir RUN --out DIR [--step=last|best|N] [--dtype=float32|bfloat16|float16] [--raw]
 
-`transformers` and `--config.init_from=hf:DIR` read such a folder. best: the checkpoint that is kept with the least
-held-out negative log-likelihood. --raw: the parameters themselves where the run averages them over steps.
+`transformers` and `--config.init_from=hf:DIR` read such a folder. best: by the run's evaluate.keep_best, or else by
+its held-out negative log-likelihood. --raw: the parameters themselves where the run averages them over steps.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import numpy as np
 from gentrain import api, files, plugins
 from gentrain.datasets.tokenizer_files import published_files
 from gentrain.errors import ConfigError, GentrainError
-from gentrain.options import identity
 from gentrain.options.tree import plugin_options
 from gentrain.published import Leaf
 from gentrain.published.folder import dtype_of
@@ -33,35 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--step", default="newest")
+    parser.add_argument("--step", default="last")
     parser.add_argument("--dtype", choices=DTYPES)
     parser.add_argument("--raw", action="store_true")
     arguments = parser.parse_args(argv)
     try:
-        step = step_of(arguments.workdir, arguments.step)
-        run = api.load(arguments.workdir, step=step, averaged=not arguments.raw)
+        run = api.load(arguments.workdir, step=arguments.step, averaged=not arguments.raw)
         export(run, arguments.workdir, arguments.out, arguments.dtype)
     except GentrainError as error:
         cli.say(f"{type(error).__name__}: {error}")
         return error.exit_code
     return 0
-
-
-def step_of(workdir: Path, which: str) -> int | None:
-    """The step that --step means; None: the newest. Raises ConfigError."""
-    if which == "newest":
-        return None
-    if which.isdecimal():
-        return int(which)
-    if which != "best":
-        raise ConfigError(f"--step={which}: expected newest, best, or the step of a checkpoint")
-    name = f"{identity.saved(workdir).evaluate.split}/nll"
-    kept = {int(folder.name) for folder in (workdir / "checkpoints").glob("*") if folder.name.isdecimal()}
-    records = files.read_jsonl(workdir / "metrics.jsonl")
-    measured = {one["step"]: one[name] for one in records if one["step"] in kept and one.get(name) is not None}
-    if not measured:
-        raise ConfigError(f"--step=best: no checkpoint of {workdir} has a {name}: expected newest, or a step")
-    return min(measured, key=measured.__getitem__)
 
 
 def export(run: api.Loaded, workdir: Path, out: Path, dtype: str | None) -> None:

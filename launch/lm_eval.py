@@ -1,6 +1,6 @@
 """The tasks of lm-evaluation-harness, on a run or a published model:
 
-    python -m launch.lm_eval --model_args workdir=RUN[,step=N][,max_length=N] --tasks TASK [any option of lm_eval]
+    python -m launch.lm_eval --model_args workdir=RUN[,step=last|best|N][,max_length=N] --tasks TASK [option of lm_eval]
 
 It is the command `lm_eval run` with `--model gentrain`, which it adds to the models that lm_eval knows; install that
 beside gentrain with `pip install lm-eval`. In Python, import this module first: lm_eval.simple_evaluate("gentrain", …).
@@ -33,14 +33,14 @@ class Gentrain(TemplateLM):
     def __init__(
         self,
         workdir: str,
-        step: int | None = None,
+        step: int | str | None = None,
         max_length: int | None = None,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
         device: str | None = None,
     ):
         super().__init__()
-        self.run = api.load(workdir, step=None if step is None else int(step))
+        self.run = api.load(workdir, step=step)
         self.tokenizer, self.bos = self.run.tokenizer, self.run.spec.vocab
         published = isinstance(self.tokenizer, PublishedTokenizer)
         self.always = [] if published else [self.bos]  # what every sequence begins with

@@ -21,7 +21,7 @@ STEPS, SAVE_EVERY = 2000, 50
 CONFIG = (
     "--config=configs/surnames_likelihood.py", "--config.model.width=64", "--config.log.every_steps=10",
     f"--config.checkpoint.every_steps={SAVE_EVERY}", "--config.evaluate.every_steps=1000000",
-    "--config.evaluate.evaluators=('likelihood',)", "--config.evaluate.batches=2", "--config.log.tensorboard=False",
+    "--config.evaluate.evaluators=('likelihood',)", "--config.evaluate.batches=2", "--config.log.loggers=()",
 )  # fmt: skip
 PATIENCE = 120  # seconds that anything here may take
 

@@ -19,7 +19,7 @@ BATCH = 32  # prompts that are gone on from at once
 def sample(values: flags.FlagValues, config: ConfigDict, name: str, allow: Collection[str]) -> None:
     """Draws sample.count continuations of each prompt, by the other options of `sample`, and says or writes them."""
     prompts = read_prompts(values)
-    model = api.load(name, allow)
+    model = api.load(name, allow, step=values.step)
     options = config.sample
     if len(prompts) == 1 and options.count == 1 and not values.out:
         law = {key: options[key] for key in ("temperature", "top_k", "top_p", "length", "seed")}

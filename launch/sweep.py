@@ -11,8 +11,15 @@ from gentrain.options import check
 from gentrain.runtime import signals
 
 
-def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allow: Collection[str] = ()) -> None:
-    """Trains (or evaluates, or samples) every variant; what was done before is not done again.
+def sweep(
+    config: ConfigDict,
+    workdir: Path,
+    mode: str,
+    stop: signals.Stop,
+    allow: Collection[str] = (),
+    step: str | None = None,
+) -> None:
+    """Trains (or evaluates, or samples, at a step) every variant; what was done before is not done again.
 
     A variant that fails is named and the others run; the first failure is raised at the end. A signal, a device that
     computes wrongly and a fault of the program end the sweep at once, and so does any failure in several processes: it
@@ -34,7 +41,7 @@ def sweep(config: ConfigDict, workdir: Path, mode: str, stop: signals.Stop, allo
             if mode == "train":
                 train.train(variant, workdir / name, stop, allow=allow)
             else:
-                look(variant, workdir / name, mode, allow)
+                look(variant, workdir / name, mode, allow, step)
         except (Stopped, LostPeer, Corrupted):
             raise
         except GentrainError as error:

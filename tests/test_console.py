@@ -27,7 +27,7 @@ def test_a_pipe_that_closes_ends_nothing(pipe):
 
 def test_a_writer_whose_reader_goes_away_writes_on(pipe, tmp_path):
     with contextlib.redirect_stdout(pipe):
-        out = Writer(tmp_path, tensorboard=False)
+        out = Writer(tmp_path)
         out.say("one")
         out.scalars(1, {"nll": 1.0})
         out.say("two")

@@ -23,7 +23,7 @@ def run_config(config, run_on_one_device, tmp_path, monkeypatch):
     monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path / "cache"))
     write(tmp_path / "a.txt", "abcdefgh")
     config.data.name, config.data.text.unit, config.data.valid_fraction = f"text:{tmp_path / 'a.txt'}", "line", 0.2
-    config.steps, config.evaluate.evaluators, config.log.tensorboard = 6, (), False
+    config.steps, config.evaluate.evaluators, config.log.loggers = 6, (), ()
     return config
 
 

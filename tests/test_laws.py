@@ -28,7 +28,7 @@ LEVELS = {
     **dict.fromkeys(["health", "evaluators"], 10),
     **dict.fromkeys(["update"], 11),
     **dict.fromkeys(["reporting", "runtime"], 12),
-    **dict.fromkeys(["program"], 13),
+    **dict.fromkeys(["program", "best"], 13),
     **dict.fromkeys(["pretrained", "memory"], 14),
     **dict.fromkeys(["players"], 15),
     **dict.fromkeys(["train"], 16),

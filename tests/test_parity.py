@@ -254,7 +254,7 @@ def moments_are_the_critics(monkeypatch):
 def game():
     """A run of two players of one kind, for trains that stop."""
     config = parity.config("adversarial, tokens", "one")
-    config.evaluate.evaluators, config.log.tensorboard = (), False
+    config.evaluate.evaluators, config.log.loggers = (), ()
     return parity.build(config)
 
 

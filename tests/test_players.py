@@ -70,7 +70,7 @@ class Pair(Alone):
 
 @pytest.fixture
 def run_config(config, run_on_one_device):
-    config.steps, config.evaluate.evaluators, config.log.tensorboard = 6, (), False
+    config.steps, config.evaluate.evaluators, config.log.loggers = 6, (), ()
     config.checkpoint.keep_last, config.training.ema_decay = 9, 0.5
     config.optimizer.learning_rate, config.optimizer.schedule = 0.1, "constant"
     return config

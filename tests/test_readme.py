@@ -49,7 +49,7 @@ def test_the_notebook_lines_work(tmp_path, monkeypatch):
     from gentrain import train
 
     config = cli.parse(["launch", f"--config={ROOT}/configs/surnames_likelihood.py", "--config.steps=2"]).config
-    config.model.width, config.evaluate.evaluators, config.log.tensorboard = 8, ("samples",), False
+    config.model.width, config.evaluate.evaluators, config.log.loggers = 8, ("samples",), ()
     monkeypatch.chdir(tmp_path)
     train.train(config, tmp_path / "runs/surnames_likelihood", StopAt())
     snippet = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "gentrain.load" in block)

@@ -29,7 +29,7 @@ def run_config(config, run_on_one_device):
     config.steps, config.model.dropout, config.training.ema_decay = 6, 0.1, 0.9
     config.training.microbatches, config.optimizer.warmup_steps = 2, 2
     config.evaluate.batches, config.evaluate.every_steps, config.sample.count = 2, 3, 2
-    config.checkpoint.every_steps, config.log.every_steps, config.log.tensorboard = 2, 2, False
+    config.checkpoint.every_steps, config.log.every_steps, config.log.loggers = 2, 2, ()
     return config
 
 
@@ -255,7 +255,7 @@ def test_a_critic_joins_a_generator_that_was_trained_by_likelihood(run_config, t
     built = train.build(config, tmp_path / "game")
     lines = []
     with Checkpoints(tmp_path / "game" / "checkpoints") as checkpoints:
-        session = train.Session(SimpleNamespace(say=lines.append), checkpoints, Phases(None), StopAt())
+        session = train.Session(SimpleNamespace(say=lines.append), checkpoints, None, Phases(None), StopAt())
         state = jax.device_get(train.start(built, session))
     assert lines == [f"starting from the parameters of {tmp_path / 'likelihood'} at step 6: generator"]
     assert_trees_close(state.params["generator"], before.params["generator"])

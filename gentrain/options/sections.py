@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ml_collections import ConfigDict
 
+from gentrain import plugins
 from gentrain.options.schema import Options, expect, hint, option
 from gentrain.published import families
 
@@ -314,10 +315,16 @@ class LogOptions(Options):
     """What a run tells while it goes on."""
 
     every_steps: int = setting(50, "steps between lines of metrics.jsonl", within="(0, inf)")
-    tensorboard: bool = setting(True, "write events for TensorBoard")
+    loggers: tuple = setting(
+        ("tensorboard",),
+        "where else the numbers of metrics.jsonl go: files of gentrain/reporting/loggers, as 'tensorboard', for events"
+        " in the workdir, and 'wandb'; (): nowhere",
+    )
     profile: tuple = setting((), "(first, last): steps to trace into profile/ with jax.profiler; (): none")
 
     def check(self, run: "Run", where: str) -> None:
+        for logger in self.loggers:
+            plugins.require("reporting.loggers", logger)
         steps = self.profile
         whole = all(isinstance(step, int) for step in steps)
         holds = not steps or (len(steps) == 2 and whole and 0 <= steps[0] < steps[1])
@@ -329,13 +336,25 @@ class EvaluateSection(Options):
     """What is measured and when. The options of an evaluator stand in the sub-section of its name."""
 
     is_section: ClassVar[bool] = True
-    always: ClassVar[tuple[str, ...]] = ("evaluators", "every_steps", "split")
+    always: ClassVar[tuple[str, ...]] = ("evaluators", "every_steps", "split", "keep_best", "patience")
 
     evaluators: tuple = setting(("likelihood", "samples"), "evaluators: files of gentrain/evaluators")
     every_steps: int = setting(500, "steps between evaluations; the end is always evaluated", within="(0, inf)")
     split: str = setting("valid", "the held-out split that is measured", choices=("train", "valid", "test"))
+    keep_best: str = setting(
+        "",
+        "a metric of the evaluators with a better direction, as 'valid/nll': each evaluation that is the best so far is"
+        " saved, and the checkpoint of the best one is never deleted; '': no metric",
+    )
+    patience: int = setting(
+        0, "evaluations in a row without a new best of keep_best after which the run is done; 0: it never ends early"
+    )
     batches: int = setting(0, "batches of the split that are read; 0: all of them")
     examples: int = setting(512, "samples that an evaluator draws, and as many held-out examples", within="(0, 1e7]")
+
+    def check(self, run: "Run", where: str) -> None:
+        expect(bool(self.keep_best) or not self.patience, "evaluate.patience", self.patience,
+               "0, or a metric in evaluate.keep_best, which the run waits for")  # fmt: skip
 
 
 @dataclass(frozen=True)

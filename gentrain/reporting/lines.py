@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gentrain import sharding
 from gentrain.datasets import build as building
+from gentrain.datasets.spec import Texts
 from gentrain.models.base import SequenceModel
 from gentrain.objectives.base import Objective
 
@@ -29,6 +30,12 @@ def describe(state: Any, mesh: Mesh, summary: Mapping[str, Any]) -> str:
     for name, source in summary["sources"].items():
         parts.append(f"{name} {source['share']:.2%} of the examples, {source['epochs']:.2f} epochs")
     return "; ".join(parts)
+
+
+def glimpse(samples: Texts) -> str:
+    """How the first of some texts begin."""
+    first_lines = [text.strip().splitlines()[0][:60] for text in samples.texts if text.strip()]
+    return " | ".join(first_lines[:8])
 
 
 def headline(config: ConfigDict, objective: Objective, data: building.Data, values: Mapping[str, float]) -> str:

@@ -1,6 +1,5 @@
-"""What a run leaves in its workdir while it goes on: metrics.jsonl, TensorBoard events, status.json and samples."""
+"""What a run leaves in its workdir while it goes on: metrics.jsonl, what loggers write, status.json and samples."""
 
-import contextlib
 import json
 import math
 import os
@@ -11,12 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gentrain import console, files
 from gentrain.datasets.spec import Images, Texts
 from gentrain.errors import CheckpointError, explain, first_line
+from gentrain.options.identity import resolved
 from gentrain.reporting import plots
+from gentrain.reporting.loggers import Loggers
 
 SAMPLES = "samples"  # the label of what a model has drawn
 
@@ -24,10 +26,10 @@ SAMPLES = "samples"  # the label of what a model has drawn
 class Writer:
     """Writes a run's files and tells the person in front of it how it goes. Only the primary process does either."""
 
-    def __init__(self, workdir: Path, *, tensorboard: bool, primary: bool = True):
+    def __init__(self, workdir: Path, *, primary: bool = True):
         self.workdir = workdir
         self.primary = primary
-        self.events: Events | None = None
+        self.loggers: Loggers | None = None
         self.bar: tqdm | None = None
         self.before = files.read_json(workdir / "status.json")  # what the start before this one left
         self.step: int | None = self.before.get("step")  # the newest known one
@@ -37,8 +39,11 @@ class Writer:
         self.file = open(workdir / "metrics.jsonl", "a+b")  # noqa: SIM115, closed in close()
         if self.file.tell() and not self._ends_in_newline():
             self.file.write(b"\n")  # a kill cut the last line short
-        if tensorboard:
-            self.events = Events(workdir / "tensorboard")
+
+    def begin(self, config: ConfigDict) -> None:
+        """Starts the loggers. Raises ConfigError for one that cannot be."""
+        self.status("starting")
+        self.loggers = Loggers(config.log.loggers, self.workdir, resolved(config), primary=self.primary)
 
     def check_before(self) -> None:
         """Says how the start before this one ended, where it could not say so itself. Raises CheckpointError where it
@@ -60,17 +65,16 @@ class Writer:
         return self.file.read(1) == b"\n"
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl. Numbers that are not finite become null: JSON has no word for them."""
+        """One line of metrics.jsonl."""
         if not self.primary:
             return
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        line = json.dumps({"step": step, "time": round(time.time(), 3), **finite})
+        line = json.dumps({"step": step, "time": round(time.time(), 3), **finite(values)})
         with files.naming(self.workdir / "metrics.jsonl"):
             self.file.write(line.encode() + b"\n")
             self.file.flush()
             os.fsync(self.file.fileno())  # a checkpoint must not outlast what was measured before it
-        if self.events:
-            self.events.scalars(step, values)
+        if self.loggers:
+            self.loggers.scalars(step, values)
 
     def samples(self, step: int, value: Texts | Images, label: str = SAMPLES) -> None:
         """samples/<step>.txt or .png; what has another label, in a folder of that name in there."""
@@ -78,10 +82,7 @@ class Writer:
             return
         path = self.workdir / "samples" / ("" if label == SAMPLES else label) / f"{step:07d}"
         path.parent.mkdir(exist_ok=True)
-        if isinstance(value, Texts):
-            files.write_bytes(path.with_suffix(".txt"), ("\n".join(value.texts) + "\n").encode())
-        else:
-            plots.image_grid(value.images, path.with_suffix(".png"))
+        keep_samples(path, value)
 
     def status(self, state: str, step: int | None = None, **why: str | int) -> None:
         """status.json, for whoever watches from outside: the state, the newest known step and when that was so."""
@@ -131,66 +132,68 @@ class Writer:
 
     def close(self) -> None:
         self.finish()
-        if self.events:
-            self.events.close()
+        if self.loggers:
+            self.loggers.close()
         if self.primary:
             self.file.close()
 
 
 def show(
-    workdir: Path, mode: str, step: int, numbers: Mapping[str, float], samples: Mapping[str, Texts | Images]
+    workdir: Path,
+    mode: str,
+    about: Mapping[str, Any],
+    numbers: Mapping[str, float],
+    samples: Mapping[str, Texts | Images],
 ) -> None:
-    """Prints what was sampled and, with mode 'evaluate', measured at a step, and keeps it in the workdir, as <mode>.png
-    and evaluation.json. What is printed can do without being kept."""
+    """Prints what was sampled and, with mode 'evaluate', measured, and keeps it: pictures as sample.png or, with mode
+    'evaluate', everything as evaluations/<step>-<split>.json, .txt and .png, beside what was measured there otherwise.
+
+    about: the step, and the config of how it was sampled and measured. What is printed can do without being kept.
+    """
     for value in samples.values():
         if isinstance(value, Texts):
             console.say("\n".join(value.texts))
     if mode == "evaluate":
         console.say("\n".join(f"{name} {value:.6g}" for name, value in numbers.items()))
     try:
+        if mode == "evaluate":
+            keep_evaluation(workdir / "evaluations", {**about, "metrics": finite(numbers)}, samples)
+            return
         for label, value in samples.items():
             if isinstance(value, Images):
-                path = workdir / (f"{mode}.png" if label == SAMPLES else f"{label}.png")
-                plots.image_grid(value.images, path)
-                console.say(str(path))
-        if mode == "evaluate":
-            files.write_json(workdir / "evaluation.json", {"step": step, **numbers})
+                console.say(str(keep_samples(workdir / ("sample" if label == SAMPLES else label), value)))
     except OSError as error:
         if mode == "sample":
             raise
         warnings.warn(f"the numbers are not kept: {error}", stacklevel=2)
 
 
-class Events:
-    """TensorBoard's copy of the numbers. Where it cannot be written, a run goes on without it.
+def keep_evaluation(folder: Path, content: Mapping[str, Any], samples: Mapping[str, Texts | Images]) -> None:
+    """Writes what was measured, and the samples, and says where. What the folder has of the same step and split stays:
+    the names get a number, unless it is the same content."""
+    folder.mkdir(exist_ok=True)
+    name = first = f"{content['step']:07d}-{content['config']['evaluate.split']}"
+    number = 1
+    while (folder / f"{name}.json").exists() and files.read_json(folder / f"{name}.json") != content:
+        number += 1
+        name = f"{first}-{number}"
+    for label, value in samples.items():
+        console.say(str(keep_samples(folder / (name if label == SAMPLES else f"{name}-{label}"), value)))
+    files.write_json(folder / f"{name}.json", content)
+    console.say(str(folder / f"{name}.json"))
 
-    tensorboardX's own SummaryWriter writes in a thread of its own: when that dies of a full disk, the run hangs.
-    """
 
-    def __init__(self, folder: Path):
-        from tensorboardX.event_file_writer import EventsWriter
+def keep_samples(path: Path, value: Texts | Images) -> Path:
+    """Writes samples as path.txt or path.png, and returns which."""
+    if isinstance(value, Texts):
+        path = path.with_name(f"{path.name}.txt")
+        files.write_bytes(path, ("\n".join(value.texts) + "\n").encode())
+    else:
+        path = path.with_name(f"{path.name}.png")
+        plots.image_grid(value.images, path)
+    return path
 
-        folder.mkdir(exist_ok=True)
-        self.folder = folder
-        self.file: Any = EventsWriter(str(folder / "events"))
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """The numbers of a step."""
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
-        try:
-            if self.file:
-                self.file.write_event(Event(wall_time=time.time(), step=step, summary=summary))
-                self.file.flush()
-        except OSError as error:
-            self.close()
-            warnings.warn(f"{self.folder} is not written any more: {error.strerror}", stacklevel=3)
-
-    def close(self) -> None:
-        """What was written has reached the file before."""
-        file, self.file = self.file, None
-        if file:
-            with contextlib.suppress(OSError):
-                file.close()
+def finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers as JSON has them: those that are not finite become null, for which it has no word."""
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}

@@ -43,9 +43,9 @@ class Checkpoints:
     Every process of the run makes the same calls in the same order. Process 0 writes and verifies the manifests.
 
     The `keep_last` newest stay (at least 1), multiples of `keep_every` steps (0: none), those of the last `patience`
-    steps, which nothing has proved yet, and the `trusted` one: the newest that later steps have proved to be sound, or
-    the first, until there is one. With `read_only` nothing on disk is changed: no cleaning up, no quarantine, and
-    `save` is an error.
+    steps, which nothing has proved yet, the `trusted` one: the newest that later steps have proved to be sound, or the
+    first, until there is one; and the step `best`, which its owner sets. With `read_only` nothing on disk is changed:
+    no cleaning up, no quarantine, and `save` is an error.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Checkpoints:
         self.directory = Path(os.path.abspath(directory))
         self.read_only = read_only
         self.trusted: int | None = None
+        self.best: int | None = None
         self.rewound: list[int] = []  # the steps that this run was put back to
         self._saving = -1  # the step of the newest save(), for the manifest and for errors
         if not read_only and jax.process_index() == 0:
@@ -71,7 +72,7 @@ class Checkpoints:
                 shutil.rmtree(leftover)
         keep: list[preservation_policy.PreservationPolicy] = [
             preservation_policy.LatestN(keep_last),
-            _KeepTrusted(self, patience),
+            _KeepChosen(self, patience),
         ]
         if keep_every:
             keep.append(preservation_policy.EveryNSteps(keep_every))
@@ -185,9 +186,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The committed steps, oldest first, damaged ones included."""
-        if not self.directory.is_dir():
-            return []
-        return sorted(int(path.name) for path in self.directory.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name))
+        return steps_in(self.directory)
 
     def wait(self) -> None:
         """Until the last save is committed; raises CheckpointError if it failed."""
@@ -284,6 +283,13 @@ class Checkpoints:
         return list(arrays.values())
 
 
+def steps_in(directory: Path) -> list[int]:
+    """The committed steps of a folder of checkpoints, oldest first, damaged ones included."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name))
+
+
 def read_meta(directory: str | os.PathLike) -> tuple[int, dict[str, Any]]:
     """Step and meta of the newest undamaged checkpoint of another run. Raises CheckpointError where there is none."""
     with Checkpoints(directory, read_only=True) as checkpoints:
@@ -291,15 +297,16 @@ def read_meta(directory: str | os.PathLike) -> tuple[int, dict[str, Any]]:
         return step, checkpoints._description(step)["meta"]
 
 
-class _KeepTrusted(preservation_policy.PreservationPolicy):
-    """Preserves the checkpoint that is trusted at the time, and those of the last steps."""
+class _KeepChosen(preservation_policy.PreservationPolicy):
+    """Preserves the checkpoints that are trusted and best at the time, and those of the last steps."""
 
     def __init__(self, checkpoints: Checkpoints, patience: int) -> None:
         self.checkpoints, self.patience = checkpoints, patience
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
         unproved = max(info.step for info in checkpoints) - self.patience
-        return [info.step == self.checkpoints.trusted or info.step > unproved for info in checkpoints]
+        chosen = (self.checkpoints.trusted, self.checkpoints.best)
+        return [info.step in chosen or info.step > unproved for info in checkpoints]
 
 
 def restore_params(

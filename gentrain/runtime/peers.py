@@ -7,10 +7,11 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gentrain.errors import ConfigError, LostPeer
 
+Answer = TypeVar("Answer", bool, int)
 HEARTBEAT = 10  # seconds of silence after which a process counts as dead
 STATUS = re.compile(r"[A-Z_]+: ")  # how XLA's errors begin
 LOST = re.compile(r"UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|[Gg]loo|NCCL|coordination service")
@@ -23,15 +24,15 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def agree(flag: bool) -> bool:
-    """Process 0's answer, on all processes: for decisions that depend on a clock."""
+def agree(answer: Answer) -> Answer:
+    """Process 0's answer, on all processes: for decisions that depend on a clock, or on a file that it writes."""
     import jax
 
     if jax.process_count() == 1:
-        return flag
+        return answer
     from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.broadcast_one_to_all(flag))
+    return type(answer)(multihost_utils.broadcast_one_to_all(answer))
 
 
 def join(coordinator: str, processes: int, index: int, timeout: int = 60) -> None:

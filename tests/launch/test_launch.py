@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from gentrain import files, sharding, train
+from gentrain.best import step_of
 from gentrain.errors import WorkdirInUse
 from gentrain.runtime import peers
 from gentrain.runtime.lock import lock
@@ -82,9 +83,14 @@ def test_a_run_leaves_what_the_readme_says_and_is_done_the_second_time(tmp_path,
     other = main(*SMALL, f"--workdir={workdir}", "--config.model.width=32")
     assert other.returncode == 2 and "model.width: 16 -> 32" in other.stderr
 
-    measured = main(*SMALL, f"--workdir={workdir}", "--mode=evaluate", "--config.evaluate.split=test")
+    measured = main(*SMALL, f"--workdir={workdir}", "--mode=evaluate", "--split=test")
     assert measured.returncode == 0 and "test/nll" in measured.stdout
-    assert json.loads((workdir / "evaluation.json").read_text())["step"] == 8
+    assert measured.stdout.endswith(f"{workdir}/evaluations/0000008-test.json\n")
+    assert json.loads((workdir / "evaluations/0000008-test.json").read_text())["step"] == 8
+    best = main(f"--workdir={workdir}", "--mode=evaluate", "--step=best", "--config.evaluate.evaluators=('samples',)")
+    step = step_of(workdir, "best")
+    assert best.returncode == 0 and "samples/length" in best.stdout and "valid/nll" not in best.stdout
+    assert best.stdout.endswith(f"{workdir}/evaluations/{step:07d}-valid.json\n")
     other = main(*SMALL, f"--workdir={workdir}", "--mode=evaluate", "--config.model.width=32")
     assert other.returncode == 2 and "model.width: 16 -> 32" in other.stderr
     shown = ("--mode=sample", "--config.sample.count=5", "--config.sample.temperature=0.5")

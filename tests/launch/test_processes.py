@@ -22,7 +22,7 @@ from tests.published.helpers import make_folder
 SMALL = (
     *("--config=configs/surnames_likelihood.py", "--config.model.width=16", "--config.data.batch_size=16"),
     *("--config.data.length=8", "--config.evaluate.batches=2", "--config.evaluate.every_steps=1000"),
-    *("--config.evaluate.evaluators=('likelihood',)", "--config.log.every_steps=1", "--config.log.tensorboard=false"),
+    *("--config.evaluate.evaluators=('likelihood',)", "--config.log.every_steps=1", "--config.log.loggers=()"),
 )
 ASLEEP = """
 import sys, time

@@ -25,7 +25,7 @@ from launch.sweep import sweep
 
 SMALL = (
     *("--config=configs/surnames_likelihood.py", "--config.steps=2", "--config.model.width=8"),
-    *("--config.data.batch_size=8", "--config.data.length=8", "--config.log.tensorboard=false"),
+    *("--config.data.batch_size=8", "--config.data.length=8", "--config.log.loggers=()"),
     *("--config.evaluate.batches=1", "--config.evaluate.evaluators=('likelihood',)"),
 )
 

@@ -24,7 +24,7 @@ from gentrain.options import tree
 from launch import teach
 from tests.helpers import ROOT, StopAt, assert_trees_close, environment
 
-SMALL = {"data.length": 10, "data.batch_size": 8, "data.text.unit": "line", "steps": 6, "log.tensorboard": False,
+SMALL = {"data.length": 10, "data.batch_size": 8, "data.text.unit": "line", "steps": 6, "log.loggers": (),
          "evaluate.evaluators": (), "model.width": 8, "optimizer.learning_rate": 0.01}  # fmt: skip
 TOP = {"objective.real_prior": 1.0, "distillation.estimator": "tail_bucket", "distillation.top_k": 4}
 
@@ -285,7 +285,7 @@ def test_a_kill_of_the_command_costs_a_chunk_at_most(tmp_path, run_on_one_device
     (tmp_path / "lines.txt").write_text("\n".join("".join(random.choice(list("abcde"), 9)) for _ in range(40_000)))
     config = config_of([(tmp_path / "lines.txt", 1.0)], **{"data.batch_size": 256, "steps": 1})
     train.train(config, tmp_path / "teacher", StopAt())
-    config.objective.name, config.teacher.width, config.log.tensorboard = "distillation", 8, True
+    config.objective.name, config.teacher.width, config.log.loggers = "distillation", 8, ("tensorboard",)
     config.init_from = (("teacher", str(tmp_path / "teacher"), "generator"),)
     ask(config, tmp_path / "whole", "top_k:6")
     (tmp_path / "config.py").write_text(

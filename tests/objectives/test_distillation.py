@@ -241,7 +241,7 @@ def test_all_updates_of_a_step_read_the_sequences_of_its_beginning(tmp_path, run
     config = config_of(0.7, level="sequence", updates=2, importance="prefix", baseline="leave_one_out")
     config.init_from = (("teacher", "world", "generator"),)
     config.steps, config.data.batch_size, config.optimizer.name = 150, 256, "adam"
-    config.optimizer.learning_rate, config.optimizer.clip_norm, config.log.tensorboard = 0.1, 0.0, False
+    config.optimizer.learning_rate, config.optimizer.clip_norm, config.log.loggers = 0.1, 0.0, ()
     config.evaluate.evaluators, config.evaluate.every_steps = ("teacher",), 1000
     fit(config)
     check.validate(config)
@@ -343,7 +343,7 @@ def test_a_world_is_a_teacher_and_a_student_that_can_be_it_becomes_it(tmp_path, 
     config = config_of(0.7, level="token")
     config.init_from = (("teacher", "world", "generator"),)
     config.steps, config.data.batch_size, config.optimizer.name = 250, 256, "adam"
-    config.optimizer.learning_rate, config.optimizer.clip_norm, config.log.tensorboard = 0.1, 0.0, False
+    config.optimizer.learning_rate, config.optimizer.clip_norm, config.log.loggers = 0.1, 0.0, ()
     config.evaluate.evaluators, config.evaluate.every_steps = ("exact",), 1000
     fit(config)
     check.validate(config)

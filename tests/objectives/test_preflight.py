@@ -91,7 +91,7 @@ def test_what_was_written_down_of_another_teacher_is_named(no_mesh):
 
 def test_a_run_is_refused_at_its_start_and_where_it_goes_on(tmp_path, monkeypatch, run_on_one_device):
     config = base.get_config()
-    config.data.name, config.objective.name, config.log.tensorboard = "world:table", "distillation", False
+    config.data.name, config.objective.name, config.log.loggers = "world:table", "distillation", ()
     config.model.name = config.teacher.name = "tabular"
     config.init_from = (("teacher", "world", "generator"),)
     config.evaluate.evaluators, config.steps = (), 4

@@ -24,7 +24,7 @@ def lora(config, tmp_path, run_on_one_device, monkeypatch):
     config.init_from = f"hf:{make_folder(tmp_path / 'model', 'qwen2')}"
     config.data.name, config.data.text.unit = f"text:{tmp_path / 'a.txt'}", "line"
     config.data.batch_size, config.data.length, config.steps = 4, 24, 3
-    config.model.transformer.lora_rank, config.log.tensorboard = 2, False
+    config.model.transformer.lora_rank, config.log.loggers = 2, ()
     config.evaluate.evaluators = ("likelihood",)
     fit(config)
     return config

@@ -51,7 +51,7 @@ def test_a_run_has_the_numbers_of_its_own_evaluator(config, tmp_path, run_on_one
     lines = [f"{word} and {word}" for word in ("sound", "fury", "idiot", "tale")] * 10
     (tmp_path / "a.txt").write_text("\n".join(lines))
     config.data.name, config.data.text.unit = f"text:{tmp_path / 'a.txt'}", "line"
-    config.data.length, config.steps, config.log.tensorboard = 24, 3, False
+    config.data.length, config.steps, config.log.loggers = 24, 3, ()
     config.evaluate.evaluators, config.evaluate.split = ("likelihood",), "train"
     train.train(config, tmp_path / "run", StopAt())
     run, ours = gentrain.load(tmp_path / "run"), Gentrain(str(tmp_path / "run"))

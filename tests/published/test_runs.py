@@ -30,7 +30,7 @@ def arguments(folder, *more):
         "--config.data.batch_size=4",
         "--config.data.length=24",
         "--config.steps=2",
-        "--config.log.tensorboard=False",
+        "--config.log.loggers=()",
     ]
     return [*start, *small, data, "--config.data.text.unit=line", "--config.evaluate.evaluators=('likelihood',)", *more]
 

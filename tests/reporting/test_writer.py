@@ -16,41 +16,26 @@ from gentrain.reporting.writer import Writer
 
 
 def test_a_line_cut_by_a_kill_is_skipped_and_a_step_done_again_counts_once(tmp_path):
-    for step, value in ((1, 0.5), (4, 0.75), (2, 0.25)):
-        out = Writer(tmp_path, tensorboard=False)
+    for step, value in ((1, 0.5), (2, 0.25), (4, 0.75)):
+        out = Writer(tmp_path)
         out.scalars(step, {"nll": value})
         out.scalars(step, {"valid/nll": step})
         out.close()
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 3, "nl')
-    out = Writer(tmp_path, tensorboard=False)
+    out = Writer(tmp_path)
     out.scalars(2, {"nll": 0.125, "odd": math.inf})
     out.close()
     with pytest.warns(UserWarning, match="line 7 cannot be read"):
         records = files.read_jsonl(tmp_path / "metrics.jsonl")
-    assert [(record["step"], record["nll"]) for record in records] == [(1, 0.5), (2, 0.125), (4, 0.75)]
-    assert [record["valid/nll"] for record in records] == [1, 2, 4]  # two lines of a step are one record
+    # Two lines of a step are one record; the run went back to step 2, and has not come by 4 again.
+    assert [(record["step"], record["nll"]) for record in records] == [(1, 0.5), (2, 0.125)]
+    assert [record["valid/nll"] for record in records] == [1, 2]
     assert records[1]["odd"] is None
 
 
-def test_tensorboard_holds_the_same_numbers(tmp_path):
-    from tensorboardX.proto import event_pb2
-
-    out = Writer(tmp_path, tensorboard=True)
-    out.scalars(7, {"valid/nll": 1.5})
-    out.close()
-    (file,) = (tmp_path / "tensorboard").iterdir()
-    data, values = file.read_bytes(), []
-    while data:
-        length = int.from_bytes(data[:8], "little")
-        event = event_pb2.Event.FromString(data[12 : 12 + length])
-        values += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
-        data = data[16 + length :]
-    assert values == [(7, "valid/nll", 1.5)]
-
-
 def test_samples_and_status_are_files(tmp_path):
-    out = Writer(tmp_path, tensorboard=False)
+    out = Writer(tmp_path)
     out.samples(3, Texts(["one", "two"]))
     out.samples(4, Images(np.zeros((5, 8, 8, 1), np.uint8)))
     out.status("training", 3)
@@ -65,7 +50,7 @@ def test_samples_and_status_are_files(tmp_path):
 def test_the_time_that_is_left_counts_from_where_this_start_began(tmp_path, monkeypatch, capsys):
     clock = iter([100.0, 105.0])
     monkeypatch.setattr(writer.time, "monotonic", lambda: next(clock))
-    out = Writer(tmp_path, tensorboard=False)
+    out = Writer(tmp_path)
     out.progress(10, 40)
     out.log(20, "1.5 nats")
     out.close()
@@ -75,7 +60,7 @@ def test_the_time_that_is_left_counts_from_where_this_start_began(tmp_path, monk
 def test_a_terminal_gets_a_bar_with_the_numbers_in_it(tmp_path, monkeypatch):
     terminal = type("Terminal", (io.StringIO,), {"isatty": lambda self: True})()
     monkeypatch.setattr(writer.sys, "stdout", terminal)
-    out = Writer(tmp_path, tensorboard=False)
+    out = Writer(tmp_path)
     out.progress(0, 4)
     out.advance()
     out.log(1, "1.5 nats")
@@ -84,7 +69,7 @@ def test_a_terminal_gets_a_bar_with_the_numbers_in_it(tmp_path, monkeypatch):
 
 
 def test_only_the_first_process_writes(tmp_path, capsys):
-    out = Writer(tmp_path / "none", tensorboard=True, primary=False)
+    out = Writer(tmp_path / "none", primary=False)
     out.scalars(1, {"nll": 1.0})
     out.samples(1, Texts(["x"]))
     out.status("done", 1)
@@ -99,11 +84,11 @@ def started(workdir, status, *checkpoints):
     files.write_json(workdir / "status.json", status)
     for name in checkpoints:
         (workdir / "checkpoints" / name).mkdir(parents=True)
-    return Writer(workdir, tensorboard=False)
+    return Writer(workdir)
 
 
 def test_a_status_says_why_a_run_ended_and_with_which_exit_code(tmp_path):
-    out = Writer(tmp_path, tensorboard=False)
+    out = Writer(tmp_path)
     out.status("training", 7)
     for error, state, code in (
         (Diverged("steep\nand long"), "failed", 3),
@@ -146,31 +131,37 @@ def test_checkpoints_that_are_gone_are_no_reason_to_begin_anew_in_silence(tmp_pa
     out.close()
 
 
-def test_a_run_goes_on_without_tensorboard_where_it_cannot_be_written(tmp_path, monkeypatch):
-    out = Writer(tmp_path, tensorboard=True)
-
-    def full(event):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(out.events.file, "write_event", full)
-    with pytest.warns(UserWarning, match="tensorboard is not written any more: No space left"):
-        out.scalars(1, {"nll": 1.0})
-    out.scalars(2, {"nll": 1.0})
-    out.close()
-    assert [record["step"] for record in files.read_jsonl(tmp_path / "metrics.jsonl")] == [1, 2]
+SHOWN = {"samples": Texts(["one", "two"]), "pictures": Images(np.zeros((1, 2, 2, 1), np.uint8))}
 
 
 def test_numbers_that_cannot_be_kept_are_printed(tmp_path, capsys, monkeypatch):
     def read_only(path):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    shown = [Texts(["one", "two"]), Images(np.zeros((1, 2, 2, 1), np.uint8))]
-    writer.show(tmp_path, "evaluate", 3, {"valid/nll": 1.5}, shown)
-    assert capsys.readouterr().out == f"one\ntwo\nvalid/nll 1.5\n{tmp_path}/evaluate.png\n"
-    assert files.read_json(tmp_path / "evaluation.json") == {"step": 3, "valid/nll": 1.5}
+    about = {"step": 3, "config": {"evaluate.split": "valid"}}
     monkeypatch.setattr(files, "replacing", read_only)
     with pytest.warns(UserWarning, match="not kept: .*Read-only file system"):
-        writer.show(tmp_path, "evaluate", 3, {"valid/nll": 1.5}, shown)
+        writer.show(tmp_path, "evaluate", about, {"valid/nll": 1.5}, SHOWN)
     assert capsys.readouterr().out == "one\ntwo\nvalid/nll 1.5\n"
     with pytest.raises(OSError, match="Read-only"):  # there is nothing else to be had from it
-        writer.show(tmp_path, "sample", 3, {}, shown)
+        writer.show(tmp_path, "sample", about, {}, SHOWN)
+
+
+def test_an_evaluation_is_kept_beside_the_others_and_never_over_them(tmp_path, capsys):
+    folder = tmp_path / "evaluations"
+
+    def evaluate(step, split, numbers):
+        writer.show(tmp_path, "evaluate", {"step": step, "config": {"evaluate.split": split}}, numbers, SHOWN)
+        return capsys.readouterr().out.splitlines()[-3:]
+
+    first = evaluate(3, "valid", {"valid/nll": 1.5, "odd": math.nan})
+    assert first == [f"{folder}/0000003-valid{end}" for end in (".txt", "-pictures.png", ".json")]
+    known = {path: path.read_bytes() for path in folder.iterdir()}
+    assert len(known) == 3 and files.read_json(folder / "0000003-valid.json")["metrics"] == {
+        "valid/nll": 1.5,
+        "odd": None,
+    }
+    assert evaluate(3, "valid", {"valid/nll": 1.5, "odd": math.nan}) == first  # the same once more
+    others = [evaluate(3, "test", {"test/nll": 1.5}), evaluate(4, "valid", {}), evaluate(3, "valid", {"fid": 2.0})]
+    assert others[2][-1] == f"{folder}/0000003-valid-2.json" and len(list(folder.iterdir())) == 4 * 3
+    assert {path: path.read_bytes() for path in known} == known

@@ -107,7 +107,7 @@ def test_only_what_takes_far_longer_than_before_is_stuck():
 @pytest.fixture
 def run_config(config, run_on_one_device):
     config.steps, config.evaluate.evaluators, config.log.every_steps = 6, ("likelihood",), 2
-    config.evaluate.batches, config.checkpoint.every_steps, config.log.tensorboard = 1, 3, False
+    config.evaluate.batches, config.checkpoint.every_steps, config.log.loggers = 1, 3, ()
     return config
 
 

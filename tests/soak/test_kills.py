@@ -42,7 +42,7 @@ CELLS = {
 SMALL = (
     f"--config={ROOT}/configs/base.py", "--config.model.width=8", "--config.data.batch_size=8",
     "--config.training.ema_decay=0.9", "--config.checkpoint.every_steps=5", "--config.log.every_steps=5",
-    "--config.log.tensorboard=False", "--config.evaluate.evaluators=()", "--config.evaluate.every_steps=100000",
+    "--config.log.loggers=()", "--config.evaluate.evaluators=()", "--config.evaluate.every_steps=100000",
 )  # fmt: skip
 PHASES = ("save", "step", "delete", "restore", "start")
 
