@@ -15,11 +15,11 @@ rows a run without WordNet needs for it. The paper (Jeha, Sedova, Béthune et al
    16,384      .6                 1.861
 
 A mixture pays where rows would be repeated 150 times and more, and costs where they would be fewer than ten: all runs
-have the same steps, so WordNet takes them from the plays. What it gains at 256 rows, and with a quarter at 16, is no more
-than seeds differ by. It also matters less when such a run stops: 64 rows alone are at their best after 100 steps and have
-3.12 at the end, and with three quarters of WordNet they are at their best there. The target's NLL is not what to choose
-a share by where what WordNet says is wanted too: WordNet's own held-out NLL falls from 2.16 to 1.83 between the shares
-.25 and .75 at 64 rows, and from 2.04 to 1.83 at 4,096, where that of the plays rises.
+have the same steps, so WordNet takes them from the plays. What it gains at 256 rows, and with a quarter at 16, is no
+more than seeds differ by. It also matters less when such a run stops: 64 rows alone are at their best after 100 steps
+and have 3.12 at the end, and with three quarters of WordNet they are at their best there. The target's NLL is not what
+to choose a share by where what WordNet says is wanted too: WordNet's own held-out NLL falls from 2.16 to 1.83 between
+the shares .25 and .75 at 64 rows, and from 2.04 to 1.83 at 4,096, where that of the plays rises.
 """
 
 from configs import base
