@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 from gentrain.reporting import plots
 
@@ -43,8 +44,9 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     panels[1].set(xscale="log", xlabel="passes over the target's unique examples")
     panels[2].axhspan(*PUBLISHED, color="0.9", label="the paper's 2-3")
     panels[2].set(yscale="log", xlabel="auxiliary share", ylabel="worth in unique examples, times those there")
+    panels[2].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panels[2].yaxis.set_major_formatter("{x:g}")
-    panels[2].yaxis.set_minor_formatter("{x:g}")
+    panels[2].minorticks_off()
     panels[0].set(xlabel="auxiliary share", ylabel="best held-out NLL of the target, nats/token")
     panels[2].legend(frameon=False, fontsize=8)
     plots.save(figure, path)
