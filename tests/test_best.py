@@ -115,7 +115,7 @@ def test_a_run_that_waited_in_vain_is_done_and_goes_on_only_where_it_is_told_to(
     run_config.evaluate.patience = 3
     train.train(run_config, tmp_path / "early", StopAt())
     status = files.read_json(tmp_path / "early" / "status.json")
-    reason = "at step 5, early: 3 evaluations without a better valid/nll than at step 2"
+    reason = "at step 5, early: valid/nll was best at step 2, 3 evaluations before"
     assert (status["state"], status["step"], status["reason"]) == ("done", 5, reason)
     assert steps_in(tmp_path / "early" / "checkpoints") == [2, 5]
     assert f"\ndone {reason}: {tmp_path / 'early' / 'report.html'}" in capsys.readouterr().out
