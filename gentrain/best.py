@@ -70,7 +70,8 @@ class Best:
         best, since = self.standing(step, steps_in(self.workdir / "checkpoints"))
         if not self.is_over(since):
             return ""
-        return f"at step {step}, early: {since} evaluations without a better {self.metric} than at step {best}"
+        plural = "s" if since > 1 else ""
+        return f"at step {step}, early: {self.metric} was best at step {best}, {since} evaluation{plural} before"
 
 
 def best_of(records: Collection[Record], metric: str, better: str, kept: Collection[int]) -> int:

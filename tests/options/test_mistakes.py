@@ -34,6 +34,11 @@ MISTAKES = [
     ((SURNAMES, "--nonsense=1"), ["nonsense", "--config.KEY=VALUE"]),
     ((SURNAMES, "--mode=trian"), ["trian", "train"]),
     ((SURNAMES, "stray"), ["stray", "options start with --"]),
+    ((SURNAMES, "--step=best"), ["--step is read with --mode=evaluate", "--rewind=STEP"]),
+    ((SURNAMES, "--mode=evaluate", "--step=worst"), ["--step=worst", "best, last, or the step"]),
+    ((SURNAMES, "--split=test"), ["--split is read with --mode=evaluate", "--config.evaluate.split"]),
+    ((SURNAMES, "--config.evaluate.patience=2"), ["evaluate.patience=2", "evaluate.keep_best"]),
+    ((SURNAMES, "--config.log.loggers=('tensorbored',)"), ["log.loggers='tensorbored'", "tensorboard, wandb"]),
     ((), ["configs/quickstart.py"]),
     # a config file or a variant that there is not
     (("--config=configs/quikstart.py",), ["configs/quikstart.py", "configs/quickstart.py"]),
