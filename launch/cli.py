@@ -140,6 +140,8 @@ def parse(argv: Sequence[str]) -> Command:
     check_looking(values)
     if values.split:
         config.evaluate.split = values.split
+    if values.mode == "evaluate":
+        forget_unread(config, [found[1] for found in overrides])
     if values.count:
         config.sample.count = values.count
     elif values.prompt or values.prompts:
@@ -177,6 +179,15 @@ def check_looking(values: flags.FlagValues) -> None:
         raise ConfigError(f"--workdir={values.workdir} is no run: expected --mode=sample, or --config.init_from")
     if families.is_published(values.workdir) and values.step:
         raise ConfigError(f"--workdir={values.workdir} is no run, and has no --step")
+
+
+def forget_unread(config: ConfigDict, flags: Sequence[str]) -> None:
+    """Where flags choose other evaluators, the options that only those of the run read go back to their defaults."""
+    if "evaluate.evaluators" not in flags:
+        return
+    kept, default = tree.Run(config).reads() | set(flags), tree.flatten(base.get_config())
+    unread = {key: default[key] for key in default if key.startswith("evaluate.") and key not in kept}
+    config.update_from_flattened_dict(unread)
 
 
 def numbers(text: str, flag: str) -> tuple[int, int]:

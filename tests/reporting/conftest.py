@@ -26,7 +26,9 @@ def write_run(config_json):
 
     def write(folder, records, changes=None):
         folder.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps({"time": 0, **record}) + "\n" for record in records]
+        lines = [
+            json.dumps({"time": 0, **record}) + "\n" for record in sorted(records, key=lambda record: record["step"])
+        ]
         (folder / "metrics.jsonl").write_text("".join(lines))
         files.write_json(folder / "config.json", config_json | (changes or {}))
 
