@@ -92,27 +92,17 @@ class Distillation(Objective):
         total, metrics = of_level(params, batch, prefixes, key)
         if nll is None:
             return total, metrics
-        return Sum(*((1 - share) * one + share * other for one, other in zip(total, nll, strict=True))), {
-            **metrics,
-            "nll": nll,
-        }
+        both = jax.tree.map(lambda of_teacher, of_data: (1 - share) * of_teacher + share * of_data, total, nll)
+        return both, metrics | {"nll": nll}
 
     def nll(self, params: dict[str, Params], batch: Batch, key: Array) -> Sum:
         """The student's negative log-likelihood of the data, nats."""
-        inputs, context, keys = (
-            self.model.inputs(batch["tokens"]),
-            batch.get("context"),
-            example_keys(key, batch["row"]),
-        )
-        return masked_sum(
-            token_nlls(self.model, params["generator"], inputs, batch["tokens"], context, keys), batch["mask"]
-        )
+        return masked_sum(*self.model.batch_nll(params["generator"], batch, example_keys(key, batch["row"])))
 
     def draw(self, params, batch, key, step):
         if self.options.updates == 1:
             return {}
-        drawn = self.prefixes(params, batch, key, step)
-        return {"drawn": drawn}
+        return {"drawn": self.prefixes(params, batch, key, step)}
 
     def prefixes(self, params: dict[str, Params], batch: Batch, key: Array, step: Array) -> Prefixes:
         """The sequences of this step, by the option `prefixes`."""
