@@ -65,7 +65,7 @@ def test_mnist5k(config, tmp_path, monkeypatch):
     rows[:, -1] = np.arange(200) // 20
     with gzip.open(tmp_path / "mnist_5k.csv.gz", "wt") as file:
         np.savetxt(file, rows, "%d", delimiter=",")
-    monkeypatch.setattr(fetch, "wheel", lambda pin: tmp_path)
+    monkeypatch.setattr(fetch, "package", lambda pin: tmp_path)
     config.data.name, config.data.conditional = "mnist5k", True
     data = build(config, None)
     assert unnamed(data.spec) == ImageSpec(256, 784, context_vocab=10, shape=(28, 28, 1))
@@ -75,6 +75,12 @@ def test_mnist5k(config, tmp_path, monkeypatch):
     assert all(10 < len(seen[split]) < 30 for split in ("valid", "test"))
     known = {row[:-1].astype(np.int32).tobytes(): row[-1] for row in rows}
     assert all(known[image.tobytes()] == label for label, image in chain(*seen.values()))
+    config.data.image_size = 14
+    smaller = build(config, None)
+    assert unnamed(smaller.spec) == ImageSpec(256, 196, context_vocab=10, shape=(14, 14, 1))
+    # Noise that is made smaller keeps its mean and loses its contrast.
+    whole, small = (data.train.batch(0)["tokens"] for data in (data, smaller))
+    assert abs(whole.mean() - small.mean()) < 3 and small.std() < 0.8 * whole.std()
 
 
 @pytest.fixture

