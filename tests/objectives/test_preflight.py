@@ -40,8 +40,8 @@ def test_sound_models_answer_the_same_whichever_way_they_are_asked(name, no_mesh
     mask, answers = preflight.ask(model, params, batch, mesh)
     assert list(answers) == ["side by side", "step by step", "on one device"] and mask.shape == (8, 12)
     apart = [np.abs(answer - answers["side by side"])[mask].max() for answer in answers.values()]
-    assert max(apart) < 5e-5 and answers["side by side"][mask].std() > 0.1
-    preflight.check(model, params, batch, mesh, 1e-4)
+    assert max(apart) < 5e-4 and answers["side by side"][mask].std() > 0.1
+    preflight.check(model, params, batch, mesh, 1e-3)
 
 
 def test_a_step_that_is_not_the_model_is_named_with_how_far_it_is(no_mesh):
