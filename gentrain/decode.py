@@ -356,6 +356,25 @@ def go_on(
     return Samples(*(jnp.concatenate(pair, axis=1) for pair in zip(before, drawn, strict=True)))
 
 
+def sample_after(
+    model: SequenceModel,
+    params: Params,
+    keys: Array,
+    tokens: Int[Array, "batch length"],
+    prompt: int,
+    context: Array | None = None,
+) -> Samples:
+    """As `sample`, of rows as long as these, which begin with the first `prompt` tokens of each, up to the model's end.
+
+    The tokens of the prompts are among what is returned. A context is for sequences without a prompt.
+    """
+    batch, length = tokens.shape
+    if not prompt:
+        return sample(model, params, keys, length, end=model.end, context=context)
+    prompts = Prompts(tokens[:, :prompt], jnp.full((batch,), prompt), prompt)
+    return go_on(model, params, keys, prompts, length - prompt, end=model.end)
+
+
 def beam_search(
     model: SequenceModel, params: Params, context: Array, length: int, width: int, *, end: int | None = None
 ) -> Samples:

@@ -181,7 +181,7 @@ def train(
                 state = start(run, session)
                 best.pin(int(state.step), checkpoints)
                 phases.restored(int(state.step))
-                batch = put_batch(run, session.left_out)(int(state.step))
+                batch = partial(put_batch(run, session.left_out), int(state.step))
                 run.program.objective.check_ready(adapters.join(state.frozen, state.params), batch, run.program.mesh)
             step = loop(run, state, session)
             out.finish()

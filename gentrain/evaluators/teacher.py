@@ -87,15 +87,9 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
 def make_score(student: SequenceModel, teacher: SequenceModel, spec: Spec, prompt: int) -> Callable[..., Scores]:
     """score(params, key, batch, whose): what Scores says of sequences that the player `whose` draws, a row each."""
 
-    def draw(model, params, key, batch):
-        keys = example_keys(key, batch["row"])
-        if not prompt:
-            return decode.sample(model, params, keys, spec.length, end=spec.end)
-        prompts = decode.Prompts(batch["tokens"][:, :prompt], jnp.full((len(keys),), prompt), prompt)
-        return decode.go_on(model, params, keys, prompts, spec.length - prompt, end=spec.end)
-
     def score(params, key, batch, whose):
-        drawn = draw(teacher if whose == "teacher" else student, params[whose], key, batch)
+        model, keys = teacher if whose == "teacher" else student, example_keys(key, batch["row"])
+        drawn = decode.sample_after(model, params[whose], keys, batch["tokens"], prompt)
         after_prompt = (jnp.arange(spec.length) >= prompt)[None, :]
         inputs = student.inputs(drawn.tokens)
 

@@ -99,8 +99,9 @@ class Objective:
         in place of asking it: its top_k likeliest tokens, or for 0 what it makes logits of. {} without a teacher."""
         return {}
 
-    def check_ready(self, params: dict[str, Params], batch: Batch, mesh: Mesh) -> None:
-        """Called before the first step of each start, with its batch; raises ConfigError where it is not to be done."""
+    def check_ready(self, params: dict[str, Params], batch: Callable[[], Batch], mesh: Mesh) -> None:
+        """Called before the first step of each start, with what makes its batch; raises ConfigError where that step is
+        not to be done."""
 
     def optimum(self, world: Any) -> Optimum | None:
         """Where theory says that a run in this world ends; None where it says nothing in closed form."""

@@ -79,8 +79,9 @@ class Distillation(Objective):
         return lessons.teach(self.teacher, params["teacher"], batch, top_k)
 
     def check_ready(self, params, batch, mesh):
-        for player in self.frozen if self.options.preflight else ():
-            preflight.check(self.teacher, params[player], batch, mesh, self.options.preflight)
+        rows = batch() if self.options.preflight and self.frozen else {}
+        for player in self.frozen if rows else ():
+            preflight.check(self.teacher, params[player], rows, mesh, self.options.preflight)
 
     def loss(self, player, params, carry, batch, key, step):
         share = self.options.likelihood
@@ -100,7 +101,7 @@ class Distillation(Objective):
         return masked_sum(*self.model.batch_nll(params["generator"], batch, example_keys(key, batch["row"])))
 
     def draw(self, params, batch, key, step):
-        if self.options.updates == 1:
+        if self.options.updates == 1 or self.options.likelihood == 1:
             return {}
         return {"drawn": self.prefixes(params, batch, key, step)}
 
@@ -131,13 +132,7 @@ class Distillation(Objective):
             model = teachers.mixed(self.model, self.teacher, share)
             given = {"student": given, "teacher": params["teacher"]}
         keys = example_keys(jax.random.fold_in(key, DRAWS), batch["row"])
-        length, prompt = batch["tokens"].shape[1], self.options.prompt
-        if prompt:
-            count = len(batch["row"])
-            prompts = decode.Prompts(batch["tokens"][:, :prompt], jnp.full((count,), prompt), prompt)
-            drawn = decode.go_on(model, given, keys, prompts, length - prompt, end=self.model.end)
-        else:
-            drawn = decode.sample(model, given, keys, length, end=self.model.end, context=batch.get("context"))
+        drawn = decode.sample_after(model, given, keys, batch["tokens"], self.options.prompt, batch.get("context"))
         return Prefixes(drawn.tokens, drawn.mask, drawn.log_prob if share or self.options.updates > 1 else None)
 
     def token_loss(self, params: dict[str, Params], batch: Batch, prefixes: Prefixes, key: Array) -> Loss:
