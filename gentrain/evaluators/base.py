@@ -1,18 +1,21 @@
 """What an evaluator is, and the one way in which evaluators draw samples."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
 from gentrain import decode, sharding
+from gentrain.datasets import store
 from gentrain.datasets.spec import Images, Spec, Texts
 from gentrain.metrics.intervals import Interval
-from gentrain.models.base import DensityModel, Sampler, SequenceModel
+from gentrain.models.base import DensityModel, Params, Sampler, SequenceModel
 from gentrain.models.feeding import example_keys
 from gentrain.sums import Metric
 
@@ -60,6 +63,21 @@ def divide(temperature: Array, logits: Array) -> Array:
 def sample_rows(mesh: Mesh, count: int) -> Array:
     """Rows 0, 1, …: the least number of them that is no fewer than `count` and divides over the devices."""
     return jnp.arange(sharding.round_up(mesh, count))
+
+
+def obtain_params(key: Sequence[Any], init: Callable[..., Params], fit: Callable[[], Params]) -> Params:
+    """The parameters of a network that evaluators measure with: found in the cache, or fitted and put there.
+
+    key: what the network is called, and all that its parameters depend on.
+    """
+    file = f"{key[0]}.npz"
+
+    def make(folder: Path) -> None:
+        np.savez(folder / file, *jax.device_get(jax.tree.leaves(fit())))
+
+    structure = jax.tree.structure(jax.eval_shape(init, jax.random.key(0)))
+    with np.load(store.cached(list(key), make) / file) as arrays:
+        return jax.tree.unflatten(structure, [arrays[name] for name in arrays.files])
 
 
 def decode_rows(spec: Spec, tokens: np.ndarray, mask: np.ndarray) -> list[Any]:

@@ -14,11 +14,10 @@ from ml_collections import ConfigDict
 
 from gentrain import divergences, sharding
 from gentrain.datasets import build as building
-from gentrain.datasets import store
 from gentrain.datasets.build import Data, Split
 from gentrain.datasets.spec import ImageSpec
 from gentrain.errors import ConfigError
-from gentrain.evaluators.base import Evaluator, make_draw, name_values, with_company
+from gentrain.evaluators.base import Evaluator, make_draw, name_values, obtain_params, with_company
 from gentrain.evaluators.network import Network
 from gentrain.metrics import intervals, manifolds, two_sample
 from gentrain.metrics.intervals import Interval
@@ -179,7 +178,7 @@ class Eyes:
 
     @cached_property
     def params(self) -> Params:
-        return obtain_params(self.network, self.labelled, self.weights)
+        return classifier_params(self.network, self.labelled, self.weights)
 
     def look_at_split(self, split: Split, count: int) -> Look:
         """So many images of a split, or all if it has fewer, in batches of the size in which generated ones come.
@@ -275,16 +274,10 @@ def mixture_weights(config: ConfigDict) -> list[float]:
     return [float(source[1]) for source in config.data.mixture.sources] if config.data.name == "mixture" else []
 
 
-def obtain_params(network: Classifier, labelled: Data, weights: list[float]) -> Params:
+def classifier_params(network: Classifier, labelled: Data, weights: list[float]) -> Params:
     """The parameters of the classifier of these data: found in the cache, or fitted and put there."""
-
-    def make(folder: Path) -> None:
-        np.savez(folder / "classifier.npz", *jax.device_get(jax.tree.leaves(fit(network, labelled))))
-
     key = ["classifier", RECIPE, list(labelled.summary["digests"].items()), *weights]
-    structure = jax.tree.structure(jax.eval_shape(network.init, jax.random.key(0)))
-    with np.load(store.cached(key, make) / "classifier.npz") as arrays:
-        return jax.tree.unflatten(structure, [arrays[name] for name in arrays.files])
+    return obtain_params(key, network.init, lambda: fit(network, labelled))
 
 
 def fit(network: Classifier, labelled: Data) -> Params:

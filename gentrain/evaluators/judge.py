@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -11,8 +10,8 @@ import numpy as np
 import optax
 
 from gentrain import losses, sharding
-from gentrain.datasets import store
 from gentrain.datasets.spec import TextSpec
+from gentrain.evaluators.base import obtain_params
 from gentrain.models import lstm
 from gentrain.models.base import Params, before_logits
 from gentrain.models.layers import sequence_model
@@ -81,15 +80,9 @@ class Judge:
 
     def obtain(self, rows: Rows) -> Params:
         """As fit, but found in the cache where a judge has learned from the same texts before."""
-
-        def make(folder: Path) -> None:
-            np.savez(folder / "judge.npz", *jax.device_get(jax.tree.leaves(self.fit(rows))))
-
         texts = hashlib.sha256(rows.tokens.tobytes() + rows.mask.tobytes()).hexdigest()
         key = ["judge", RECIPE, self.steps, self.model.vocab, rows.tokens.shape, texts]
-        structure = jax.tree.structure(jax.eval_shape(self.init, jax.random.key(0)))
-        with np.load(store.cached(key, make) / "judge.npz") as arrays:
-            return jax.tree.unflatten(structure, [arrays[name] for name in arrays.files])
+        return obtain_params(key, self.init, lambda: self.fit(rows))
 
     def score(self, params: Params, rows: Rows) -> Scores:
         """What the judge makes of texts, a few at a time."""

@@ -12,9 +12,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from scipy import stats
+import numpy as np
 
-LEVEL = 0.95
+from gentrain.metrics import intervals
 
 Seeds = Mapping[int, float]  # seed -> what was measured; a number that is not finite counts as not measured
 
@@ -47,11 +47,13 @@ class Ranking(NamedTuple):
 
 def interval(values: Sequence[float]) -> Interval:
     """Mean and Student's 95 % interval of values, of which there is at least one."""
-    count, middle = len(values), statistics.fmean(values)
-    if count < 2:
-        return Interval(middle, None, None, count)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * statistics.stdev(values) / math.sqrt(count)
-    return Interval(middle, middle - half, middle + half, count)
+    return of_seeds(intervals.student(np.asarray(values)), len(values))
+
+
+def of_seeds(found: intervals.Interval, count: int) -> Interval:
+    """As plain numbers; no ends where a single seed tells nothing of others."""
+    mean, low, high = map(float, found)
+    return Interval(mean, low, high, count) if count > 1 else Interval(mean, None, None, count)
 
 
 def measured(values: Seeds) -> dict[int, float]:
@@ -62,8 +64,11 @@ def measured(values: Seeds) -> dict[int, float]:
 def paired(one: Seeds, other: Seeds) -> Interval | None:
     """one less other over the seeds that both have; None where there is no such seed."""
     one, other = measured(one), measured(other)
-    differences = [one[seed] - other[seed] for seed in one if seed in other]
-    return interval(differences) if differences else None
+    both = [seed for seed in one if seed in other]
+    if not both:
+        return None
+    ones, others = (np.asarray([values[seed] for seed in both]) for values in (one, other))
+    return of_seeds(intervals.paired(ones, others), len(both))
 
 
 def sign(difference: Interval | None) -> int | None:

@@ -168,7 +168,7 @@ def test_draws_do_not_depend_on_the_batch_they_are_in():
 def test_the_classifier_is_kept_for_those_who_see_the_same_images(untrained):
     def obtained(**changed):
         labelled = evaluator.with_labels(digits(**changed))
-        return evaluator.obtain_params(classifier(labelled.spec), labelled, [])
+        return evaluator.classifier_params(classifier(labelled.spec), labelled, [])
 
     one = obtained()
     assert_trees_close(one, obtained(seed=5, steps=7, **{"data.batch_size": 32, "evaluate.split": "test"}))
@@ -176,7 +176,7 @@ def test_the_classifier_is_kept_for_those_who_see_the_same_images(untrained):
     assert_trees_close(one, untrained_params(classifier(untrained[0].spec)), atol=1e-6)
     obtained(**{"data.levels": 2})
     assert len(untrained) == 2
-    evaluator.obtain_params(classifier(untrained[0].spec), untrained[0], [3.0, 1.0])  # seen in another order
+    evaluator.classifier_params(classifier(untrained[0].spec), untrained[0], [3.0, 1.0])  # seen in another order
     assert len(untrained) == 3
     mixture = digits(**{"data.name": "mixture", "data.mixture.sources": (("digits", 3, 0), ("images:x", 1, 0))})
     assert evaluator.mixture_weights(mixture) == [3.0, 1.0] and evaluator.mixture_weights(digits()) == []

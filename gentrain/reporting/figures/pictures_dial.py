@@ -7,9 +7,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from gentrain import files
 from gentrain.errors import ReportError
-from gentrain.reporting import plots
+from gentrain.reporting import plots, runs
 
 NUMBERS = {
     "teacher/forward_kl": "KL[P||Q]",
@@ -31,13 +30,13 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
         triples = result["config"]["init_from"]
         for player, other, _ in [] if isinstance(triples, str) else triples:
             if player == "generator" and (Path(other) / "config.json").exists():
-                prior = files.require_json(Path(other) / "config.json")["objective.real_prior"]
+                prior = runs.read(other, Path(other)).config["objective.real_prior"]
                 folders.setdefault(prior, []).append(Path(other))
     columns = {prior: list(dict.fromkeys(folders[prior])) for prior in sorted(folders)}
     figure, panels = plt.subplots(2, len(columns), figsize=(2.3 * len(columns), 5.2), dpi=130, squeeze=False)
     numbers = {}
     for (prior, own), (above, below) in zip(columns.items(), panels.T, strict=True):
-        finals = [files.read_jsonl(folder / "metrics.jsonl")[-1] for folder in own]
+        finals = [runs.read(folder.name, folder).summary["final"] for folder in own]
         measured = {label: [final[key] for final in finals] for key, label in NUMBERS.items()}
         numbers[f"{prior:g}"] = {label: [float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else 0.0]
                                  for label, v in measured.items()}  # fmt: skip
@@ -56,7 +55,7 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def newest(folder: Path) -> np.ndarray:
     """The newest picture of a folder."""
-    pictures = sorted(folder.glob("*.png"))
+    pictures = runs.sample_files(folder)
     if not pictures:
         raise ReportError(f"there are no pictures in {folder}")
     return np.asarray(Image.open(pictures[-1]).convert("L"))
