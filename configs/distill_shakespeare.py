@@ -1,4 +1,4 @@
-"""Plays by characters: a student of a quarter of its teacher's size, along the dial from KL[P||Q] to KL[Q||P].
+"""Plays by characters: a student of a tenth of its teacher's size, along the dial from KL[P||Q] to KL[Q||P].
 
 python -m launch --config configs/shakespeare_likelihood.py      # the teacher
 python -m launch --config configs/distill_shakespeare.py
@@ -26,7 +26,7 @@ def get_config():
         4,
     )  # as the teacher's run has it
     config.init_from = (("teacher", TEACHER, "generator"),)
-    config.model.width, config.model.layers = 64, 4
+    config.model.width, config.model.layers = 48, 3
     config.objective.name = "distillation"
     config.distillation.prompt = 32
     config.data.length = 96

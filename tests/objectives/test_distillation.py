@@ -40,6 +40,18 @@ def build(seed=0, real_prior=0.3, family="tabular", sources=1, **options):
     return objective, jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape)), params)
 
 
+def train_by_world(config, workdir, steps, evaluator):
+    """The records of a run whose teacher is the world."""
+    config.init_from = (("teacher", "world", "generator"),)
+    config.steps, config.data.batch_size, config.optimizer.name = steps, 256, "adam"
+    config.optimizer.learning_rate, config.optimizer.clip_norm, config.log.loggers = 0.1, 0.0, ()
+    config.evaluate.evaluators, config.evaluate.every_steps = (evaluator,), 1000
+    fit(config)
+    check.validate(config)
+    train.train(config, workdir, StopAt())
+    return files.read_jsonl(workdir / "metrics.jsonl")
+
+
 def law(objective, params, player):
     """log-probabilities of every string."""
     return log_probs(objective, params, player).sum(1)
@@ -239,14 +251,7 @@ def test_all_updates_of_a_step_read_the_sequences_of_its_beginning(tmp_path, run
     one, other = (objective.loss("generator", moved, {}, with_drawn, key, 0)[0] for key in jax.random.split(KEY))
     assert one.total == other.total
     config = config_of(0.7, level="sequence", updates=2, importance="prefix", baseline="leave_one_out")
-    config.init_from = (("teacher", "world", "generator"),)
-    config.steps, config.data.batch_size, config.optimizer.name = 150, 256, "adam"
-    config.optimizer.learning_rate, config.optimizer.clip_norm, config.log.loggers = 0.1, 0.0, ()
-    config.evaluate.evaluators, config.evaluate.every_steps = ("teacher",), 1000
-    fit(config)
-    check.validate(config)
-    train.train(config, tmp_path / "run", StopAt())
-    first, *_, last = files.read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    first, *_, last = train_by_world(config, tmp_path / "run", 150, "teacher")
     for way in ("forward_kl", "reverse_kl"):
         assert first[f"teacher/{way}"] > 0.1 and abs(last[f"teacher/{way}"]) < 5e-3
     assert last["teacher/sample_nll"] == pytest.approx(last["teacher/own_nll"], abs=0.05)
@@ -341,14 +346,7 @@ def test_a_prompt_leaves_something_to_learn():
 
 def test_a_world_is_a_teacher_and_a_student_that_can_be_it_becomes_it(tmp_path, run_on_one_device):
     config = config_of(0.7, level="token")
-    config.init_from = (("teacher", "world", "generator"),)
-    config.steps, config.data.batch_size, config.optimizer.name = 250, 256, "adam"
-    config.optimizer.learning_rate, config.optimizer.clip_norm, config.log.loggers = 0.1, 0.0, ()
-    config.evaluate.evaluators, config.evaluate.every_steps = ("exact",), 1000
-    fit(config)
-    check.validate(config)
-    train.train(config, tmp_path / "run", StopAt())
-    records = files.read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    records = train_by_world(config, tmp_path / "run", 250, "exact")
     assert records[0]["exact/forward_kl"] > 0.1 and records[-1]["exact/forward_kl"] < 1e-3
     config.teacher.name = "lstm"
     with pytest.raises(ConfigError, match=r"expected teacher.name='tabular'"):
