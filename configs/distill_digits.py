@@ -12,13 +12,13 @@ gentrain/objectives/README.md.
 from configs import base, digits_likelihood
 
 VARIANTS = ("", "start", "mnist5k", "mnist5k_start")
-SIZES = {"": ((0.1, 0.5, 0.9, 1.0), 5), "_mnist5k": ((0.1, 0.9), 3)}  # priors and seeds
+SIZES = {"": ((0.1, 0.5, 0.9, 1.0), 5), "mnist5k": ((0.1, 0.9), 3)}  # priors and seeds
 
 
 def get_config(variant: str = ""):
     base.require_variant(variant, VARIANTS)
-    ending = "_mnist5k" if variant.startswith("mnist5k") else ""
-    config = digits_likelihood.get_config(ending[1:] or "digits")
+    data = "mnist5k" if variant.startswith("mnist5k") else ""
+    config = digits_likelihood.get_config(data or "digits")
     config.steps = 400
     config.data.batch_size = 128
     config.teacher.name = "transformer"
@@ -34,13 +34,13 @@ def get_config(variant: str = ""):
     config.log.every_steps = 100
     config.evaluate.evaluators = ("teacher", "fidelity", "components", "samples")
     config.evaluate.every_steps = config.steps
-    config.evaluate.examples = 256 if ending else 1024
-    priors, seeds = SIZES[ending]
+    config.evaluate.examples = 256 if data else 1024
+    priors, seeds = SIZES[data]
     config.report.figures = ("pictures_dial",)
-    teacher = ("teacher", f"runs/digits_likelihood{ending}", "generator")
+    teacher = ("teacher", f"runs/digits_likelihood{data and '-mnist5k'}", "generator")
     if variant.endswith("start"):
         config.report.figures = ()
-        config.objective.real_prior, config.distillation.prefixes = 0.0, "data" if ending else "teacher"
+        config.objective.real_prior, config.distillation.prefixes = 0.0, "data" if data else "teacher"
         config.optimizer.learning_rate = 0.05
         config.init_from = (teacher,)
         config.sweep = tuple({"seed": seed} for seed in range(seeds))
@@ -50,7 +50,10 @@ def get_config(variant: str = ""):
         {
             "objective.real_prior": prior,
             "seed": seed,
-            "init_from": (teacher, ("generator", f"runs/distill_digits{ending}_start/seed={seed}", "generator")),
+            "init_from": (
+                teacher,
+                ("generator", f"runs/distill_digits-{data and 'mnist5k_'}start/seed={seed}", "generator"),
+            ),
         }
         for prior in priors
         for seed in range(seeds)
