@@ -8,14 +8,14 @@ from configs import base
 
 TEACHER = ("teacher", "smollm2-135m", "generator")
 LIKELIHOOD = {"distillation.likelihood": 1.0, "distillation.prefixes": "data", "distillation.prompt": 0}
-METHODS = (  # each for 200 CPU seconds of one core: `python -m launch.benchmark` has the milliseconds of a step of each
-    {"steps": 470, **LIKELIHOOD},
-    {"steps": 61, "objective.real_prior": 0.0, "distillation.prefixes": "teacher"},
-    {"steps": 140, "objective.real_prior": 0.0, "distillation.prefixes": "data"},
-    {"steps": 106, "objective.real_prior": 0.5},
-    {"steps": 123, "objective.real_prior": 1.0},
+METHODS = (  # each for 150 CPU seconds of one core: `python -m launch.benchmark` has the milliseconds of a step of each
+    {"steps": 350, **LIKELIHOOD},
+    {"steps": 46, "objective.real_prior": 0.0, "distillation.prefixes": "teacher"},
+    {"steps": 105, "objective.real_prior": 0.0, "distillation.prefixes": "data"},
+    {"steps": 79, "objective.real_prior": 0.5},
+    {"steps": 92, "objective.real_prior": 1.0},
     {
-        "steps": 122,
+        "steps": 91,
         "objective.real_prior": 1.0,
         "distillation.level": "sequence",
         "distillation.long_term": "mean",
@@ -42,8 +42,8 @@ def get_config(variant: str = ""):
     config.optimizer.weight_decay = 0.1
     config.evaluate.evaluators = ("likelihood", "teacher", "text_quality", "samples")
     config.evaluate.every_steps = 10_000  # at the end
-    config.evaluate.examples = 96
-    config.evaluate.batches = 100
+    config.evaluate.examples = 64
+    config.evaluate.batches = 40
     config.evaluate.teacher.prompt = config.distillation.prompt
     config.evaluate.text_quality.judge_steps = 0
     config.log.every_steps = 20
