@@ -5,7 +5,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -59,7 +59,7 @@ def variants(config: ConfigDict) -> dict[str, ConfigDict]:
         "a tuple of dicts, as ({'seed': 0}, {'seed': 1})",
     )
     found: dict[str, ConfigDict] = {}
-    for overrides in config.sweep:
+    for overrides, name in zip(config.sweep, variant_names(config.sweep), strict=True):
         expect(bool(overrides), "sweep", {}, "variants that say what sets them apart")
         variant = copy.deepcopy(config)
         variant.sweep = ()
@@ -75,11 +75,16 @@ def variants(config: ConfigDict) -> dict[str, ConfigDict]:
             raise ConfigError(f"sweep: {dict(overrides)!r} does not fit the config: {text}") from None
         fit(variant, overrides)
         shorten_warmup(variant)
-        name = variant_name(overrides)
         if name in found:
             raise ConfigError(f"sweep: two variants are named {name!r}; let them differ in a key, such as seed")
         found[name] = variant
     return found
+
+
+def variant_names(sweep: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each variant; without init_from, which is long, unless two would be named alike."""
+    short = [variant_name({key: value for key, value in each.items() if key != "init_from"}) for each in sweep]
+    return short if all(short) and len(set(short)) == len(short) else [variant_name(each) for each in sweep]
 
 
 def variant_name(overrides: Mapping[str, Any]) -> str:
@@ -118,9 +123,10 @@ def check_values(config: ConfigDict) -> None:
 def check_overruled(config: ConfigDict, runs: list[Run], flags: set[str]) -> None:
     """Raises ConfigError for a flag that every variant which reads it sets anew."""
     for key in sorted(flags) if config.sweep else ():
-        readers = [overrides for overrides, run in zip(config.sweep, runs, strict=True) if key in run.reads()]
-        if readers and all(key in overrides for overrides in readers):
-            names = [variant_name(overrides) for overrides in readers]
+        each = zip(config.sweep, variant_names(config.sweep), runs, strict=True)
+        readers = {name: overrides for overrides, name, run in each if key in run.reads()}
+        if readers and all(key in overrides for overrides in readers.values()):
+            names = list(readers)
             shown = "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
             raise ConfigError(
                 f"--config.{key} changes nothing: every variant that reads it sets it ({shown}); add"

@@ -114,6 +114,8 @@ def test_fashion_that_is_installed(clothes):
     ]
     assert all(np.all(image == image[0, 0]) and image[0, 0] % 100 == 9 - label for label, image in seen["train"])
     assert data.spec.decode_context(np.array([9])) == "ankle boot"
+    clothes.data.image_size = 14
+    assert unnamed(build(clothes, None).spec) == ImageSpec(256, 196, context_vocab=10, shape=(14, 14, 1))
 
 
 def script(folder, name, text):

@@ -15,7 +15,7 @@ from configs import base
 from gentrain.datasets import fetch, store
 from gentrain.datasets.build import build, remarks
 from gentrain.datasets.sources import wordnet
-from gentrain.datasets.sources.shakespeare import play
+from gentrain.datasets.sources.shakespeare import play, spoken
 from gentrain.errors import ConfigError, DataError
 from gentrain.options.check import validate
 from tests.datasets.helpers import texts
@@ -240,6 +240,16 @@ No speaker here.
 def test_a_play_becomes_speeches():
     text = "KING:\nWell-met, my lord:\nwe go.\n\nFirst Lord:\nAy. Then--\naway!\n\nNo speaker here.\n"
     assert play(PLAY.replace("@", "  ")) == text
+    assert spoken(text) == ["Well-met, my lord:", "we go.", "Ay. Then--", "away!", "No speaker here."]
+
+
+@pytest.mark.parametrize(("unit", "documents"), [("play", ["KING:\nA\nB\n"]), ("line", ["A", "B"])])
+def test_plays_are_documents_or_their_lines_are(config, tmp_path, monkeypatch, unit, documents):
+    for name in ("hamlet", "macbeth", "the-tempest"):
+        (tmp_path / f"{name}.md").write_text("**KING**  \nA  \nB")
+    monkeypatch.setattr(fetch, "package", lambda pin: tmp_path)
+    config.data.name, config.data.shakespeare.unit = "shakespeare", unit
+    assert [texts(build(config, None), split) for split in store.SPLITS] == [documents] * 3
 
 
 def wheel(cache):

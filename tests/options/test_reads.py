@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from configs import base
 from gentrain import plugins, program, sharding, train
 from gentrain.datasets import build as building
+from gentrain.datasets import fetch
 from gentrain.errors import DataError
 from gentrain.options import check, tree
 from gentrain.options.schema import Options
@@ -172,6 +173,10 @@ def test_every_key_is_read_by_something_that_is_built_and_traced(monkeypatch, tm
     mixture = {**TOKENS, "data.name": "mixture", "data.mixture.sources": sources, "data.text.unit": "line"}
     reads = Reads(monkeypatch)
     trace_all(map(with_overrides, [*COVERING, mixture]), reads, tmp_path)
+    (tmp_path / "hamlet.md").write_text("**HAMLET**  \nTo be.\n" * 300)
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch, "package", lambda pin: tmp_path)
+        trace_all([with_overrides({**TOKENS, "data.name": "shakespeare"})], reads, tmp_path)
     small = with_overrides({**TOKENS, "evaluate.evaluators": ("samples",), "steps": 2, "log.every_steps": 1})
     train.train(reads.root(small), tmp_path / "run", StopAt())
     told = with_overrides({**DISTILLED, "data.name": "world:table", "model.name": "tabular",

@@ -116,3 +116,11 @@ def test_a_variant_may_set_an_option_of_any_type():
     config.sweep = ({"init_from": "runs/other"}, {"init_from": teachers})
     assert [variant.init_from for variant in check.variants(config).values()] == ["runs/other", teachers]
     assert config.init_from == ""
+
+
+def test_a_variant_is_named_by_where_it_starts_only_if_nothing_else_tells_it_apart():
+    config = base.get_config()
+    config.sweep = ({"seed": 1, "init_from": "a"}, {"seed": 2, "init_from": "b"})
+    assert list(check.variants(config)) == ["seed=1", "seed=2"]
+    config.sweep = ({"seed": 1, "init_from": "a"}, {"seed": 1, "init_from": "b"})
+    assert list(check.variants(config)) == ["seed=1,init_from=a", "seed=1,init_from=b"]

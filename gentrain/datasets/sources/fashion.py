@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gentrain.datasets import fetch, store
+from gentrain.datasets.pictures import fit
 from gentrain.datasets.store import Corpus, Writer
 from gentrain.errors import DataError
 
@@ -19,12 +20,15 @@ FILES = {  # and their sha256
     "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
     "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
 }
+SIDE = 28
 VALID = 5_000  # of the images given for training, the last
 CLOTHES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """Images of 28x28 values 0..255 in ten classes; the last 5,000 that are given for training are valid."""
+    """Images of 28x28 values 0..255, or data.image_size on a side, in ten classes; the last 5,000 that are given for
+    training are valid."""
+    size = data.image_size or SIDE
 
     def make(folder: Path) -> None:
         files = read_files()
@@ -32,12 +36,12 @@ def read(argument: str, data: ConfigDict) -> Corpus:
             for given in ("train", "t10k"):
                 images = np.frombuffer(gzip.decompress(files[f"{given}-images-idx3-ubyte.gz"]), np.uint8, offset=16)
                 labels = np.frombuffer(gzip.decompress(files[f"{given}-labels-idx1-ubyte.gz"]), np.uint8, offset=8)
-                for number, (image, label) in enumerate(zip(images.reshape(-1, 28 * 28), labels, strict=True)):
+                for number, (image, label) in enumerate(zip(images.reshape(-1, SIDE, SIDE, 1), labels, strict=True)):
                     split = "test" if given == "t10k" else "train" if number < len(labels) - VALID else "valid"
-                    writer.add(split, image.tobytes(), int(label))
-            writer.finish(kind="image", shape=[28, 28, 1], top=255, classes=CLOTHES)
+                    writer.add(split, fit(image, 1, data.image_size).tobytes(), int(label))
+            writer.finish(kind="image", shape=[size, size, 1], top=255, classes=CLOTHES)
 
-    return store.read(store.cached(["fashion", FILES], make))
+    return store.read(store.cached(["fashion", FILES, *([] if size == SIDE else [size])], make))
 
 
 def read_files() -> dict[str, bytes]:

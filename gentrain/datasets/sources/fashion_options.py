@@ -1,5 +1,10 @@
 """Options of source 'fashion'."""
 
-from gentrain.datasets.sources.base_options import ImageOptions as Options
+from dataclasses import dataclass
 
-__all__ = ["Options"]
+from gentrain.datasets.sources.base_options import ImageOptions
+
+
+@dataclass(frozen=True)
+class Options(ImageOptions):
+    shared = (*ImageOptions.shared, "image_size")

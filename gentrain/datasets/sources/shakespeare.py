@@ -20,15 +20,24 @@ HELD_OUT_PLAYS = {"the-tempest": "valid", "julius-caesar": "valid", "twelfth-nig
 
 
 def read(argument: str, data: ConfigDict) -> Corpus:
-    """Every play a document; two of them are valid and two are test."""
+    """Every play a document, or every line that is spoken; two of the plays are valid and two are test."""
+    unit = data.shakespeare.unit
 
     def make(folder: Path) -> None:
         with Writer(folder) as writer:
             for file in sorted(fetch.package(PLAYS).glob("*.md")):
-                writer.add(HELD_OUT_PLAYS.get(file.stem, "train"), play(file.read_text()).encode())
+                text = play(file.read_text())
+                for document in [text] if unit == "play" else spoken(text):
+                    writer.add(HELD_OUT_PLAYS.get(file.stem, "train"), document.encode())
             writer.finish(kind="text")
 
-    return store.read(store.cached(["shakespeare", *PLAYS], make))
+    return store.read(store.cached(["shakespeare", *PLAYS, *([] if unit == "play" else [unit])], make))
+
+
+def spoken(play: str) -> list[str]:
+    """The lines of a play, without who says them."""
+    speeches = (speech.splitlines() for speech in play.split("\n\n"))
+    return [line for lines in speeches for line in lines[lines[0].endswith(":") :]]
 
 
 def play(markdown: str) -> str:
