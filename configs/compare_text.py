@@ -7,6 +7,8 @@ python -m launch --config configs/compare_text.py            # from there, each 
 What came out: configs/RESULTS.md.
 """
 
+from collections.abc import Sequence
+
 from configs import base
 
 SEEDS = 3
@@ -18,7 +20,7 @@ METHODS = (
     {"objective.name": "cooperative", "objective.real_prior": 0.5},
     {"objective.name": "distillation", "objective.real_prior": 0.5},
 )
-STEPS = (1000, 1000, 300, 300, 300, 300, 300)
+STEPS = (1000, 1000, 300, 300, 300, 300, 300)  # of each method
 
 
 def get_config(variant: str = ""):
@@ -35,21 +37,34 @@ def get_config(variant: str = ""):
     config.evaluate.text_quality.judge_steps = 200
     config.log.every_steps = 50
     if variant == "teacher":
+        make_transformer(config.model, 128, 4)
         config.steps = 3000
-        config.model.name, config.model.layers = "transformer", 4
-        config.model.transformer.heads = config.model.transformer.kv_heads = 4
-        config.optimizer.learning_rate = 3e-3
-        config.optimizer.final_fraction = 0.02
-        return config
-    if variant == "start":
+        config.optimizer.learning_rate, config.optimizer.final_fraction = 3e-3, 0.02
+    elif variant == "start":
         config.steps = 1000
         config.sweep = base.grid({"seed": range(SEEDS)})
-        return config
-    teacher = ("teacher", "runs/compare_text-teacher", "generator")
-    config.optimizer.learning_rate = 1e-3
-    config.critic.width = config.mediator.width = config.model.width
-    config.teacher.name, config.teacher.width, config.teacher.layers = "transformer", 128, 4
-    config.teacher.transformer.heads = config.teacher.transformer.kv_heads = 4
-    config.scheduled_sampling.keep_schedule, config.scheduled_sampling.keep_k = "inverse_sigmoid", 110.0
-    config.sweep = METHODS
+    else:
+        make_transformer(config.teacher, 128, 4)
+        make_comparison(config, "runs/compare_text-start", "runs/compare_text-teacher", STEPS)
     return config
+
+
+def make_transformer(network, width: int, layers: int) -> None:
+    """Makes a network's section a Transformer of four heads."""
+    network.name, network.width, network.layers = "transformer", width, layers
+    network.transformer.heads = network.transformer.kv_heads = 4
+
+
+def make_comparison(config, start: str, teacher: str, steps: Sequence[int]) -> None:
+    """METHODS, each for so many steps and by SEEDS seeds. start: the runs that they go on from; teacher: a run."""
+    config.critic.width = config.mediator.width = config.model.width
+    config.optimizer.learning_rate = 1e-3
+    config.scheduled_sampling.keep_schedule, config.scheduled_sampling.keep_k = "inverse_sigmoid", 110.0
+    variants = []
+    for method, count in zip(METHODS, steps, strict=True):
+        for seed in range(SEEDS):
+            given = (("generator", f"{start}/seed={seed}", "generator"),)
+            if method["objective.name"] == "distillation":
+                given += (("teacher", teacher, "generator"),)
+            variants.append({"steps": count, **method, "seed": seed, "init_from": given})
+    config.sweep = tuple(variants)

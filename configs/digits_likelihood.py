@@ -1,7 +1,7 @@
 """Images as sequences: black-and-white 8x8 digits, pixel by pixel, with a small Transformer, by maximum likelihood.
 
     python -m launch --config configs/digits_likelihood.py
-    python -m launch --config configs/digits_likelihood.py:mnist5k     # 14x14
+    python -m launch --config configs/digits_likelihood.py:mnist5k     # 14x14, and :fashion, clothes
 
 2 min 16 s on 2 CPU cores: 17.55 nats/image on held-out digits, where independent pixels have 25.38.
 """
@@ -10,11 +10,11 @@ from configs import base
 
 
 def get_config(data: str = "digits"):
-    base.require_variant(data, ("digits", "mnist5k"))
+    base.require_variant(data, ("digits", "mnist5k", "fashion"))
     config = base.get_config()
     config.steps = 1500
     config.data.name = data
-    if data == "mnist5k":
+    if data != "digits":
         config.data.image_size = 14
     config.data.levels = 2
     config.data.batch_size = 64
