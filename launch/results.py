@@ -1,28 +1,32 @@
-"""Writes a table of what runs reached, from what they left in their workdirs:
+"""Writes what runs reached, from the reports in their workdirs:
 
-    python -m launch.results runs/quickstart runs/digits_likelihood … [--out=configs/RESULTS.md]
+    python -m launch.results runs/quickstart runs/compare_text … [--out=configs/RESULTS.md]
 
-A row is a run or a variant of a sweep, with what its evaluators measured at the last step and where it ran. A config
-file may name published numbers that its own stand beside: PUBLISHED = {"test/nll": "1.30 (Author et al., 2020)"}.
+Of each where it ran, its conclusion, a table of its variants, and pictures of quality against coverage, which --out
+puts into the folder `results` beside the file. A config file may name published numbers that its own stand beside:
+PUBLISHED = {"test/nll": "1.30 (Author et al., 2020)"}.
 """
 
 import ast
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gentrain import files
 from gentrain.errors import ConfigError, GentrainError
-from gentrain.sums import Metric, declared
+from gentrain.reporting import page, plane
+from gentrain.reporting.comparison import floor_of
+from gentrain.reporting.conclusion import digits, spread
 from launch import cli
 
-MOST = 8  # numbers of a run that are shown
+MOST = 8  # numbers of a variant that are shown
 HEAD = """# Results
 
-Written by `python -m launch.results` from the runs' own files. Numbers are those of the last step, on the split that
-the config names. What each number means: `python -m launch.list evaluators`. Seconds are those of a whole run, on a
-machine that may have had other work.
+Written by `python -m launch.results` from the runs' own reports. Numbers are those of the last step, on the split that
+the config names: means over seeds and, after ±, half of their 95 % interval. The best are bold, where no other is tied
+with them. What each number means: `python -m launch.list evaluators`. Seconds are those of a run, compiling and
+evaluating too, on a machine that may have had other work.
 """
 
 
@@ -35,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = [argument.partition("=")[2] for argument in argv[1:] if argument.startswith("--out=")]
     workdirs = [Path(argument) for argument in argv[1:] if not argument.startswith("--")]
     try:
-        text = HEAD + "".join(f"\n{line}\n" for workdir in workdirs for line in section(workdir))
+        pictures = Path(out[-1]).parent / "results" if out else None
+        text = HEAD + "".join(f"\n{line}\n" for workdir in workdirs for line in section(workdir, pictures))
     except GentrainError as error:
         cli.say(f"{type(error).__name__}: {error}")
         return error.exit_code
@@ -46,52 +51,63 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def section(workdir: Path) -> Iterator[str]:
-    """What is said of one workdir. Raises ConfigError where it holds no finished run."""
+def section(workdir: Path, pictures: Path | None) -> Iterator[str]:
+    """What is said of one workdir; its pictures are put into a folder. Raises ConfigError where it holds no finished
+    run."""
     report = files.read_json(workdir / "report.json")
-    if not report:
+    if "conclusion" not in report:
         raise ConfigError(f"{workdir} has no report.json: expected the workdir of a run or of a sweep")
-    runs = {name: workdir / run["folder"] for name, run in report["runs"].items()}
-    provenance = files.read_json(next(iter(runs.values())) / "provenance.json")
-    published = published_numbers(workdir.name)
+    provenance = next(iter(report["runs"].values()))["provenance"]
     yield f"## {workdir.name}"
     packages = provenance.get("packages", {})
     where = f"{provenance.get('hardware', '?')}, jax {packages.get('jax', '?')}"
     yield f"{provenance.get('date', '?')}, commit {provenance.get('commit') or '?'}, {where}:"
     yield f"    {provenance.get('command', '?')}"
-    yield "\n".join(table(runs, published))
+    yield " ".join(report["conclusion"])
+    yield "\n".join(table(report, published_numbers(workdir.name)))
+    if pictures:
+        yield from planes(report, workdir.name, pictures)
 
 
-def table(runs: dict[str, Path], published: dict[str, str]) -> Iterator[str]:
-    """A row a run, a column a number that has a better direction; with published ones 'here / published'."""
-    from gentrain.reporting import report
+def planes(report: Mapping[str, Any], name: str, folder: Path) -> Iterator[str]:
+    """Quality against coverage of several variants, an SVG for each pair of them."""
+    for pair in report["pairs"] if len(report["variants"]) > 1 else ():
+        drawn = plane.draw(pair["quality"], pair["coverage"], report["metrics"], list(report["variants"]))
+        file = folder / f"{name}-{pair['quality'].replace('/', '-')}.svg"
+        folder.mkdir(exist_ok=True)
+        file.write_text(plane.standalone(drawn, page.web("report.css")))
+        yield f"![{pair['quality']} against {pair['coverage']}]({folder.name}/{file.name})"
 
-    final = {name: files.read_json(path / "report.json")["final"] for name, path in runs.items()}
-    metrics: dict[str, Metric] = {}
-    seconds = {}
-    for name, path in runs.items():
-        metrics |= report.evaluator_metrics(files.require_json(path / "config.json"))
-        spent = files.read_json(path / "goodput.json")
-        seconds[name] = spent.get("wall", float("nan"))
-    measured = list(dict.fromkeys(metric for values in final.values() for metric in values))
-    columns = [metric for metric in measured if metric in published]
-    columns += [metric for metric in measured if metric not in published and is_shown(metric, metrics)]
-    columns = columns[:MOST]
-    yield "| run | " + " | ".join(f"{c} (here / published)" if c in published else c for c in columns) + " | seconds |"
+
+def table(report: Mapping[str, Any], published: Mapping[str, str]) -> Iterator[str]:
+    """A row a variant, a column a number that is compared; with published ones 'here / published'."""
+    columns = [name for name, metric in report["metrics"].items() if metric["main"] or name in published][:MOST]
+    heads = [f"{name} (here / published)" if name in published else name for name in columns]
+    yield "| | " + " | ".join(heads) + " | seconds |"
     yield "|---" * (len(columns) + 2) + "|"
-    for name, values in final.items():
-        cells = [number(values.get(c)) + (f" / {published[c]}" if c in published else "") for c in columns]
-        yield f"| {name} | " + " | ".join(cells) + f" | {seconds[name]:.0f} |"
+    for variant, entry in report["variants"].items():
+        cells = [
+            cell(report["metrics"][name], variant) + (f" / {published[name]}" if name in published else "")
+            for name in columns
+        ]
+        seconds = f"{entry['cost']['wall']:,.0f}" if "wall" in entry["cost"] else "-"
+        yield f"| {variant} | " + " | ".join(cells) + f" | {seconds} |"
+    floors = {name: floor for name in columns if (floor := floor_of(report["metrics"][name])) is not None}
+    if floors:
+        yield (
+            "| *real data* | " + " | ".join(digits(floors[name]) if name in floors else "" for name in columns) + " | |"
+        )
 
 
-def is_shown(name: str, metrics: dict[str, Metric]) -> bool:
-    """Whether a number has a better direction and says what no other says in another unit."""
-    declaration = declared(name, metrics)
-    return declaration is not None and declaration[1].better is not None and not declaration[1].restates
-
-
-def number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float | int) else "-"
+def cell(metric: Mapping[str, Any], variant: str) -> str:
+    """A variant's number by one metric."""
+    value = metric["values"].get(variant)
+    if value is None:
+        return "-"
+    around = spread(value)
+    shown = digits(value["mean"], around) + (f" ± {digits(around, around)}" if around else "")
+    best = metric["ranking"] and metric["ranking"]["best"] == variant
+    return f"**{shown}**" if best else shown
 
 
 def published_numbers(workdir_name: str) -> dict[str, str]:

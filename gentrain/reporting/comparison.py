@@ -139,6 +139,12 @@ def within_run(run: Run, name: str) -> list[float] | None:
     return [low, high] if math.isfinite(low) and math.isfinite(high) else None
 
 
+def floor_of(entry: Mapping[str, Any]) -> float | None:
+    """What real data have of a metric, by its entry: the mean over variants; None where that is not measured."""
+    floors = [value["floor"] for value in entry["values"].values() if "floor" in value]
+    return sum(floors) / len(floors) if floors else None
+
+
 def telling_unit(name: str, metric: Metric, groups: Groups, metrics: Mapping[str, Metric]) -> str:
     """The unit of a metric, or that of one which restates it and is the same number: where a token is a character,
     nats/token are nats/char."""

@@ -157,8 +157,8 @@ def certainty(content: Content) -> str:
             if len(counts) == 1
             else f"{counted(counts[0])} to {counted(counts[-1])} seeds"
         )
-        kind = "each, paired 95 % intervals" if len(content["variants"]) > 1 else "95 % intervals"
-        seeds = capital(f"{each} {kind}")
+        kind = " each, paired 95 % intervals" if len(content["variants"]) > 1 else ", 95 % intervals"
+        seeds = capital(f"{each}{kind}")
     said = [seeds, equality(content) if content["budgets"] else "", missing(content)]
     return "; ".join(filter(None, said)) + "."
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gentrain.reporting import plane
+from gentrain.reporting import comparison, plane
 from gentrain.reporting.comparison import Content
 from gentrain.reporting.conclusion import all_of, capital, digits, spoken, within_spread
 
@@ -160,9 +160,9 @@ def cell(name: str, metric: Mapping[str, Any], variant: str) -> str:
 
 def reference(content: Content, name: str) -> str:
     """What real data or a baseline have of a metric."""
-    floors = [value["floor"] for value in content["metrics"][name]["values"].values() if "floor" in value]
-    if floors:
-        return f"{digits(sum(floors) / len(floors))}<small>real data</small>"
+    floor = comparison.floor_of(content["metrics"][name])
+    if floor is not None:
+        return f"{digits(floor)}<small>real data</small>"
     levels = content["curves"][name]["levels"] if name in content["curves"] else {}
     return "".join(f"{digits(level)}<small>{html.escape(spoken(other))}</small>" for other, level in levels.items())
 

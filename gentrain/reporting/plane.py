@@ -77,6 +77,12 @@ def draw(quality: str, coverage: str, metrics: Mapping[str, Any], variants: Sequ
     )
 
 
+def standalone(drawn: str, style: str) -> str:
+    """What `draw` returns as a file of its own. style: the sheet of the page that it would stand in."""
+    opened = drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return opened.replace(">", f"><style>{style} text {{ font-family: system-ui, sans-serif }}</style>", 1)
+
+
 def shortened(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
