@@ -30,6 +30,7 @@ METRICS = {
     "teacher/excess_error": Metric(
         "share", None, "what own prefixes add to the KL from the teacher, by that on the teacher's (ExAccErr)"
     ),
+    "teacher/excess_error@<tokens>": Metric("share", None, "the same of so many tokens after the prompt"),
 }
 
 
@@ -46,10 +47,11 @@ class Scores(NamedTuple):
 def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> Evaluator:
     """The numbers of METRICS from evaluate.examples sequences of each of the two.
 
-    KL[P||Q] is the mean of log P/Q over the teacher's sequences, KL[Q||P] that of log Q/P over the student's. With
-    R(l) the sum over the first l positions of KL[P||Q] of conditionals on the student's prefixes and E(l) that on the
-    teacher's, excess_error is (R - E) / E at the last position: exposure bias accumulates where it is above 0 (Arora et
-    al. 2022). Raises ConfigError for a prompt that leaves nothing, and for a teacher that was asked before.
+    KL[P||Q] is the mean of log P/Q over the teacher's sequences, KL[Q||P] that of log Q/P over the student's. With R(l)
+    the mean over the first l positions of KL[P||Q] of conditionals on the student's prefixes and E(l) that on the
+    teacher's, excess_error is (R - E) / E of all positions, and excess_error@l of the first l, a quarter or more:
+    exposure bias accumulates where it rises (Arora et al. 2022). Raises ConfigError for a prompt that leaves
+    nothing, and for a teacher that was asked before.
     """
     spec, student = data.spec, objective.model
     assert isinstance(student, SequenceModel)
@@ -113,12 +115,18 @@ def compare(of_teacher: Scores, of_student: Scores) -> dict[str, float]:
         ratios = np.asarray(sign * np.sum((scores.log_p - scores.log_q) * scores.mask, axis=1, dtype=np.float64))
         ratios = ratios[scores.mask.any(1)]
         values |= {name: ratios.mean(), f"{name}_se": ratios.std(ddof=1) / np.sqrt(len(ratios))}
-    own, taught = (np.sum(scores.kl * scores.mask) / scores.mask.sum() for scores in (of_student, of_teacher))
+    positions = of_teacher.mask.any(0).nonzero()[0]  # after the prompt
+    quarters = {
+        f"@{len(positions) * part // 4}": len(positions) * part // 4 for part in (1, 2, 3) if len(positions) > 3
+    }
+    for name, count in {**quarters, "": len(positions)}.items():
+        columns = positions[:count]
+        own, taught = (mean(scores.kl[:, columns], scores.mask[:, columns]) for scores in (of_student, of_teacher))
+        values[f"excess_error{name}"] = (own - taught) / taught if taught else 0.0
     return values | {
         "sample_nll": mean(-of_student.log_p, of_student.mask),
         "own_nll": mean(-of_teacher.log_p, of_teacher.mask),
         "entropy": mean(-of_student.log_q, of_student.mask),
-        "excess_error": (own - taught) / taught,
     }
 
 
