@@ -20,7 +20,7 @@ METHODS = (
     {"objective.name": "cooperative", "objective.real_prior": 0.5},
     {"objective.name": "distillation", "objective.real_prior": 0.5},
 )
-STEPS = (1000, 1000, 300, 300, 300, 300, 300)  # of each method
+STEPS = (1950, 1650, 300, 300, 300, 330, 630)  # 25 CPU seconds of each method, by `python -m launch.benchmark`
 
 
 def get_config(variant: str = ""):
@@ -56,14 +56,20 @@ def make_transformer(network, width: int, layers: int) -> None:
 
 
 def make_comparison(config, start: str, teacher: str, steps: Sequence[int]) -> None:
-    """METHODS, each for so many steps and by SEEDS seeds. start: the runs that they go on from; teacher: a run."""
+    """METHODS, each for so many steps and by SEEDS seeds. start: the runs that they go on from; teacher: a run.
+
+    A critic starts as a copy of its generator, and so does a mediator here: a new one would drag the generator along.
+    """
     config.critic.width = config.mediator.width = config.model.width
     config.optimizer.learning_rate = 1e-3
     config.scheduled_sampling.keep_schedule, config.scheduled_sampling.keep_k = "inverse_sigmoid", 110.0
     variants = []
     for method, count in zip(METHODS, steps, strict=True):
         for seed in range(SEEDS):
-            given = (("generator", f"{start}/seed={seed}", "generator"),)
+            run = f"{start}/seed={seed}"
+            given = (("generator", run, "generator"),)
+            if method["objective.name"] == "cooperative":
+                given += (("mediator", run, "generator"),)
             if method["objective.name"] == "distillation":
                 given += (("teacher", teacher, "generator"),)
             variants.append({"steps": count, **method, "seed": seed, "init_from": given})
