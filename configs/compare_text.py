@@ -20,6 +20,7 @@ METHODS = (
     {"objective.name": "cooperative", "objective.real_prior": 0.5},
     {"objective.name": "distillation", "objective.real_prior": 0.5},
 )
+START = 1000  # steps
 STEPS = (1950, 1650, 300, 300, 300, 330, 630)  # 25 CPU seconds of each method, by `python -m launch.benchmark`
 
 
@@ -41,10 +42,11 @@ def get_config(variant: str = ""):
         config.steps = 3000
         config.optimizer.learning_rate, config.optimizer.final_fraction = 3e-3, 0.02
     elif variant == "start":
-        config.steps = 1000
+        config.steps = START
         config.sweep = base.grid({"seed": range(SEEDS)})
     else:
         make_transformer(config.teacher, 128, 4)
+        config.data.skip_batches = ((0, START),)  # which the start has read
         make_comparison(config, "runs/compare_text-start", "runs/compare_text-teacher", STEPS)
     return config
 

@@ -65,6 +65,7 @@ def get_config(variant: str = ""):
         config.steps = METHODS[0]["steps"]
         config.sweep = base.grid({"seed": range(SEEDS)})
         return config
+    config.data.skip_batches = ((0, METHODS[0]["steps"]),)  # which the start has read
     config.optimizer.learning_rate, config.optimizer.warmup_steps = 1e-3, 50
     config.sweep = tuple(
         {

@@ -7,11 +7,12 @@ python -m launch --config configs/distill_smollm2.py          # from there, each
 from configs import base
 
 TEACHER = ("teacher", "smollm2-135m", "generator")
-LIKELIHOOD = {"distillation.likelihood": 1.0, "distillation.prefixes": "data", "distillation.prompt": 0}
+START = 900  # steps
+READING = {"distillation.prefixes": "data", "data.skip_batches": ((0, START),)}  # on where the start stopped
 METHODS = (  # each for 150 CPU seconds of one core: `python -m launch.benchmark` has the milliseconds of a step of each
-    {"steps": 350, **LIKELIHOOD},
+    {"steps": 350, "distillation.likelihood": 1.0, "distillation.prompt": 0, **READING},
     {"steps": 46, "objective.real_prior": 0.0, "distillation.prefixes": "teacher"},
-    {"steps": 105, "objective.real_prior": 0.0, "distillation.prefixes": "data"},
+    {"steps": 105, "objective.real_prior": 0.0, **READING},
     {"steps": 79, "objective.real_prior": 0.5},
     {"steps": 92, "objective.real_prior": 1.0},
     {
@@ -27,7 +28,7 @@ SEEDS = 3
 def get_config(variant: str = ""):
     base.require_variant(variant, ("", "start"))
     config = base.get_config()
-    config.steps = 900
+    config.steps = START
     config.data.name = "shakespeare"
     config.data.length = 48
     config.data.batch_size = 8
