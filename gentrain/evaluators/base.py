@@ -1,7 +1,7 @@
 """What an evaluator is, and the one way in which evaluators draw samples."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,6 +53,17 @@ def make_draw(
         return decode.sample(drawn_from, params, keys, length, end=end, context=context)
 
     return sharding.compile_on(mesh, draw)
+
+
+def compile_here(function: Callable) -> Callable:
+    """The function, compiled for one device of this process."""
+
+    @wraps(function)
+    def placed(*arguments):
+        with sharding.inside(sharding.one_device()):
+            return function(*arguments)
+
+    return jax.jit(placed)
 
 
 def divide(temperature: Array, logits: Array) -> Array:

@@ -91,7 +91,7 @@ def attend(tensors: Tensors, name: str, x: Array, heads: int, mask: Array | None
     query, key, value = (part.reshape(*part.shape[:2], heads, -1) for part in parts)
     scores = jnp.einsum("nqhs,nkhs->nhqk", query, key, precision="highest") / np.sqrt(query.shape[-1])
     if mask is not None:
-        scores = jnp.where(mask[:, None, None, :], scores, -jnp.inf)
+        scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
     return jnp.einsum("nhqk,nkhs->nqhs", jax.nn.softmax(scores), value, precision="highest").reshape(x.shape)
 
 
