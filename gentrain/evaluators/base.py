@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -81,14 +80,16 @@ def obtain_params(key: Sequence[Any], init: Callable[..., Params], fit: Callable
 
     key: what the network is called, and all that its parameters depend on.
     """
-    file = f"{key[0]}.npz"
-
-    def make(folder: Path) -> None:
-        np.savez(folder / file, *jax.device_get(jax.tree.leaves(fit())))
-
     structure = jax.tree.structure(jax.eval_shape(init, jax.random.key(0)))
-    with np.load(store.cached(list(key), make) / file) as arrays:
-        return jax.tree.unflatten(structure, [arrays[name] for name in arrays.files])
+    return jax.tree.unflatten(structure, obtain_arrays(key, lambda: jax.device_get(jax.tree.leaves(fit()))))
+
+
+def obtain_arrays(key: Sequence[Any], make: Callable[[], Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Arrays that are found in the cache, or made and put there. key: what they are, and all that they depend on."""
+    file = f"{key[0]}.npz"
+    folder = store.cached(list(key), lambda folder: np.savez(folder / file, *make()))
+    with np.load(folder / file) as arrays:
+        return [arrays[name] for name in arrays.files]
 
 
 def decode_rows(spec: Spec, tokens: np.ndarray, mask: np.ndarray) -> list[Any]:

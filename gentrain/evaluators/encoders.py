@@ -1,4 +1,4 @@
-"""Encoders that others publish, BERT of texts and DINOv2 of pictures: pure functions of the tensors of their folders."""
+"""Encoders that others publish, BERT of texts and DINOv2 of pictures: functions of the tensors of their folders."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,14 +115,13 @@ def load_bert(folder: Path) -> tuple[Tensors, Callable[[Tensors, Array, Array], 
     tensors = read_tensors(folder, config)
     forward = partial(bert, heads, config.get("layer_norm_eps", 1e-12))
     check(forward, tensors, np.zeros((1, 1), np.int32), np.ones((1, 1), bool))
-    return tensors, forward
+    return jax.device_put(tensors), forward
 
 
 def bert(heads: int, epsilon: float, tensors: Tensors, tokens: Array, mask: Array) -> Array:
     """The forward of `load_bert`."""
-    words, places, kinds = (
-        jnp.asarray(tensors[f"embeddings.{name}_embeddings.weight"]) for name in ("word", "position", "token_type")
-    )
+    tables = (tensors[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type"))
+    words, places, kinds = tables
     x = norm(tensors, "embeddings.LayerNorm", words[tokens] + (places[: tokens.shape[1]] + kinds[:1])[None], epsilon)
 
     def block(x, layer):
@@ -157,7 +156,7 @@ def load_dinov2(folder: Path, size: int) -> tuple[Tensors, Callable[[Tensors, Ar
     with_registers = "embeddings.register_tokens" in tensors
     tensors["embeddings.position_embeddings"] = interpolate(places, size // patch, with_registers)
     check(forward, tensors, np.zeros((1, size, size, 3), np.float32))
-    return tensors, forward
+    return jax.device_put(tensors), forward
 
 
 def dinov2(heads: int, epsilon: float, tensors: Tensors, pictures: Array) -> Array:

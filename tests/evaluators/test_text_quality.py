@@ -170,7 +170,7 @@ def test_words_and_punctuation_or_characters(tmp_path):
 
 
 def test_mistakes_are_told(tmp_path):
-    with pytest.raises(ConfigError, match=r"at least 40 texts: evaluate\.examples = 30, and valid has 30"):
+    with pytest.raises(ConfigError, match=r"at least 40 texts: evaluate\.examples = 30, and valid has 150"):
         data = build(config := chain(**{"evaluate.examples": 30}), None)
         text_quality.Reference(config, data, data.spec)
     config = base.get_config()
