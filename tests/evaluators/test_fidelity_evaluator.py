@@ -17,12 +17,13 @@ from gentrain.datasets.spec import Images
 from gentrain.errors import ConfigError
 from gentrain.evaluators import fidelity as evaluator
 from gentrain.evaluators import samples
-from gentrain.evaluators.network import Onnx
-from gentrain.metrics import two_sample
+from gentrain.evaluators.network import Onnx, open_network
+from gentrain.metrics import manifolds, two_sample
 from gentrain.models.base import Sampler
 from gentrain.models.classifier import classifier
 from gentrain.options.check import validate
 from gentrain.sums import declared
+from tests.evaluators.test_encoders import dinov2_folder
 from tests.evaluators.test_generators import unigram
 from tests.helpers import assert_trees_close, objective_of
 
@@ -258,6 +259,20 @@ def test_numbers_are_called_fid_where_the_network_is_said_to_be_inception(untrai
     assert not {"fidelity/fid", "fidelity/kid", "fidelity/fd_dinov2"} & set(plain)
     assert declared("fidelity/fid", evaluator.METRICS)[1].restates
     assert plain["fidelity/frechet"] != measured(digits(**{"evaluate.examples": 40}), noise())["fidelity/frechet"]
+
+
+def test_a_folder_of_dinov2_gives_the_features(untrained, tmp_path):
+    options = {"evaluate.examples": 40, "evaluate.fidelity.features": str(dinov2_folder(tmp_path / "dinov2"))}
+    plain, named = (
+        measured(digits(**options, **{"evaluate.fidelity.network": name}), noise()) for name in ("", "dinov2")
+    )
+    assert named["fidelity/fd_dinov2"] == named["fidelity/frechet"] == plain["fidelity/frechet"]
+    assert "fidelity/fd_dinov2" not in plain
+    network = open_network(tmp_path / "dinov2", "dinov2")
+    real, train = (network(pictures(digits(), split, 40)[0]) for split in ("valid", "train"))
+    assert plain["fidelity/frechet_floor"] == pytest.approx(manifolds.frechet(real, train), rel=1e-3)
+    with pytest.raises(ConfigError, match="it is a folder: expected DINOv2"):
+        build_evaluator(digits(**options, **{"evaluate.fidelity.network": "inception"}), noise())
 
 
 def test_a_network_that_cannot_be_asked_is_refused_in_one_line(network_file, monkeypatch, tmp_path):
