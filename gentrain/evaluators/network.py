@@ -12,12 +12,11 @@ from jaxtyping import Float
 
 from gentrain.errors import ConfigError
 from gentrain.evaluators.base import compile_here
-from gentrain.evaluators.encoders import load_dinov2, require, told_of
-from gentrain.published.folder import json_of
+from gentrain.evaluators.encoders import load_dinov2, told_of
 
 KEY = "evaluate.fidelity.features"
 IMAGENET = np.asarray([0.485, 0.456, 0.406]), np.asarray([0.229, 0.224, 0.225])  # mean and deviation of [0, 1]
-SIZE = 224  # of pictures for DINOv2, unless its folder says otherwise
+SIZE = 224  # of pictures for DINOv2
 
 Network = Callable[[Float[np.ndarray, "n h w c"]], Float[np.ndarray, "n d"]]  # of pictures in [-1, 1], grey or coloured
 
@@ -75,16 +74,13 @@ class Onnx:
 class Dinov2:
     """From pictures to the class token of a folder's DINOv2, on one device of this process.
 
-    Pictures are as large as the crop_size of its preprocessor_config.json, or 224; they are resized and not cropped, as
-    for FD-DINOv2 (Stein et al., 2023), which is of ViT-L/14. Raises ConfigError and CheckpointError as load_dinov2.
+    It sees pictures of 224x224 pixels, as for FD-DINOv2 (Stein et al., 2023), which is of ViT-L/14 without registers.
+    Raises ConfigError and CheckpointError as load_dinov2.
     """
 
     def __init__(self, folder: Path):
-        said = json_of(folder / "preprocessor_config.json").get("crop_size", {})
-        size = require(said, "height") if said else SIZE
-        self.tensors, forward = load_dinov2(folder, size)
-        see = lambda tensors, pictures: forward(tensors, prepare((size, size), True, pictures))
-        self.see = compile_here(see)
+        self.tensors, forward = load_dinov2(folder, SIZE)
+        self.see = compile_here(lambda tensors, pictures: forward(tensors, prepare((SIZE, SIZE), True, pictures)))
 
     def __call__(self, pictures: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n d"]:
         return np.asarray(self.see(self.tensors, pictures), np.float64)

@@ -25,12 +25,11 @@ BERT = {
     "num_attention_heads": HEADS,
     "layer_norm_eps": 1e-3,  # large enough to be seen
 }
-PATCH, GRID = 4, 3
+PATCH, GRID = 56, 4  # 224 pixels
 DINOV2 = {
     **{name: BERT[name] for name in ("hidden_act", "num_hidden_layers", "num_attention_heads", "layer_norm_eps")},
     "model_type": "dinov2",
     "patch_size": PATCH,
-    "image_size": PATCH * GRID,
 }
 TEXTS = ["it is a b c.", "", "abc", "f, e, d; it is", "a " * 60, *(" ".join("abcdef"[: n % 7]) for n in range(70))]
 
@@ -212,12 +211,12 @@ KINDS = {
 }
 
 
-def dinov2_tensors(config):
+def dinov2_tensors(config, grid=GRID):
     layer = "encoder.layer.{}."
     shapes = normed("layernorm")
     shapes["embeddings.cls_token"] = (1, 1, WIDTH)
     shapes["embeddings.mask_token"] = (1, WIDTH)
-    shapes["embeddings.position_embeddings"] = (1, 1 + GRID**2, WIDTH)
+    shapes["embeddings.position_embeddings"] = (1, 1 + grid**2, WIDTH)
     shapes["embeddings.patch_embeddings.projection.weight"] = (WIDTH, 3, PATCH, PATCH)
     shapes["embeddings.patch_embeddings.projection.bias"] = (WIDTH,)
     if config["model_type"] != "dinov2":
@@ -234,14 +233,15 @@ def dinov2_tensors(config):
         shapes = {
             name: shape for name, shape in shapes.items() if not ("attention.attention" in name and "bias" in name)
         }
-    return drawn(shapes)
+    tensors = drawn(shapes)
+    tensors["embeddings.patch_embeddings.projection.weight"] /= 100  # a sum of thousands; positions shall be seen too
+    return tensors
 
 
-def dinov2_folder(folder, size=PATCH * GRID, tensors=None, **config):
+def dinov2_folder(folder, tensors=None, **config):
     folder.mkdir()
     config = DINOV2 | config
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "preprocessor_config.json").write_text(json.dumps({"crop_size": {"height": size, "width": size}}))
     save_file(tensors or dinov2_tensors(config), folder / "model.safetensors")
     return folder
 
@@ -315,10 +315,9 @@ def test_positions_of_another_size_lie_between_those_that_were_learned(old, size
 
 
 def test_pictures_of_another_size_are_resized_and_so_are_positions(tmp_path):
-    size = PATCH * 5
-    network = open_network(dinov2_folder(tmp_path / "dinov2", size), "")
-    held = dinov2_tensors(DINOV2)
-    places = encoders.interpolate(held["embeddings.position_embeddings"], 5, False)[0, 1:]
+    held, size = dinov2_tensors(DINOV2, 3), PATCH * GRID
+    network = open_network(dinov2_folder(tmp_path / "dinov2", held), "")
+    places = encoders.interpolate(held["embeddings.position_embeddings"], GRID, False)[0, 1:]
     even = np.full((1, 8, 8, 3), 0.25, np.float32)
     picture = np.broadcast_to(((0.25 + 1) / 2 - IMAGENET[0]) / IMAGENET[1], (size, size, 3))
     np.testing.assert_allclose(network(even)[0], seen_by_dinov2(held, picture, places), rtol=1e-4, atol=1e-4)
@@ -329,8 +328,10 @@ def test_a_folder_that_is_no_dinov2_is_refused(tmp_path):
     folder = dinov2_folder(tmp_path / "dinov2")
     with pytest.raises(ConfigError, match=rf"{key}='\S+dinov2': it is a folder: expected DINOv2"):
         open_network(folder, "inception")
-    with pytest.raises(ConfigError, match=rf"{key}='\S+odd': pictures of 14 pixels are no whole number of its patches"):
-        open_network(dinov2_folder(tmp_path / "odd", 14), "dinov2")
+    with pytest.raises(
+        ConfigError, match=rf"{key}='\S+odd': pictures of 224 pixels are no whole number of its patches of 50"
+    ):
+        open_network(dinov2_folder(tmp_path / "odd", patch_size=50), "dinov2")
     with pytest.raises(ConfigError, match="model_type='vit': expected 'dinov2' or 'dinov2_with_registers'"):
         open_network(dinov2_folder(tmp_path / "vit", model_type="vit"), "dinov2")
     odd = dinov2_tensors(DINOV2) | {"embeddings.position_embeddings": np.ones((1, 9, WIDTH), np.float32)}
@@ -346,7 +347,8 @@ def test_a_folder_that_is_no_dinov2_is_refused(tmp_path):
 @pytest.mark.parametrize("size", [PATCH * GRID, PATCH * 7])
 def test_features_are_those_of_transformers(kind, size, tmp_path):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    config = transformers.AutoConfig.for_model(**DINOV2 | {"hidden_size": WIDTH} | KINDS[kind])
+    sizes = {"hidden_size": WIDTH, "image_size": PATCH * GRID}
+    config = transformers.AutoConfig.for_model(**DINOV2 | sizes | KINDS[kind])
     model = transformers.AutoModel.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
