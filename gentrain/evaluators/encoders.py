@@ -30,10 +30,10 @@ def told_of(key: str, value: str) -> Iterator[None]:
         raise ConfigError(f"{key}={value!r}: {error}") from error
 
 
-def require(config: dict[str, Any], name: str, *expected: Any) -> Any:
+def require(said: dict[str, Any], name: str, *expected: Any) -> Any:
     """What a config.json says of a name: one of those that are expected, of which the first is taken where it says
     nothing; or a positive whole number, where none is. Raises ConfigError for anything else."""
-    found = config.get(name, *expected[:1])
+    found = said.get(name, *expected[:1])
     known = found in expected if expected else type(found) is int and found > 0
     if not known:
         wanted = " or ".join(map(repr, expected)) or "a positive whole number"
@@ -41,9 +41,9 @@ def require(config: dict[str, Any], name: str, *expected: Any) -> Any:
     return found
 
 
-def read_tensors(folder: Path, config: dict[str, Any]) -> Tensors:
+def read_tensors(folder: Path, said: dict[str, Any]) -> Tensors:
     """Float32, but for those of a head. Raises CheckpointError for damage, and for layers that are not there."""
-    prefix, layers = f"{config['model_type']}.", require(config, "num_hidden_layers")
+    prefix, layers = f"{said['model_type']}.", require(said, "num_hidden_layers")
     named: dict[str, np.ndarray] = {}
     for name, stored in folders.tensors(folder):
         name = name.removeprefix(prefix)
@@ -106,14 +106,14 @@ def load_bert(folder: Path) -> tuple[Tensors, Callable[[Tensors, Array, Array], 
 
     Raises ConfigError where there is no such model, CheckpointError where it is damaged.
     """
-    config = folders.read_config(folder)
-    require(config, "model_type", "bert")
-    require(config, "hidden_act", "gelu")
-    require(config, "position_embedding_type", "absolute")
-    require(config, "is_decoder", False)
-    heads = require(config, "num_attention_heads")
-    tensors = read_tensors(folder, config)
-    forward = partial(bert, heads, config.get("layer_norm_eps", 1e-12))
+    said = folders.read_config(folder)
+    require(said, "model_type", "bert")
+    require(said, "hidden_act", "gelu")
+    require(said, "position_embedding_type", "absolute")
+    require(said, "is_decoder", False)
+    heads = require(said, "num_attention_heads")
+    tensors = read_tensors(folder, said)
+    forward = partial(bert, heads, said.get("layer_norm_eps", 1e-12))
     check(forward, tensors, np.zeros((1, 1), np.int32), np.ones((1, 1), bool))
     return jax.device_put(tensors), forward
 
@@ -140,18 +140,18 @@ def load_dinov2(folder: Path, size: int) -> tuple[Tensors, Callable[[Tensors, Ar
     Embeddings of positions that were learned at another size are interpolated as transformers does. Raises ConfigError
     where there is no such model, or the size is no multiple of a patch, CheckpointError where it is damaged.
     """
-    config = folders.read_config(folder)
-    require(config, "model_type", "dinov2", "dinov2_with_registers")
-    require(config, "hidden_act", "gelu")
-    heads, patch = require(config, "num_attention_heads"), require(config, "patch_size")
+    said = folders.read_config(folder)
+    require(said, "model_type", "dinov2", "dinov2_with_registers")
+    require(said, "hidden_act", "gelu")
+    heads, patch = require(said, "num_attention_heads"), require(said, "patch_size")
     if size % patch:
         raise ConfigError(f"pictures of {size} pixels are no whole number of its patches of {patch}")
-    tensors = read_tensors(folder, config)
-    if not require(config, "qkv_bias", True, False):
+    tensors = read_tensors(folder, said)
+    if not require(said, "qkv_bias", True, False):
         width = tensors["layers"]["attention.attention.query.weight"].shape[:2]
         zero = {f"attention.attention.{part}.bias": np.zeros(width, np.float32) for part in ("query", "key", "value")}
         tensors["layers"] |= zero
-    forward = partial(dinov2, heads, config.get("layer_norm_eps", 1e-6))
+    forward = partial(dinov2, heads, said.get("layer_norm_eps", 1e-6))
     places = tensors["embeddings.position_embeddings"]
     with_registers = "embeddings.register_tokens" in tensors
     tensors["embeddings.position_embeddings"] = interpolate(places, size // patch, with_registers)
