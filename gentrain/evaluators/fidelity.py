@@ -71,9 +71,8 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     labels, and kept in the cache. It is not an Inception network, so `frechet` is not FID, nor `kernel` KID: numbers
     compare within one data set and one recipe. Those of a given network are asked for by evaluate.fidelity.features
     (see evaluators.network); of 2,048 the interval of `frechet` takes two minutes, and classes are the classifier's all
-    the same. A model with
-    contexts gets the classes of the real images. Raises ConfigError where the data are not images with class labels,
-    and for too few of them.
+    the same. A model with contexts gets the classes of the real images. Raises ConfigError where the data are not
+    images with class labels, and for too few of them.
     """
     spec, model, size = data.spec, objective.model, config.data.batch_size
     if not isinstance(spec, ImageSpec):

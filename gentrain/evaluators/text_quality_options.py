@@ -27,7 +27,6 @@ class Options(EvaluateSection):
         within="[0, inf)",
         may_change=True,
     )
-
     encoder: str = option(
         "",
         "whose embeddings texts are compared by: an encoder of sentences, a BERT's folder as Hugging Face lays it out,"

@@ -153,7 +153,8 @@ def test_embeddings_are_kept_for_the_same_texts_and_the_same_encoder(tmp_path, m
     assert not asked
     Sentences(str(one)).obtain(TEXTS[1:5])
     Sentences(str(two)).obtain(TEXTS[:4])
-    assert len(asked) == 2
+    Sentences(str(bert_folder(tmp_path / "three", made, num_attention_heads=2))).obtain(TEXTS[:4])
+    assert len(asked) == 3
 
 
 def without(tensors, name):
