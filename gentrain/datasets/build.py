@@ -47,7 +47,7 @@ class Split(Protocol):
     document's end; values of an image), so that nats/character = nats/token * tokens / characters.
     documents: (tokens, offsets): all tokens in one array, document i, its end token included, being
     tokens[offsets[i]:offsets[i+1]]. pieces: the same tokens, document by document as the rows hold them: one that is
-    longer than a row is cut.
+    longer than a row is cut. take: the rows of these numbers, whichever process reads them.
     """
 
     batches: int
@@ -61,6 +61,8 @@ class Split(Protocol):
     def pieces(self) -> tuple[np.ndarray, np.ndarray]: ...
 
     def batch(self, step: int) -> Batch: ...
+
+    def take(self, numbers: np.ndarray) -> Batch: ...
 
 
 class Data(NamedTuple):

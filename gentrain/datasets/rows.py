@@ -144,10 +144,16 @@ class Pass:
     def batch(self, step: int) -> dict[str, np.ndarray]:
         if not 0 <= step < self.batches:
             raise IndexError(f"batch {step} of a split of {self.batches}")
-        numbers = step * self.batch_size + self.rows.astype(np.int64)
+        return self.gather(step * self.batch_size + self.rows.astype(np.int64), self.rows)
+
+    def take(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        return self.gather(numbers, np.arange(len(numbers)))
+
+    def gather(self, numbers: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The rows of these numbers in the split, and empty ones past its end, as rows of a batch."""
         sources = np.searchsorted(self.ends, numbers, "right")  # len(parts) past the end: no part, an empty row
         part_rows = numbers - np.concatenate([[0], self.ends])[sources]
-        return gather(self.parts, sources, part_rows, self.rows, self.length)
+        return gather(self.parts, sources, part_rows, rows, self.length)
 
 
 def gather(

@@ -1,8 +1,7 @@
 """What an evaluator is, and the one way in which evaluators draw samples."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from functools import partial, wraps
 from typing import Any, Protocol
 
 import jax
@@ -55,6 +54,17 @@ def make_draw(
     return sharding.compile_on(mesh, draw)
 
 
+def compile_here(function: Callable) -> Callable:
+    """The function, compiled for one device of this process."""
+
+    @wraps(function)
+    def placed(*arguments):
+        with sharding.inside(sharding.one_device()):
+            return function(*arguments)
+
+    return jax.jit(placed)
+
+
 def divide(temperature: Array, logits: Array) -> Array:
     """Logits of the law at a temperature."""
     return logits / temperature
@@ -70,14 +80,16 @@ def obtain_params(key: Sequence[Any], init: Callable[..., Params], fit: Callable
 
     key: what the network is called, and all that its parameters depend on.
     """
-    file = f"{key[0]}.npz"
-
-    def make(folder: Path) -> None:
-        np.savez(folder / file, *jax.device_get(jax.tree.leaves(fit())))
-
     structure = jax.tree.structure(jax.eval_shape(init, jax.random.key(0)))
-    with np.load(store.cached(list(key), make) / file) as arrays:
-        return jax.tree.unflatten(structure, [arrays[name] for name in arrays.files])
+    return jax.tree.unflatten(structure, obtain_arrays(key, lambda: jax.device_get(jax.tree.leaves(fit()))))
+
+
+def obtain_arrays(key: Sequence[Any], make: Callable[[], Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Arrays that are found in the cache, or made and put there. key: what they are, and all that they depend on."""
+    file = f"{key[0]}.npz"
+    folder = store.cached(list(key), lambda folder: np.savez(folder / file, *make()))
+    with np.load(folder / file) as arrays:
+        return [arrays[name] for name in arrays.files]
 
 
 def decode_rows(spec: Spec, tokens: np.ndarray, mask: np.ndarray) -> list[Any]:

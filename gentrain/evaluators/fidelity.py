@@ -18,7 +18,7 @@ from gentrain.datasets.build import Data, Split
 from gentrain.datasets.spec import ImageSpec
 from gentrain.errors import ConfigError
 from gentrain.evaluators.base import Evaluator, make_draw, name_values, obtain_params, with_company
-from gentrain.evaluators.network import Network
+from gentrain.evaluators.network import open_network
 from gentrain.metrics import intervals, manifolds, two_sample
 from gentrain.metrics.intervals import Interval
 from gentrain.models.base import Params, SequenceModel
@@ -69,10 +69,10 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
 
     Features are the 64 of a small convolutional classifier that is trained here, at the first call, on the data's own
     labels, and kept in the cache. It is not an Inception network, so `frechet` is not FID, nor `kernel` KID: numbers
-    compare within one data set and one recipe. Those of a file's network are asked for by evaluate.fidelity.features;
-    of 2,048 the interval of `frechet` takes two minutes, and classes are the classifier's all the same. A model with
-    contexts gets the classes of the real images. Raises ConfigError where the data are not images with class labels,
-    and for too few of them.
+    compare within one data set and one recipe. Those of a given network are asked for by evaluate.fidelity.features
+    (see evaluators.network); of 2,048 the interval of `frechet` takes two minutes, and classes are the classifier's all
+    the same. A model with contexts gets the classes of the real images. Raises ConfigError where the data are not
+    images with class labels, and for too few of them.
     """
     spec, model, size = data.spec, objective.model, config.data.batch_size
     if not isinstance(spec, ImageSpec):
@@ -174,7 +174,7 @@ class Eyes:
         self.labelled, self.weights = labelled, mixture_weights(config)
         options = config.evaluate.fidelity
         given = Path(options.features).expanduser()
-        self.features = Network(given, options.network == "dinov2") if options.features else None
+        self.features = open_network(given, options.network) if options.features else None
 
     @cached_property
     def params(self) -> Params:
@@ -260,13 +260,8 @@ def choose_images(labelled: Data, split: Split, count: int) -> np.ndarray:
 def read_images(labelled: Data, split: Split, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Those of the numbers: images (n, height, width, channels) and their classes (n,), a chunk at a time."""
     for start in range(0, len(chosen), CHUNK):
-        chunk = chosen[start : start + CHUNK]
-        tokens, labels = [], []
-        for number in np.unique(chunk // BATCH).tolist():
-            batch, rows = split.batch(number), chunk[chunk // BATCH == number] % BATCH
-            tokens.append(batch["tokens"][rows])
-            labels.append(batch["context"][rows, 0])
-        yield np.asarray(image_spec(labelled).pixels(np.concatenate(tokens))), np.concatenate(labels)
+        batch = split.take(chosen[start : start + CHUNK])
+        yield np.asarray(image_spec(labelled).pixels(batch["tokens"])), batch["context"][:, 0]
 
 
 def mixture_weights(config: ConfigDict) -> list[float]:

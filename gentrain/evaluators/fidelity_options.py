@@ -16,7 +16,8 @@ class Options(EvaluateSection):
 
     features: str = option(
         "",
-        "an ONNX file whose network gives the features (needs onnxruntime); empty: a classifier trained on the data",
+        "what gives the features: the folder of a DINOv2 as Hugging Face lays it out, or an ONNX file (needs"
+        " onnxruntime); empty: a classifier trained on the data",
         may_change=True,
     )
     network: str = option(
@@ -30,5 +31,5 @@ class Options(EvaluateSection):
     def check(self, run: "Run", where: str) -> None:
         options = run.config.evaluate.fidelity
         named_alone = options.network and not options.features
-        expect(not named_alone, f"{where}.network", options.network, "a file in features, which it says more of")
+        expect(not named_alone, f"{where}.network", options.network, "a network in features, which it says more of")
         expect(run.data_kind in ("images", ""), "data.name", run.config.data.name, f"images, for {where}")

@@ -1,17 +1,15 @@
 """A small LSTM that learns from text and then judges text: by its likelihood, and by what it keeps in mind of it."""
 
 import hashlib
-from collections.abc import Callable
-from functools import wraps
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
 
-from gentrain import losses, sharding
+from gentrain import losses
 from gentrain.datasets.spec import TextSpec
-from gentrain.evaluators.base import obtain_params
+from gentrain.evaluators.base import compile_here, obtain_params
 from gentrain.models import lstm
 from gentrain.models.base import Params, before_logits
 from gentrain.models.layers import sequence_model
@@ -92,14 +90,3 @@ class Judge:
             parts.append(jax.device_get(self.score_batch(params, batch)))
         nats, embeddings = (np.concatenate(part)[:count].astype(np.float64) for part in zip(*parts, strict=True))
         return Scores(nats, rows.mask.sum(1), embeddings)
-
-
-def compile_here(function: Callable) -> Callable:
-    """The function, compiled for one device of this process."""
-
-    @wraps(function)
-    def placed(*arguments):
-        with sharding.inside(sharding.one_device()):
-            return function(*arguments)
-
-    return jax.jit(placed)

@@ -1,5 +1,7 @@
 """Are generated texts good, varied, and not copied? By their n-grams, and to the ear of a judge that read the data."""
 
+import dataclasses
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from gentrain.datasets.tokenizers import split_words
 from gentrain.errors import ConfigError
 from gentrain.evaluators.base import Evaluator, decode_rows, make_draw, name_values, with_company
 from gentrain.evaluators.judge import Judge, Rows, Scores
+from gentrain.evaluators.sentences import Sentences
 from gentrain.metrics import intervals, manifolds, quantised, text
 from gentrain.metrics.intervals import Interval
 from gentrain.models.base import Params, SequenceModel
@@ -31,12 +34,12 @@ NUMBERS = {
     "copied_whole": Metric("share", None, "samples of which all stands in one document of train"),
     "forward_perplexity": Metric("tokens", None, "of samples, to a judge that read train"),
     "reverse_perplexity": Metric("tokens", "lower", "of held-out text, to a judge that read samples alone"),
-    "precision": Metric("share", "higher", "samples among the held-out texts (k = 3), as the judge keeps them in mind"),
+    "precision": Metric("share", "higher", "samples among the held-out texts (k = 3), by their embeddings"),
     "recall": Metric("share", "higher", "held-out texts among the samples (k = 3), likewise"),
-    "frechet": Metric("squared distance", "lower", "of Gaussians fitted to what the judge keeps in mind"),
+    "frechet": Metric("squared distance", "lower", "of Gaussians fitted to the embeddings"),
     "mauve": Metric("0 to 1", "higher", "area under the divergence curve of clusters, the mean of 5 clusterings"),
     "frontier_integral": Metric("nats", "lower", "the mean JS over all priors of clusters, of 5 clusterings"),
-    "nearest_train": Metric("distance", None, "to the nearest text of train, as the judge keeps them in mind"),
+    "nearest_train": Metric("distance", None, "of the embedding to that of the nearest text of train"),
 }
 
 
@@ -62,20 +65,27 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     one number of samples only.
 
     Texts are rows, as a model reads them, in words and punctuation marks, or characters. A judge is an LSTM of the
-    run's own tokens (see evaluators.judge): perplexities of two tokenizers are not comparable. What it keeps in mind
-    of a text is the mean of its states, in which collapse shows and the order of words hardly does. Raises ConfigError
-    for data that are not unconditional text, for few texts, and for words where texts have hardly two.
+    run's own tokens (see evaluators.judge): perplexities of two tokenizers are not comparable. The embedding of a text
+    is the mean of the judge's states, or of those of evaluate.text_quality.encoder (see evaluators.sentences), over its
+    tokens: topic and collapse show in it, and the order of words hardly does. Numbers of two encoders are not
+    comparable.
+
+    Where texts have contexts, samples are drawn to those of held-out rows, one each, and texts are compared without
+    them. The rows are others than those that samples are compared with, since what is said of one context is alike;
+    so there are at most half as many as the split has. Raises ConfigError for data that are not text, for few texts,
+    and for words where texts have hardly two.
     """
     spec, model = data.spec, objective.model
-    if not isinstance(spec, TextSpec) or spec.context_vocab:
-        raise ConfigError("evaluator 'text_quality' is for text without contexts")
+    if not isinstance(spec, TextSpec):
+        raise ConfigError(f"evaluator 'text_quality' is for text, and the data are {spec.kind}")
     assert isinstance(model, SequenceModel)
     draw, size = make_draw(model, mesh, spec.length, end=spec.end), sharding.round_up(mesh, DRAWN)
     reference = Reference(config, data, spec)
     count = reference.count
 
     def generate(params, key) -> Rows:
-        parts = (draw(params, key, start + jnp.arange(size)) for start in range(0, count, size))
+        rows = (np.arange(start, start + size) for start in range(0, count, size))
+        parts = (draw(params, key, jnp.asarray(some), reference.contexts_of(some)) for some in rows)
         tokens, masks = zip(*((np.asarray(part.tokens), np.asarray(part.mask)) for part in parts), strict=True)
         return Rows(np.concatenate(tokens)[:count], np.concatenate(masks)[:count])
 
@@ -91,16 +101,38 @@ class Reference:
     def __init__(self, config: ConfigDict, data: Data, spec: TextSpec):
         options, split = config.evaluate.text_quality, config.evaluate.split
         self.spec, self.unit, self.train = spec, options.unit, data.split("train")
-        self.held_out = choose_rows(data.split(split), config.evaluate.examples, spec.length)
-        self.count = len(self.held_out.tokens)
+        numbers = shuffled(data.split(split))
+        most = len(numbers) // 2 if spec.context_vocab else len(numbers)
+        self.count = min(config.evaluate.examples, most)
         if self.count < FEWEST:
-            found = f"evaluate.examples = {config.evaluate.examples}, and {split} has {self.count} texts of these"
+            found = f"evaluate.examples = {config.evaluate.examples}, and {split} has {len(numbers)} texts"
+            found += ", half of which give the contexts of samples" if spec.context_vocab else ""
             raise ConfigError(f"evaluator 'text_quality' needs at least {FEWEST} texts: {found}")
+        self.held_out = choose_rows(data.split(split), self.count, spec.length)
+        others = numbers[self.count : 2 * self.count]
+        self.contexts = data.split(split).take(others)["context"] if spec.context_vocab else None
         self.held_out_words = self.words(self.held_out)
         if self.unit == "words" and sum(map(len, self.held_out_words)) < 2 * self.count:
             raise ConfigError("texts of hardly two words: set evaluate.text_quality.unit = 'characters'")
-        steps = options.judge_steps
-        self.judged = Judged(Judge(spec, steps), self.train, self.held_out) if steps else None
+        self.parts = list(self.listeners(options.judge_steps, options.encoder))
+
+    def listeners(self, judge_steps: int, encoder: str) -> Iterator["Judged | Embedded"]:
+        """Who else measures samples than counts of n-grams."""
+        known = choose_rows(self.train, max(MOST_NEAREST, self.count), self.spec.length)
+        if judge_steps:
+            unconditional = dataclasses.replace(self.spec, context_vocab=0, context_shape=(1,), context_names=())
+            judged = Judged(Judge(unconditional, judge_steps), known, self.held_out)
+            yield judged
+        if encoder:
+            sentences = Sentences(encoder)
+            embed = lambda rows: sentences(decode_rows(self.spec, *rows))
+            yield Embedded(embed, lambda: sentences.obtain(decode_rows(self.spec, *known)), self.held_out)
+        elif judge_steps:
+            yield Embedded(judged.embed, lambda: judged.embed(known), self.held_out)
+
+    def contexts_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """What samples of these numbers are drawn to; None where texts have no contexts."""
+        return None if self.contexts is None else self.contexts[rows % self.count]
 
     def words(self, rows: Rows) -> Words:
         """What n-grams are of, text by text."""
@@ -122,55 +154,85 @@ class Reference:
         """Of real text, by the names of NUMBERS."""
         found = self.measure(choose_rows(self.train, self.count, self.spec.length))
         found |= copies(self.held_out_words, self.train_words)
-        found |= self.judged.floors if self.judged else {}
+        for part in self.parts:
+            found |= part.floors
         return {name: float(interval.value) for name, interval in found.items()}
 
     def measure(self, samples: Rows) -> dict[str, Interval]:
         """The numbers of samples, by the names of NUMBERS."""
         words = self.words(samples)
         found = shares(words, self.held_out_words) | copies(words, self.train_words)
-        return found | self.judged.measure(samples) if self.judged else found
+        for part in self.parts:
+            found |= part.measure(samples)
+        return found
 
 
 class Judged:
-    """What a judge makes of samples, of train, which it reads at the first call, and of held-out text."""
+    """How well a judge that read train, at the first call, knows samples, and one that read samples held-out text."""
 
-    def __init__(self, judge: Judge, train: Split, held_out: Rows):
-        self.judge, self.held_out = judge, held_out
-        count, length = held_out.tokens.shape
-        self.train = choose_rows(train, max(MOST_NEAREST, count), length)
+    def __init__(self, judge: Judge, train: Rows, held_out: Rows):
+        self.judge, self.train, self.held_out = judge, train, held_out
 
     @cached_property
     def reader(self) -> Params:
         return self.judge.obtain(self.train)
 
-    @cached_property
-    def real(self) -> Scores:
-        return self.judge.score(self.reader, self.held_out)
-
-    @cached_property
-    def known(self) -> Scores:
-        return self.judge.score(self.reader, self.train)
+    def embed(self, rows: Rows) -> np.ndarray:
+        """The mean of the reader's states over each text, (n, width)."""
+        return self.judge.score(self.reader, rows).embeddings
 
     @property
     def floors(self) -> dict[str, Interval]:
         """Where text of train would be compared with itself."""
-        return {"forward_perplexity": perplexity(self.real), "nearest_train": distance(self.real, self.known)}
+        return {"forward_perplexity": perplexity(self.judge.score(self.reader, self.held_out))}
 
     def measure(self, samples: Rows) -> dict[str, Interval]:
-        own, pupil = self.judge.score(self.reader, samples), self.judge.fit(samples)
         return {
-            "forward_perplexity": perplexity(own),
-            "reverse_perplexity": perplexity(self.judge.score(pupil, self.held_out)),
-            **likeness(self.real.embeddings, own.embeddings),
-            "nearest_train": distance(own, self.known),
+            "forward_perplexity": perplexity(self.judge.score(self.reader, samples)),
+            "reverse_perplexity": perplexity(self.judge.score(self.judge.fit(samples), self.held_out)),
         }
+
+
+class Embedded:
+    """How samples lie among held-out texts and texts of train, as points.
+
+    embed: from rows to points (n, d); of_train: those of train, which are asked for once.
+    """
+
+    def __init__(self, embed: Callable[[Rows], np.ndarray], of_train: Callable[[], np.ndarray], held_out: Rows):
+        self.embed, self.of_train, self.held_out = embed, of_train, held_out
+
+    @cached_property
+    def real(self) -> np.ndarray:
+        return self.embed(self.held_out)
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        return self.of_train()
+
+    @property
+    def floors(self) -> dict[str, Interval]:
+        """Where text of train would be compared with itself."""
+        return {"nearest_train": self.distance(self.real)}
+
+    def measure(self, samples: Rows) -> dict[str, Interval]:
+        own = self.embed(samples)
+        return {**likeness(self.real, own), "nearest_train": self.distance(own)}
+
+    def distance(self, points: np.ndarray) -> Interval:
+        """The mean distance to the nearest text of train."""
+        return intervals.student(manifolds.nearest(points, self.known))
+
+
+def shuffled(split: Split) -> np.ndarray:
+    """The numbers of a split's texts, always in the same order."""
+    return np.random.default_rng(0).permutation(len(split.pieces[1]) - 1)
 
 
 def choose_rows(split: Split, count: int, length: int) -> Rows:
     """So many texts of a split as rows have them, or all if it has fewer: always the same ones."""
     tokens, offsets = split.pieces
-    chosen = np.sort(np.random.default_rng(0).permutation(len(offsets) - 1)[:count])
+    chosen = np.sort(shuffled(split)[:count])
     place = offsets[chosen, None] + np.arange(length)
     mask = place < offsets[chosen + 1, None]
     return Rows(np.where(mask, tokens[np.minimum(place, len(tokens) - 1)], 0).astype(np.int32), mask)
@@ -215,11 +277,6 @@ def perplexity(scores: Scores) -> Interval:
         return np.exp(scores.nats[chosen].sum() / scores.tokens[chosen].sum())
 
     return intervals.jackknife(statistic, len(scores.nats))
-
-
-def distance(scores: Scores, others: Scores) -> Interval:
-    """The mean distance to the nearest of others."""
-    return intervals.student(manifolds.nearest(scores.embeddings, others.embeddings))
 
 
 def likeness(real: np.ndarray, own: np.ndarray) -> dict[str, Interval]:

@@ -27,7 +27,12 @@ class Options(EvaluateSection):
         within="[0, inf)",
         may_change=True,
     )
+    encoder: str = option(
+        "",
+        "whose embeddings texts are compared by: an encoder of sentences, a BERT's folder as Hugging Face lays it out,"
+        " or 'minilm', all-MiniLM-L6-v2, which is fetched once, 84 MB; '': the judge's states",
+        may_change=True,
+    )
 
     def check(self, run: "Run", where: str) -> None:
-        text = run.data_kind in ("text", "") and not run.config.data.conditional
-        expect(text, "data.name", run.config.data.name, f"text without contexts, for {where}")
+        expect(run.data_kind in ("text", ""), "data.name", run.config.data.name, f"text, for {where}")

@@ -14,7 +14,7 @@ from gentrain.published import Published, Stored
 
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64"}
 
 
 def open_folder(folder: Path) -> Published:
@@ -31,7 +31,7 @@ def open_folder(folder: Path) -> Published:
         begin=begin,
         end=end,
         adds_begin=adds_begin,
-        tokenizer_config=read_json(beside) if beside.exists() else {},
+        tokenizer_config=json_of(beside),
     )
 
 
@@ -53,6 +53,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is no JSON object")
     return content
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """The same, or {} where there is no such file."""
+    return read_json(path) if path.exists() else {}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -135,7 +140,7 @@ def special_tokens(folder: Path, config: dict[str, Any]) -> tuple[int | None, in
         tokenizer = parse_tokenizer(read_bytes(folder / "tokenizer.json"))
     except Exception as error:  # the library raises a bare one
         raise CheckpointError(f"{folder / 'tokenizer.json'} is damaged: {error}") from error
-    named = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+    named = json_of(folder / "tokenizer_config.json")
     begin, end = ends_of(config)
 
     def number(key: str, otherwise: int | None) -> int | None:

@@ -76,6 +76,19 @@ def test_shares_are_exact():
     np.testing.assert_array_equal(draws_by_source(10**12, shares), [5 * 10**11, 3 * 10**11, 2 * 10**11])
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_rows_are_taken_by_their_number_in_a_split(processes):
+    """As whole batches have them, whichever rows of a batch are read here."""
+    sources = [part(13)._replace(labels=np.arange(13)), part(6, first=100)._replace(labels=np.arange(50, 56))]
+    every = Pass(sources, 4, np.arange(4), 3)
+    batches = [every.batch(number) for number in range(every.batches)]
+    numbers = np.array([17, 3, 0, 13, 3])
+    taken = Pass(sources, 4, np.arange(4 // processes), 3).take(numbers)
+    for name in ("tokens", "mask", "source", "context"):
+        np.testing.assert_array_equal(taken[name], np.concatenate([batch[name] for batch in batches])[numbers])
+    assert taken["row"].tolist() == [0, 1, 2, 3, 4]
+
+
 def documents(seed: int, longest: int) -> np.ndarray:
     lengths = np.random.default_rng(seed).integers(1, longest, 300)
     return np.concatenate([[0], np.cumsum(lengths)])

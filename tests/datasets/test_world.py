@@ -51,6 +51,8 @@ def test_held_out_rows_end_with_the_mask(world_config):
     tokens, offsets = split.documents
     assert len(tokens) == split.tokens == 21 * 4 and len(offsets) == 22
     assert np.array_equal(tokens[:4], split.batch(0)["tokens"][0])
+    taken = split.take(np.array([20, 0, 20]))
+    assert np.array_equal(taken["tokens"], tokens.reshape(21, 4)[[20, 0, 20]]) and taken["mask"].all()
 
 
 @pytest.mark.parametrize("name", ["table", "hmm", "ring", "bimodal"])

@@ -17,12 +17,13 @@ from gentrain.datasets.spec import Images
 from gentrain.errors import ConfigError
 from gentrain.evaluators import fidelity as evaluator
 from gentrain.evaluators import samples
-from gentrain.evaluators.network import Network
-from gentrain.metrics import two_sample
+from gentrain.evaluators.network import Onnx, open_network
+from gentrain.metrics import manifolds, two_sample
 from gentrain.models.base import Sampler
 from gentrain.models.classifier import classifier
 from gentrain.options.check import validate
 from gentrain.sums import declared
+from tests.evaluators.test_encoders import dinov2_folder
 from tests.evaluators.test_generators import unigram
 from tests.helpers import assert_trees_close, objective_of
 
@@ -238,14 +239,12 @@ def network_file(monkeypatch, tmp_path):
 
 def test_a_network_sees_pictures_of_its_size_in_three_colours_by_its_own_scale(network_file):
     grey = np.linspace(-1, 1, 5, dtype=np.float32)[:, None, None, None] * np.ones((8, 8, 1), np.float32)
-    np.testing.assert_allclose(
-        Network(network_file, False)(grey), np.linspace(-1, 1, 5)[:, None] * np.ones(6), atol=1e-6
-    )
-    red, green, blue = Network(network_file, True)(grey)[:, :3].T
+    np.testing.assert_allclose(Onnx(network_file, False)(grey), np.linspace(-1, 1, 5)[:, None] * np.ones(6), atol=1e-6)
+    red, green, blue = Onnx(network_file, True)(grey)[:, :3].T
     assert red[0] == pytest.approx(-0.485 / 0.229, abs=1e-4) and blue[-1] == pytest.approx(0.594 / 0.225, abs=1e-4)
     assert green[2] == pytest.approx(0.044 / 0.224, abs=1e-4)
     colours = np.random.default_rng(0).uniform(-1, 1, size=(2, 32, 24, 3)).astype(np.float32)
-    np.testing.assert_allclose(Network(network_file, False)(colours)[:, :3], colours.mean((1, 2)), atol=0.02)
+    np.testing.assert_allclose(Onnx(network_file, False)(colours)[:, :3], colours.mean((1, 2)), atol=0.02)
 
 
 def test_numbers_are_called_fid_where_the_network_is_said_to_be_inception(untrained, network_file):
@@ -262,19 +261,33 @@ def test_numbers_are_called_fid_where_the_network_is_said_to_be_inception(untrai
     assert plain["fidelity/frechet"] != measured(digits(**{"evaluate.examples": 40}), noise())["fidelity/frechet"]
 
 
+def test_a_folder_of_dinov2_gives_the_features(untrained, tmp_path):
+    options = {"evaluate.examples": 40, "evaluate.fidelity.features": str(dinov2_folder(tmp_path / "dinov2"))}
+    plain, named = (
+        measured(digits(**options, **{"evaluate.fidelity.network": name}), noise()) for name in ("", "dinov2")
+    )
+    assert named["fidelity/fd_dinov2"] == named["fidelity/frechet"] == plain["fidelity/frechet"]
+    assert "fidelity/fd_dinov2" not in plain
+    network = open_network(tmp_path / "dinov2", "dinov2")
+    real, train = (network(pictures(digits(), split, 40)[0]) for split in ("valid", "train"))
+    assert plain["fidelity/frechet_floor"] == pytest.approx(manifolds.frechet(real, train), rel=1e-3)
+    with pytest.raises(ConfigError, match="it is a folder: expected DINOv2"):
+        build_evaluator(digits(**options, **{"evaluate.fidelity.network": "inception"}), noise())
+
+
 def test_a_network_that_cannot_be_asked_is_refused_in_one_line(network_file, monkeypatch, tmp_path):
     with pytest.raises(ConfigError, match=r"evaluate.fidelity.features='.*none.onnx': there is no such file"):
-        Network(tmp_path / "none.onnx", False)
+        Onnx(tmp_path / "none.onnx", False)
     for shape in (("n", 3, "h", "w"), (1, 3, 8, 8), ("n", 8, 8, 3), ("n", 3)):
         session = lambda file, providers, shape=shape: Session(file, providers, shape)
         monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=session))
         with pytest.raises(ConfigError, match=r"expected an input of \(n, 3, height, width\), n free, not"):
-            Network(network_file, False)
+            Onnx(network_file, False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match="needs the package onnxruntime: pip install onnxruntime"):
-        Network(network_file, False)
+        Onnx(network_file, False)
     config = digits(**{"evaluate.evaluators": ("fidelity",), "evaluate.fidelity.network": "inception"})
-    with pytest.raises(ConfigError, match=r"fidelity.network='inception': expected a file in features"):
+    with pytest.raises(ConfigError, match=r"fidelity.network='inception': expected a network in features"):
         validate(config)
 
 
@@ -290,11 +303,11 @@ def test_a_network_of_onnx_is_read(tmp_path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, tmp_path / "mean.onnx")
     grey = np.linspace(-1, 1, 7, dtype=np.float32)[:, None, None, None] * np.ones((8, 8, 1), np.float32)
-    features = Network(tmp_path / "mean.onnx", False)(grey)
+    features = Onnx(tmp_path / "mean.onnx", False)(grey)
     np.testing.assert_allclose(features, np.linspace(-1, 1, 7)[:, None] * np.ones(3), atol=1e-6)
     (tmp_path / "broken.onnx").write_bytes(b"none")
     with pytest.raises(ConfigError, match="not a network that onnxruntime reads"):
-        Network(tmp_path / "broken.onnx", False)
+        Onnx(tmp_path / "broken.onnx", False)
 
 
 def saved(root, classes, each):

@@ -1,17 +1,20 @@
 """The quality of text: what it says of samples that are known to be good, dull, noisy or copied, and of its judge."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import base
-from gentrain import sharding
+from gentrain import plugins, sharding
 from gentrain.datasets.build import build
 from gentrain.errors import ConfigError
 from gentrain.evaluators import judge as judges
 from gentrain.evaluators import text_quality
 from gentrain.evaluators.judge import Judge, Rows
+from gentrain.metrics import manifolds
 from gentrain.options.check import validate
 from gentrain.sums import declared
 from tests.evaluators.test_generators import unigram
@@ -170,12 +173,102 @@ def test_words_and_punctuation_or_characters(tmp_path):
 
 
 def test_mistakes_are_told(tmp_path):
-    with pytest.raises(ConfigError, match=r"at least 40 texts: evaluate\.examples = 30, and valid has 30"):
+    with pytest.raises(ConfigError, match=r"at least 40 texts: evaluate\.examples = 30, and valid has 150"):
         data = build(config := chain(**{"evaluate.examples": 30}), None)
         text_quality.Reference(config, data, data.spec)
     config = base.get_config()
     config.data.name, config.evaluate.evaluators = "digits", ("text_quality",)
-    with pytest.raises(ConfigError, match="text without contexts"):
+    with pytest.raises(ConfigError, match=r"data\.name='digits': expected text, for evaluate\.text_quality"):
         validate(config)
-    with pytest.raises(ConfigError, match="text without contexts"):
+    with pytest.raises(ConfigError, match="'text_quality' is for text, and the data are images"):
         text_quality.build(config, objective_of(None), build(config, None), None)
+    with pytest.raises(ConfigError, match=r"valid has \d+ texts, half of which give the contexts of samples"):
+        data = build(config := captions(**{"evaluate.examples": 30}), None)
+        text_quality.Reference(config, data, data.spec)
+
+
+class Letters:
+    """Stands for an encoder: how often each letter stands in a text; `kept` are the texts that it was asked to keep."""
+
+    def __init__(self, name):
+        self.name, self.kept = name, []
+
+    def __call__(self, texts):
+        return np.array([[text.count(letter) for letter in "0123456"] for text in texts], np.float64)
+
+    def obtain(self, texts):
+        self.kept.append(len(texts))
+        return self(texts)
+
+
+@pytest.mark.parametrize("judge_steps", [0, 3])
+def test_texts_are_compared_by_an_encoder_that_reads_them(judge_steps, monkeypatch):
+    monkeypatch.setattr(text_quality, "Sentences", Letters)
+    config = chain(**{"evaluate.text_quality.encoder": "some", "evaluate.text_quality.judge_steps": judge_steps})
+    data = build(config, None)
+    reference = text_quality.Reference(config, data, data.spec)
+    real = text_quality.choose_rows(reference.train, COUNT, LENGTH)
+    perplexities = {"forward_perplexity", "reverse_perplexity"} if judge_steps else set()
+    found, floors = reference.measure(real), reference.floors
+    every = set(text_quality.NUMBERS) - {"forward_perplexity", "reverse_perplexity"}
+    assert set(found) == set(floors) == every | perplexities
+    letters = np.array([np.bincount(row, minlength=VOCAB) for row in real.tokens], np.float64)
+    held_out = np.array([np.bincount(row, minlength=VOCAB) for row in reference.held_out.tokens], np.float64)
+    assert found["frechet"].value == floors["frechet"] == pytest.approx(manifolds.frechet(held_out, letters))
+    assert found["nearest_train"].value < 1e-6 < floors["nearest_train"]
+    noise = Rows(np.random.default_rng(0).permuted(real.tokens, axis=1), real.mask)
+    assert reference.measure(noise)["frechet"].value == pytest.approx(floors["frechet"])  # it does not hear their order
+
+
+def captions(**changed):
+    """What is said of pictures: each text has a picture as its context."""
+    config = base.get_config()
+    config.data.name, config.data.conditional, config.data.length = "captions:digits", True, 30
+    config.data.batch_size, config.evaluate.examples, config.model.width = 32, 60, 8
+    config.evaluate.text_quality.judge_steps = 0
+    config.update_from_flattened_dict(changed)
+    return config
+
+
+def test_samples_are_drawn_to_the_contexts_of_other_held_out_texts(monkeypatch):
+    """A generator that says of a picture what the data say has the floor, and none of the texts it is compared with."""
+    config = captions()
+    data = build(config, None)
+    split = data.split("valid")
+    whole = split.take(np.arange(len(split.pieces[1]) - 1))
+    said = {context.tobytes(): number for number, context in enumerate(whole["context"])}
+    assert len(said) == len(whole["tokens"])  # no picture stands there twice
+    drawn, compared = [], []
+
+    def draw(params, key, rows, context):
+        numbers = np.array([said[np.asarray(picture).tobytes()] for picture in context])
+        drawn.extend(numbers)
+        return SimpleNamespace(tokens=whole["tokens"][numbers], mask=whole["mask"][numbers])
+
+    monkeypatch.setattr(text_quality, "make_draw", lambda *given, **named: draw)
+    monkeypatch.setattr(text_quality, "DRAWN", 32)
+    measure = text_quality.Reference.measure
+    keep = lambda reference, samples: compared.append(reference.held_out) or measure(reference, samples)
+    monkeypatch.setattr(text_quality.Reference, "measure", keep)
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size)
+    model = plugins.load("models", "lstm").build(config.model, data.spec)
+    values = text_quality.build(config, objective_of(model), data, mesh)({"generator": {}}, jax.random.key(0))
+    assert len(set(drawn[:60])) == 60
+    rows = {(*tokens,) for tokens in compared[0].tokens.tolist()}
+    order = text_quality.shuffled(split)
+    assert rows == {(*whole["tokens"][number].tolist(),) for number in order[:60]}
+    assert set(drawn[:60]) == set(order[60:120].tolist())
+    for name in ("bleu_3", "self_bleu_3", "ms_jaccard_2", "distinct_1"):
+        assert values[f"quality/{name}"] == pytest.approx(values[f"quality/{name}_floor"], abs=0.1), name
+
+
+def test_a_model_with_contexts_is_measured_and_its_judge_has_none(no_mesh):
+    config = captions(**{"evaluate.text_quality.judge_steps": 2, "evaluate.examples": 40})
+    data = build(config, None)
+    mesh = sharding.make_mesh(config.mesh, config.data.batch_size)
+    model = plugins.load("models", "lstm").build(config.model, data.spec)
+    with sharding.inside(sharding.one_device()):
+        params = {"generator": model.init(jax.random.key(0))}
+    values = text_quality.build(config, objective_of(model), data, mesh)(params, jax.random.key(1))
+    assert {f"quality/{name}" for name in text_quality.NUMBERS} <= set(values)
+    assert np.isfinite(values["quality/forward_perplexity"]) and values["quality/jsd_2"] > values["quality/jsd_2_floor"]

@@ -131,6 +131,9 @@ class WorldSplit:
         numbers = step * self.source.batch_size + rows
         return as_batch(self.fixed[np.minimum(numbers, self.examples - 1)], numbers < self.examples, rows)
 
+    def take(self, numbers: np.ndarray) -> Batch:
+        return as_batch(self.fixed[numbers], np.ones(len(numbers), bool), np.arange(len(numbers)))
+
 
 def as_batch(examples: np.ndarray, row_mask: np.ndarray, rows: np.ndarray) -> Batch:
     """A batch of examples (n, …): sequences have a mask over tokens, points over rows. rows (n,): see build.Source."""
