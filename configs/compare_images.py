@@ -10,6 +10,7 @@ python -m launch --config configs/compare_images.py:mnist5k           # from the
 from configs import base, compare_text
 
 DATA = ("mnist5k", "fashion")
+START = 500  # steps
 STEPS = (310, 305, 92, 92, 92, 100, 180)  # 25 CPU seconds of each method, by `python -m launch.benchmark`
 
 
@@ -27,9 +28,10 @@ def get_config(variant: str = "mnist5k"):
     config.log.every_steps = 50
     config.sample.count = 36
     if stage == "start":
-        config.steps = 500
+        config.steps = START
         config.sweep = base.grid({"seed": range(compare_text.SEEDS)})
     else:
+        config.data.skip_batches = ((0, START),)  # which the start has read
         compare_text.make_transformer(config.teacher, 64, 2)  # as configs/digits_likelihood.py has it
         compare_text.make_comparison(
             config, f"runs/compare_images-{data}_start", f"runs/digits_likelihood-{data}", STEPS

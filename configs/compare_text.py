@@ -32,10 +32,10 @@ def get_config(variant: str = ""):
     config.data.batch_size = 32
     config.model.width = 128
     config.optimizer.learning_rate, config.optimizer.warmup_steps = 5e-3, 50
-    config.evaluate.evaluators = ("likelihood", "samples", "text_quality")
+    config.evaluate.evaluators = ("likelihood", "samples", "text_quality", "frontier")
     config.evaluate.every_steps = 10_000  # at the end
-    config.evaluate.examples = 2048
-    config.evaluate.text_quality.judge_steps = 200
+    config.evaluate.examples = 1024
+    config.evaluate.text_quality.judge_steps = 100
     config.log.every_steps = 50
     if variant == "teacher":
         make_transformer(config.model, 128, 4)
