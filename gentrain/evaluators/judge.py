@@ -12,6 +12,7 @@ import optax
 from gentrain import losses, sharding
 from gentrain.datasets.spec import TextSpec
 from gentrain.evaluators.base import obtain_params
+from gentrain.evaluators.texts import Rows
 from gentrain.models import lstm
 from gentrain.models.base import Params, before_logits
 from gentrain.models.layers import sequence_model
@@ -19,17 +20,6 @@ from gentrain.models.layers import sequence_model
 RECIPE = 1  # part of a judge's key in the cache: raise it when how one is trained or built changes
 WIDTH, BATCH, LEARNING_RATE = 128, 64, 5e-3
 SCORED = 256  # rows that are scored at once
-
-
-class Rows(NamedTuple):
-    """Texts: tokens (n, length) int32, their ends included, and the mask of those that count."""
-
-    tokens: np.ndarray
-    mask: np.ndarray
-
-    def take(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
-        """Some of the rows, as a batch."""
-        return {"tokens": self.tokens[chosen], "mask": self.mask[chosen]}
 
 
 class Scores(NamedTuple):

@@ -1,8 +1,7 @@
 """Are generated texts good, varied, and not copied? By their n-grams, and to the ear of a judge that read the data."""
 
-from functools import cached_property
+from functools import cached_property, partial
 
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -13,7 +12,8 @@ from gentrain.datasets.spec import TextSpec
 from gentrain.datasets.tokenizers import split_words
 from gentrain.errors import ConfigError
 from gentrain.evaluators.base import Evaluator, decode_rows, make_draw, name_values, with_company
-from gentrain.evaluators.judge import Judge, Rows, Scores
+from gentrain.evaluators.judge import Judge, Scores
+from gentrain.evaluators.texts import FEWEST, Rows, choose_rows, draw_rows
 from gentrain.metrics import intervals, manifolds, quantised, text
 from gentrain.metrics.intervals import Interval
 from gentrain.models.base import Params, SequenceModel
@@ -45,7 +45,6 @@ MOST_TRAIN = 1 << 21  # tokens of train that are searched for copies
 MOST_NEAREST = 20_000  # texts of train among which the nearest is looked for
 DRAWN = 512  # texts that are drawn at once
 NEAREST = 3  # neighbours: of precision and recall
-FEWEST = 40  # texts of which anything is said
 
 Words = list[list[str]]
 
@@ -75,9 +74,7 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     count = reference.count
 
     def generate(params, key) -> Rows:
-        parts = (draw(params, key, start + jnp.arange(size)) for start in range(0, count, size))
-        tokens, masks = zip(*((np.asarray(part.tokens), np.asarray(part.mask)) for part in parts), strict=True)
-        return Rows(np.concatenate(tokens)[:count], np.concatenate(masks)[:count])
+        return draw_rows(partial(draw, params, key), count, size)
 
     def evaluate(params, key):
         return name_values("quality", reference.measure(generate(params["generator"], key)), reference.floors)
@@ -165,15 +162,6 @@ class Judged:
             **likeness(self.real.embeddings, own.embeddings),
             "nearest_train": distance(own, self.known),
         }
-
-
-def choose_rows(split: Split, count: int, length: int) -> Rows:
-    """So many texts of a split as rows have them, or all if it has fewer: always the same ones."""
-    tokens, offsets = split.pieces
-    chosen = np.sort(np.random.default_rng(0).permutation(len(offsets) - 1)[:count])
-    place = offsets[chosen, None] + np.arange(length)
-    mask = place < offsets[chosen + 1, None]
-    return Rows(np.where(mask, tokens[np.minimum(place, len(tokens) - 1)], 0).astype(np.int32), mask)
 
 
 def shares(samples: Words, held_out: Words) -> dict[str, Interval]:

@@ -11,7 +11,8 @@ from gentrain.datasets.build import build
 from gentrain.errors import ConfigError
 from gentrain.evaluators import judge as judges
 from gentrain.evaluators import text_quality
-from gentrain.evaluators.judge import Judge, Rows
+from gentrain.evaluators.judge import Judge
+from gentrain.evaluators.texts import Rows, choose_rows
 from gentrain.options.check import validate
 from gentrain.sums import declared
 from tests.evaluators.test_generators import unigram
@@ -48,7 +49,7 @@ def reference(optimised):
 
 @pytest.fixture(scope="module")
 def real(reference):
-    return text_quality.choose_rows(reference.train, COUNT, LENGTH)
+    return choose_rows(reference.train, COUNT, LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_an_evaluator_says_all_numbers_with_their_intervals_and_they_are_declare
 
 def test_a_judge_learns_the_law_and_is_kept(optimised, tmp_path, monkeypatch, reference):
     monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path))
-    judge, rows = Judge(reference.spec, 40), text_quality.choose_rows(reference.train, 150, LENGTH)
+    judge, rows = Judge(reference.spec, 40), choose_rows(reference.train, 150, LENGTH)
     fits, fit = [], judge.fit
     monkeypatch.setattr(judge, "fit", lambda rows: fits.append(rows) or fit(rows))
     params = judge.obtain(rows)
