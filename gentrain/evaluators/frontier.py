@@ -58,8 +58,9 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
 
     In a known world, nats a token: frontier/nll_oracle@T = -E log P of samples from softmax(logits / T), low for likely
     ones, and frontier/nll_test@T = -E_P log Q_T of held-out data, low for a model that covers them; and
-    frontier/nll_oracle_by_temperature, the least of the first where the second is at most nll_bound. See `of_text` for
-    other text. Both are from evaluate.examples samples a setting. Raises ConfigError for other data.
+    frontier/nll_oracle_by_temperature, the least of the first where the second is at most frontier/nll_test_bound; nan
+    where no temperature covers the data so well, and too high where the lowest one still does. See `of_text` for other
+    text. Both are from evaluate.examples samples a setting. Raises ConfigError for other data.
     """
     known = config.data.name.startswith("world:")
     return of_world(config, objective, data, mesh) if known else of_text(config, objective, data, mesh)
@@ -73,7 +74,7 @@ def of_world(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -
     model, split, size = objective.model, data.split(config.evaluate.split), config.data.batch_size
     assert isinstance(model, SequenceModel)
     count, options = config.evaluate.examples, config.evaluate.frontier
-    temperatures, bound = sorted(map(float, options.temperatures)), options.nll_bound or float(np.log(world.vocab))
+    temperatures = sorted(map(float, options.temperatures))
     draw, rows = make_draw(model, mesh, world.length, law=at_temperature), sample_rows(mesh, count)
 
     def score_batch(params, batch):
@@ -83,6 +84,11 @@ def of_world(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -
         return jax.lax.map(nats, jnp.asarray(temperatures)), mask.sum(1)
 
     score = sharding.compile_on(mesh, score_batch)
+
+    @cache
+    def bound() -> float:
+        real = choose_rows(split, config.data.world.held_out, world.length).tokens
+        return options.nll_bound or float(np.log(world.vocab) - world.log_prob(real).mean() / world.length) / 2
 
     def evaluate(params, key):
         generator = params["generator"]
@@ -99,9 +105,9 @@ def of_world(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -
             return np.stack([oracle[:, ours].mean(1), nats[:, theirs].sum(1) / tokens[theirs].sum()])
 
         least = intervals.jackknife_pair(
-            lambda ours, theirs: least_under(points(ours, theirs), bound), count, len(tokens)
+            lambda ours, theirs: least_under(points(ours, theirs), bound()), count, len(tokens)
         )
-        values = name_values("frontier", {"nll_oracle_by_temperature": least}) | {"frontier/nll_test_bound": bound}
+        values = name_values("frontier", {"nll_oracle_by_temperature": least}) | {"frontier/nll_test_bound": bound()}
         everything = points(np.ones(count, bool), np.ones(len(tokens), bool))
         return values | name_points(("nll_oracle", "nll_test"), everything, [f"{t:g}" for t in temperatures])
 

@@ -29,8 +29,8 @@ class Options(EvaluateSection):
     )
     nll_bound: float = option(
         0.0,
-        "nats/token of nll_test up to which the least nll_oracle is looked for, in a known world; 0: the logarithm of"
-        " its vocabulary, which every model comes to as the temperature grows",
+        "nats/token of nll_test up to which the least nll_oracle is looked for, in a known world; 0: halfway from its"
+        " entropy to the logarithm of its vocabulary",
         may_change=True,
     )
 
