@@ -6,8 +6,10 @@ from functools import wraps
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
 
 from gentrain import losses, sharding
 from gentrain.datasets.spec import TextSpec
@@ -20,6 +22,7 @@ from gentrain.models.layers import sequence_model
 RECIPE = 1  # part of a judge's key in the cache: raise it when how one is trained or built changes
 WIDTH, BATCH, LEARNING_RATE = 128, 64, 5e-3
 SCORED = 256  # rows that are scored at once
+LOGITS, FEWEST = 1 << 19, 128  # that are made at once, and of at least so many tokens
 
 
 class Scores(NamedTuple):
@@ -42,8 +45,8 @@ class Judge:
         self.optimizer = optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))
 
         def loss(params, batch):
-            total, weight = losses.masked_sum(*model.batch_nll(params, batch))
-            return total / weight
+            states = before_logits(model, params, model.inputs(batch["tokens"]))
+            return self.nats(params, states, batch).sum() / batch["mask"].sum()
 
         def step(params, state, batch):
             update, state = optimizer.update(jax.grad(loss)(params, batch), state)
@@ -51,11 +54,33 @@ class Judge:
 
         def score(params, batch):
             states = before_logits(model, params, model.inputs(batch["tokens"]))
-            nll, _ = losses.token_nll(model.logits(params, states), batch["tokens"])
             mask, tokens = batch["mask"], batch["mask"].sum(1, keepdims=True)
-            return (nll * mask).sum(1), (states * mask[:, :, None]).sum(1) / tokens.clip(1)
+            embeddings = (states * mask[:, :, None]).sum(1) / tokens.clip(1)
+            return self.nats(params, states, batch).sum(1), embeddings
 
         self.init, self.step, self.score_batch = compile_here(model.init), compile_here(step), compile_here(score)
+
+    def nats(self, params: Params, states: Array, batch: dict[str, Array]) -> Array:
+        """-log Q of each token, 0 of those that do not count: states (batch, length, width) -> (batch, length).
+
+        Logits are made of a few tokens at a time, so few that they stay near the processor, and made anew for the
+        gradient; of tokens that do not count, which come last, hardly any.
+        """
+        size, most = batch["mask"].size, max(FEWEST, LOGITS // self.model.vocab)
+        count = min(size, most)
+        order = jnp.argsort(~batch["mask"].reshape(-1), stable=True)
+        order = jnp.pad(order, (0, -size % count), constant_values=size).reshape(-1, count)
+
+        @jax.checkpoint
+        def of_part(order):
+            tokens, counts = (batch[name].reshape(-1).at[order].get(mode="clip") for name in ("tokens", "mask"))
+            flat = states.reshape(size, -1).at[order].get(mode="clip")
+            nll = lambda: losses.token_nll(self.model.logits(params, flat[None]), tokens[None])[0][0]
+            found = jax.lax.cond(counts.any(), nll, lambda: jnp.zeros(count))
+            return jnp.where(counts, found, 0.0)
+
+        found = jax.lax.map(of_part, order)
+        return jnp.zeros(size).at[order].set(found, mode="drop").reshape(batch["mask"].shape)
 
     def fit(self, rows: Rows) -> Params:
         """The parameters after training: always the same for the same texts."""

@@ -79,10 +79,11 @@ def conclusion(content: Content, title: str) -> str:
 
 
 def planes(content: Content, variants: Sequence[str]) -> str:
-    """A picture for each pair of a quality and a coverage."""
-    metrics = content["metrics"]
-    drawn = [plane.draw(pair["quality"], pair["coverage"], metrics, variants) for pair in content["pairs"][:PLANES]]
-    return f'<div class="planes">{"".join(drawn)}</div>' if any(drawn) and len(variants) > 1 else ""
+    """A picture for each pair of a quality and a coverage, of one variant where it has curves."""
+    metrics, pairs = content["metrics"], content["pairs"][:PLANES] if len(variants) > 1 else []
+    drawn = [plane.draw_curves(frontier, metrics, variants) for frontier in content["frontiers"]]
+    drawn += [plane.draw(pair["quality"], pair["coverage"], metrics, variants) for pair in pairs]
+    return f'<div class="planes">{"".join(drawn)}</div>' if any(drawn) else ""
 
 
 def swatch(number: int) -> str:

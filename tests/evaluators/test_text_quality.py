@@ -13,6 +13,7 @@ from gentrain.evaluators import judge as judges
 from gentrain.evaluators import text_quality
 from gentrain.evaluators.judge import Judge
 from gentrain.evaluators.texts import Rows, choose_rows
+from gentrain.models.base import before_logits
 from gentrain.options.check import validate
 from gentrain.sums import declared
 from tests.evaluators.test_generators import unigram
@@ -150,6 +151,32 @@ def test_scores_are_those_of_the_model_whatever_stands_behind_the_end(reference,
     whole = judge.score(params, rows)
     expected = judge.model.log_prob(params, jnp.asarray(rows.tokens[:3]))
     np.testing.assert_allclose(whole.nats[:3], -np.asarray(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("part", [7, 64, 1000])
+def test_nats_of_a_part_at_a_time_are_those_of_all_and_so_is_their_gradient(reference, monkeypatch, part):
+    monkeypatch.setattr(judges, "LOGITS", 0)
+    monkeypatch.setattr(judges, "FEWEST", part)
+    judge, random = Judge(reference.spec, 1), np.random.default_rng(0)
+    init = jax.device_get(judge.init(jax.random.key(1)))
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf + random.normal(size=leaf.shape) / 10, jnp.float32), init)
+    mask = np.arange(LENGTH) < random.integers(1, LENGTH + 1, 20)[:, None]
+    batch = {"tokens": jnp.asarray(reference.held_out.tokens[:20]), "mask": jnp.asarray(mask)}
+
+    def by_parts(params):
+        states = before_logits(judge.model, params, judge.model.inputs(batch["tokens"]))
+        return judge.nats(params, states, batch)
+
+    def at_once(params):
+        nll, mask = judge.model.batch_nll(params, batch)
+        return nll * mask
+
+    np.testing.assert_allclose(by_parts(params), at_once(params), rtol=1e-5, atol=1e-6)
+    weights = jnp.asarray(random.normal(size=mask.shape), jnp.float32)
+    one, two = (jax.grad(lambda params, f=f: jnp.sum(weights * f(params)))(params) for f in (by_parts, at_once))
+    for ours, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        assert np.abs(theirs).max() > 0
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(np.abs(theirs).max()))
 
 
 def lines(tmp_path, line, count=300, **changed):
