@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, partial, wraps
 from typing import NamedTuple
 
 import jax
@@ -36,7 +36,7 @@ class Scores(NamedTuple):
 class Judge:
     """Learns from texts, `steps` batches of 64 by Adam, and scores others.
 
-    In a run of several processes each of them does all of it, on one device.
+    It learns on one device. In a run of several processes each of them does all of it.
     """
 
     def __init__(self, spec: TextSpec, steps: int):
@@ -58,7 +58,8 @@ class Judge:
             embeddings = (states * mask[:, :, None]).sum(1) / tokens.clip(1)
             return self.nats(params, states, batch).sum(1), embeddings
 
-        self.init, self.step, self.score_batch = compile_here(model.init), compile_here(step), compile_here(score)
+        self.init, self.step = compile_here(model.init), compile_here(step)
+        self.score_on = cache(partial(sharding.by_own_rows, score))  # so many devices
 
     def nats(self, params: Params, states: Array, batch: dict[str, Array]) -> Array:
         """-log Q of each token, 0 of those that do not count: states (batch, length, width) -> (batch, length).
@@ -100,11 +101,12 @@ class Judge:
         return obtain_params(key, self.init, lambda: self.fit(rows))
 
     def score(self, params: Params, rows: Rows) -> Scores:
-        """What the judge makes of texts, a few at a time."""
+        """What the judge makes of texts, a few at a time on each of this process's devices."""
         count, parts = len(rows.tokens), []
-        for start in range(0, count, SCORED):
-            batch = rows.take(np.arange(start, start + SCORED) % count)  # the last one is filled up
-            parts.append(jax.device_get(self.score_batch(params, batch)))
+        devices = min(jax.local_device_count(), -(-count // SCORED))
+        for start in range(0, count, SCORED * devices):
+            batch = rows.take(np.arange(start, start + SCORED * devices) % count)  # the last one is filled up
+            parts.append(jax.device_get(self.score_on(devices)(params, batch)))
         nats, embeddings = (np.concatenate(part)[:count].astype(np.float64) for part in zip(*parts, strict=True))
         return Scores(nats, rows.mask.sum(1), embeddings)
 

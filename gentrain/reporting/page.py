@@ -83,7 +83,14 @@ def planes(content: Content, variants: Sequence[str]) -> str:
     metrics, pairs = content["metrics"], content["pairs"][:PLANES] if len(variants) > 1 else []
     drawn = [plane.draw_curves(frontier, metrics, variants) for frontier in content["frontiers"]]
     drawn += [plane.draw(pair["quality"], pair["coverage"], metrics, variants) for pair in pairs]
-    return f'<div class="planes">{"".join(drawn)}</div>' if any(drawn) else ""
+    kinds = dict.fromkeys(spoken(kind) for frontier in content["frontiers"] for kind in frontier["curves"])
+    words = (
+        f"Lines are over {all_of(list(kinds))}, the first solid, with a large dot at 1. Dotted: the bound."
+        if kinds
+        else ""
+    )
+    note = f'<p class="soft">{words}</p>' if words else ""
+    return f'<div class="planes">{"".join(drawn)}</div>{note}' if any(drawn) else ""
 
 
 def swatch(number: int) -> str:
@@ -97,7 +104,7 @@ def results(content: Content, variants: Sequence[str]) -> str:
     shown, folded = main[:COLUMNS], [name for name in metrics if name not in main[:COLUMNS]]
     if not shown:
         shown, folded = folded[:COLUMNS], folded[COLUMNS:]
-    folded = [name for name in folded if metrics[name]["values"]]
+    folded = [name for name in folded if metrics[name]["values"] and name not in plane.points(content["frontiers"])]
     body = table(content, variants, shown) if shown else ""
     meanings = [
         f"<li><b>{html.escape(spoken(name))}</b> ({html.escape(name)}): {html.escape(metrics[name]['meaning'])}</li>"

@@ -70,10 +70,10 @@ def draw_curves(frontier: Mapping[str, Any], metrics: Mapping[str, Any], variant
     lines = {name: curves for name in variants if (curves := curves_of(name, frontier["curves"], metrics))}
     if not lines:
         return ""
-    points = [point for curves in lines.values() for curve in curves.values() for point in curve]
+    every = [point for curves in lines.values() for curve in curves.values() for point in curve]
     bounds = list(metrics[frontier["bound"]]["values"].values())[:1] if frontier["bound"] else []
-    across = axis([value["mean"] for value in [*(point.coverage for point in points), *bounds]])
-    up = axis([point.quality["mean"] for point in points])
+    across = axis([value["mean"] for value in [*(point.coverage for point in every), *bounds]])
+    up = axis([point.quality["mean"] for point in every])
     x, y = places(across, up)
     tails = [next(iter(curves.values()))[-1] for curves in lines.values()]
     heights = label_places([y(tail.quality["mean"]) for tail in tails])
@@ -102,6 +102,12 @@ def draw_curves(frontier: Mapping[str, Any], metrics: Mapping[str, Any], variant
         f"{spoken(frontier['quality'])} against {spoken(frontier['coverage'])} over {all_of(list(frontier['curves']))}"
     )
     return picture(parts, titles, list(lines), aria)
+
+
+def points(frontiers: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The names of all metrics that are points of curves."""
+    curves = [curve for frontier in frontiers for curve in frontier["curves"].values()]
+    return {name for curve in curves for _, *names in curve for name in names}
 
 
 class Point(NamedTuple):

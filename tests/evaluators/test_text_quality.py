@@ -143,7 +143,8 @@ def test_scores_are_those_of_the_model_whatever_stands_behind_the_end(reference,
     lengths = np.random.default_rng(0).integers(1, LENGTH + 1, len(rows.tokens))
     mask = np.arange(LENGTH) < lengths[:, None]
     scores = judge.score(params, Rows(rows.tokens, mask))
-    monkeypatch.setattr(judges, "SCORED", 50)  # 120 rows: the last batch is filled up
+    assert len(jax.local_devices()) == 8
+    monkeypatch.setattr(judges, "SCORED", 50)  # 120 rows on three devices, the last of which is filled up
     other = judge.score(params, Rows(np.where(mask, rows.tokens, 0), mask))
     for one, two in zip(scores, other, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)

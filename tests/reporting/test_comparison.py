@@ -260,6 +260,7 @@ def test_curves_over_settings_are_found_and_drawn_with_every_number_in_the_repor
         assert summary["metrics"][name]["values"]["likelihood"]["mean"] == value
     assert page.count('<svg class="plane"') == 1 and page.count("<circle") == len(settings)
     assert "likelihood at temperature 1.25: frontier self BLEU 4 0.380, frontier BLEU 4 0.480" in page
+    assert "Lines are over temperature and top p" in page and "frontier BLEU 4@" not in page  # in no table
     assert "likelihood at top p 0.9: frontier self BLEU 4 0.370" in page and page.count('class="bound"') == 1
     assert "frontier self BLEU 4, 0 to 1 ← better" in page and "frontier BLEU 4, 0 to 1 ↑ better" in page
     some = {name: value for name, value in reached.items() if not name.startswith("frontier/self_bleu_4@p")}
