@@ -83,13 +83,9 @@ def planes(content: Content, variants: Sequence[str]) -> str:
     metrics, pairs = content["metrics"], content["pairs"][:PLANES] if len(variants) > 1 else []
     drawn = [plane.draw_curves(frontier, metrics, variants) for frontier in content["frontiers"]]
     drawn += [plane.draw(pair["quality"], pair["coverage"], metrics, variants) for pair in pairs]
-    kinds = dict.fromkeys(spoken(kind) for frontier in content["frontiers"] for kind in frontier["curves"])
-    words = (
-        f"Lines are over {all_of(list(kinds))}, the first solid, with a large dot at 1. Dotted: the bound."
-        if kinds
-        else ""
-    )
-    note = f'<p class="soft">{words}</p>' if words else ""
+    kinds = list(dict.fromkeys(spoken(kind) for frontier in content["frontiers"] for kind in frontier["curves"]))
+    words = "Lines are over {}, the first solid, with a large dot at 1. Dotted: the bound."
+    note = f'<p class="soft">{words.format(all_of(kinds))}</p>' if kinds else ""
     return f'<div class="planes">{"".join(drawn)}</div>{note}' if any(drawn) else ""
 
 
