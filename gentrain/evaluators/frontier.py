@@ -74,7 +74,7 @@ def of_world(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -
     model, split, size = objective.model, data.split(config.evaluate.split), config.data.batch_size
     assert isinstance(model, SequenceModel)
     count, options = config.evaluate.examples, config.evaluate.frontier
-    temperatures = sorted(map(float, options.temperatures))
+    temperatures, given = sorted(map(float, options.temperatures)), options.nll_bound
     draw, rows = make_draw(model, mesh, world.length, law=at_temperature), sample_rows(mesh, count)
 
     def score_batch(params, batch):
@@ -88,7 +88,7 @@ def of_world(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -
     @cache
     def bound() -> float:
         real = choose_rows(split, config.data.world.held_out, world.length).tokens
-        return options.nll_bound or float(np.log(world.vocab) - world.log_prob(real).mean() / world.length) / 2
+        return given or float(np.log(world.vocab) - world.log_prob(real).mean() / world.length) / 2
 
     def evaluate(params, key):
         generator = params["generator"]
