@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from configs import base
 
 SEEDS = 3
-GAME = {"objective.name": "adversarial", "adversarial.known_density": True}
-METHODS = (
+GAME: dict[str, object] = {"objective.name": "adversarial", "adversarial.known_density": True}
+METHODS: tuple[dict[str, object], ...] = (
     {"objective.name": "likelihood"},
     {"objective.name": "scheduled_sampling"},
     *({**GAME, "objective.real_prior": pi} for pi in (0.1, 0.5, 0.9)),
@@ -69,10 +69,10 @@ def make_comparison(config, start: str, teacher: str, steps: Sequence[int]) -> N
     for method, count in zip(METHODS, steps, strict=True):
         for seed in range(SEEDS):
             run = f"{start}/seed={seed}"
-            given = (("generator", run, "generator"),)
+            given = [("generator", run, "generator")]
             if method["objective.name"] == "cooperative":
-                given += (("mediator", run, "generator"),)
+                given.append(("mediator", run, "generator"))
             if method["objective.name"] == "distillation":
-                given += (("teacher", teacher, "generator"),)
-            variants.append({"steps": count, **method, "seed": seed, "init_from": given})
+                given.append(("teacher", teacher, "generator"))
+            variants.append({"steps": count, **method, "seed": seed, "init_from": tuple(given)})
     config.sweep = tuple(variants)

@@ -33,7 +33,7 @@ class Samples(NamedTuple):
 
 
 def filter_logits(
-    logits: Float[Array, "*batch vocab"], temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+    logits: Float[Array, "*batch vocab"], temperature: float = 1.0, top_k: int = 0, top_p: float | Array = 1.0
 ) -> Float[Array, "*batch vocab"]:
     """Logits of the law to draw from: divided by the temperature, then all but the likeliest tokens set to -inf.
 
@@ -45,17 +45,16 @@ def filter_logits(
     if temperature == 0:
         return jnp.where(jax.nn.one_hot(jnp.argmax(logits, axis=-1), vocab, dtype=bool), logits, -jnp.inf)
     logits = logits / temperature
-    if top_k == 0 and top_p == 1:
+    nucleus = isinstance(top_p, Array) or top_p < 1
+    if not (top_k or nucleus):
         return logits
     ranked = jnp.sort(logits, axis=-1, descending=True)
-    last = ranked[..., -1:]
-    if top_k:
-        last = ranked[..., min(top_k, vocab) - 1, None]
-        ranked = jnp.where(ranked >= last, ranked, -jnp.inf)
-    if top_p < 1:
+    last = ranked[..., min(top_k or vocab, vocab) - 1, None]
+    ranked = jnp.where(ranked >= last, ranked, -jnp.inf)
+    if nucleus:
         mass_before = jnp.cumsum(jax.nn.softmax(ranked, axis=-1), axis=-1) - jax.nn.softmax(ranked, axis=-1)
-        nucleus = jnp.sum(mass_before < top_p, axis=-1, keepdims=True) - 1
-        last = jnp.maximum(last, jnp.take_along_axis(ranked, jnp.maximum(nucleus, 0), axis=-1))
+        kept = jnp.sum(mass_before < top_p, axis=-1, keepdims=True) - 1
+        last = jnp.maximum(last, jnp.take_along_axis(ranked, jnp.maximum(kept, 0), axis=-1))
     return jnp.where(logits >= last, logits, -jnp.inf)
 
 

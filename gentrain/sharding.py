@@ -111,6 +111,26 @@ def one_device() -> Mesh:
     return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def by_own_rows(function: Callable, devices: int) -> Callable[..., Any]:
+    """function(whole, rows), compiled for so many of this process's devices, each of which runs it for its own rows.
+
+    The rows divide over the devices. What it returns has a row for each of a device's own, or one for each device. In a
+    run of several processes each of them does all of it.
+    """
+    chosen = np.asarray(jax.local_devices()[:devices]).reshape(1, -1, 1, 1, 1)
+    mesh = Mesh(chosen, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    rows = PartitionSpec(BATCH_AXES)
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False)
+    compiled = compile_on(mesh, mapped, batch_sharding(mesh))
+
+    @functools.wraps(function)
+    def on_devices(whole, rows):
+        with jax.sharding.use_abstract_mesh(NO_MESH):  # it is lowered outside of what it was traced in
+            return compiled(whole, rows)
+
+    return on_devices
+
+
 def keep_rows(x: jax.Array) -> jax.Array:
     """x, whose rows stay on the devices that hold them; the compiler decides where its other dimensions go.
 

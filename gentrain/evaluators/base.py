@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import jax
@@ -33,21 +34,21 @@ def make_draw(
     length: int,
     *,
     end: int | None = None,
-    law: Callable[[Array], Array] | None = None,
+    law: Callable[..., Array] | None = None,
 ) -> Callable[..., Any]:
-    """draw(params, key, rows (n,), context=None, temperature=None) -> one example a row, on every device.
+    """draw(params, key, rows (n,), context=None, setting=None) -> one example a row, on every device.
 
     All of its arguments are by position. An example depends on its own row and context alone. length: tokens of a
-    sequence at most; end: as in decode.sample; law: as in decode.change_law. Where a temperature is given, sequences
-    are drawn from softmax(logits / temperature) in place of the law. Models of points and images have none of these.
+    sequence at most; end: as in decode.sample; law: as in decode.change_law, or law(setting, logits) where a setting is
+    given, as a temperature. Models of points and images have none of these.
     """
 
-    def draw(params, key, rows, context=None, temperature=None):
+    def draw(params, key, rows, context=None, setting=None):
         rows, context = sharding.spread((rows, context), mesh)
         keys = example_keys(key, rows)
         if not isinstance(model, SequenceModel):
             return model.sample(params, keys, context)
-        token_law = law if temperature is None else partial(divide, temperature)
+        token_law = law if law is None or setting is None else partial(law, setting)
         drawn_from = decode.change_law(model, token_law) if token_law else model
         return decode.sample(drawn_from, params, keys, length, end=end, context=context)
 
@@ -63,11 +64,6 @@ def compile_here(function: Callable) -> Callable:
             return function(*arguments)
 
     return jax.jit(placed)
-
-
-def divide(temperature: Array, logits: Array) -> Array:
-    """Logits of the law at a temperature."""
-    return logits / temperature
 
 
 def sample_rows(mesh: Mesh, count: int) -> Array:
@@ -98,24 +94,26 @@ def decode_rows(spec: Spec, tokens: np.ndarray, mask: np.ndarray) -> list[Any]:
     return [spec.decode(row[chosen]) for row, chosen in zip(tokens, keep, strict=True)]
 
 
-def with_company(room: str, numbers: Mapping[str, Metric], real: str) -> dict[str, Metric]:
-    """The declarations of room/…, of the ends of their intervals, and of their floors, those `real`."""
+def with_company(room: str, numbers: Mapping[str, Metric], real: str = "") -> dict[str, Metric]:
+    """The declarations of room/…, of the ends of their intervals, and of their floors, those `real`, if any."""
     declared = {}
     for name, metric in numbers.items():
         low, high, floor = (f"{what}: {metric.meaning}" for what in ("low end, 95 %", "high end, 95 %", real))
         declared[f"{room}/{name}"] = metric
         declared[f"{room}/{name}_low"] = Metric(metric.unit, None, low, restates=True)
         declared[f"{room}/{name}_high"] = Metric(metric.unit, None, high, restates=True)
-        declared[f"{room}/{name}_floor"] = Metric(metric.unit, None, floor, level=True)
+        if real:
+            declared[f"{room}/{name}_floor"] = Metric(metric.unit, None, floor, level=True)
     return declared
 
 
-def name_values(room: str, found: Mapping[str, Interval], floors: Mapping[str, float]) -> dict[str, float]:
+def name_values(
+    room: str, found: Mapping[str, Interval], floors: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, float]:
     """What was found, by the names of `with_company`."""
     values = {}
     for name, interval in found.items():
         values[f"{room}/{name}"] = float(interval.value)
         values[f"{room}/{name}_low"] = float(interval.low)
         values[f"{room}/{name}_high"] = float(interval.high)
-        values[f"{room}/{name}_floor"] = floors[name]
-    return values
+    return values | {f"{room}/{name}_floor": floor for name, floor in floors.items()}

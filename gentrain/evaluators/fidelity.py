@@ -1,5 +1,6 @@
 """Are generated images good, and are there all kinds of them? In the features of a classifier trained on the data."""
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -170,7 +171,7 @@ class Eyes:
     def __init__(self, config: ConfigDict, labelled: Data):
         self.size = config.data.batch_size
         self.network = classifier(image_spec(labelled))
-        self.classify = jax.jit(self.network.apply)
+        self.classify = sharding.by_own_rows(self.network.apply, math.gcd(self.size, jax.local_device_count()))
         self.labelled, self.weights = labelled, mixture_weights(config)
         options = config.evaluate.fidelity
         given = Path(options.features).expanduser()

@@ -1,15 +1,19 @@
 """A small LSTM that learns from text and then judges text: by its likelihood, and by what it keeps in mind of it."""
 
 import hashlib
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
 
-from gentrain import losses
+from gentrain import losses, sharding
 from gentrain.datasets.spec import TextSpec
 from gentrain.evaluators.base import compile_here, obtain_params
+from gentrain.evaluators.texts import Rows
 from gentrain.models import lstm
 from gentrain.models.base import Params, before_logits
 from gentrain.models.layers import sequence_model
@@ -17,17 +21,7 @@ from gentrain.models.layers import sequence_model
 RECIPE = 1  # part of a judge's key in the cache: raise it when how one is trained or built changes
 WIDTH, BATCH, LEARNING_RATE = 128, 64, 5e-3
 SCORED = 256  # rows that are scored at once
-
-
-class Rows(NamedTuple):
-    """Texts: tokens (n, length) int32, their ends included, and the mask of those that count."""
-
-    tokens: np.ndarray
-    mask: np.ndarray
-
-    def take(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
-        """Some of the rows, as a batch."""
-        return {"tokens": self.tokens[chosen], "mask": self.mask[chosen]}
+LOGITS, FEWEST = 1 << 19, 128  # that are made at once, and of at least so many tokens
 
 
 class Scores(NamedTuple):
@@ -41,7 +35,7 @@ class Scores(NamedTuple):
 class Judge:
     """Learns from texts, `steps` batches of 64 by Adam, and scores others.
 
-    In a run of several processes each of them does all of it, on one device.
+    It learns on one device. In a run of several processes each of them does all of it.
     """
 
     def __init__(self, spec: TextSpec, steps: int):
@@ -50,8 +44,8 @@ class Judge:
         self.optimizer = optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))
 
         def loss(params, batch):
-            total, weight = losses.masked_sum(*model.batch_nll(params, batch))
-            return total / weight
+            states = before_logits(model, params, model.inputs(batch["tokens"]))
+            return self.nats(params, states, batch).sum() / batch["mask"].sum()
 
         def step(params, state, batch):
             update, state = optimizer.update(jax.grad(loss)(params, batch), state)
@@ -59,11 +53,34 @@ class Judge:
 
         def score(params, batch):
             states = before_logits(model, params, model.inputs(batch["tokens"]))
-            nll, _ = losses.token_nll(model.logits(params, states), batch["tokens"])
             mask, tokens = batch["mask"], batch["mask"].sum(1, keepdims=True)
-            return (nll * mask).sum(1), (states * mask[:, :, None]).sum(1) / tokens.clip(1)
+            embeddings = (states * mask[:, :, None]).sum(1) / tokens.clip(1)
+            return self.nats(params, states, batch).sum(1), embeddings
 
-        self.init, self.step, self.score_batch = compile_here(model.init), compile_here(step), compile_here(score)
+        self.init, self.step = compile_here(model.init), compile_here(step)
+        self.score_on = cache(partial(sharding.by_own_rows, score))  # so many devices
+
+    def nats(self, params: Params, states: Array, batch: dict[str, Array]) -> Array:
+        """-log Q of each token, 0 of those that do not count: states (batch, length, width) -> (batch, length).
+
+        Logits are made of a few tokens at a time, so few that they stay near the processor, and made anew for the
+        gradient; of tokens that do not count, which come last, hardly any.
+        """
+        size, most = batch["mask"].size, max(FEWEST, LOGITS // self.model.vocab)
+        count = min(size, most)
+        order = jnp.argsort(~batch["mask"].reshape(-1), stable=True)
+        order = jnp.pad(order, (0, -size % count), constant_values=size).reshape(-1, count)
+
+        @jax.checkpoint
+        def of_part(order):
+            tokens, counts = (batch[name].reshape(-1).at[order].get(mode="clip") for name in ("tokens", "mask"))
+            flat = states.reshape(size, -1).at[order].get(mode="clip")
+            nll = lambda: losses.token_nll(self.model.logits(params, flat[None]), tokens[None])[0][0]
+            found = jax.lax.cond(counts.any(), nll, lambda: jnp.zeros(count))
+            return jnp.where(counts, found, 0.0)
+
+        found = jax.lax.map(of_part, order)
+        return jnp.zeros(size).at[order].set(found, mode="drop").reshape(batch["mask"].shape)
 
     def fit(self, rows: Rows) -> Params:
         """The parameters after training: always the same for the same texts."""
@@ -83,10 +100,11 @@ class Judge:
         return obtain_params(key, self.init, lambda: self.fit(rows))
 
     def score(self, params: Params, rows: Rows) -> Scores:
-        """What the judge makes of texts, a few at a time."""
+        """What the judge makes of texts, a few at a time on each of this process's devices."""
         count, parts = len(rows.tokens), []
-        for start in range(0, count, SCORED):
-            batch = rows.take(np.arange(start, start + SCORED) % count)  # the last one is filled up
-            parts.append(jax.device_get(self.score_batch(params, batch)))
+        devices = min(jax.local_device_count(), -(-count // SCORED))
+        for start in range(0, count, SCORED * devices):
+            batch = rows.take(np.arange(start, start + SCORED * devices) % count)  # the last one is filled up
+            parts.append(jax.device_get(self.score_on(devices)(params, batch)))
         nats, embeddings = (np.concatenate(part)[:count].astype(np.float64) for part in zip(*parts, strict=True))
         return Scores(nats, rows.mask.sum(1), embeddings)

@@ -115,7 +115,7 @@ def compare(of_teacher: Scores, of_student: Scores) -> dict[str, float]:
         ratios = np.asarray(sign * np.sum((scores.log_p - scores.log_q) * scores.mask, axis=1, dtype=np.float64))
         ratios = ratios[scores.mask.any(1)]
         values |= {name: ratios.mean(), f"{name}_se": ratios.std(ddof=1) / np.sqrt(len(ratios))}
-    positions = of_teacher.mask.any(0).nonzero()[0]  # after the prompt
+    positions = np.flatnonzero(of_teacher.mask.any(0))  # after the prompt
     quarters = {
         f"@{len(positions) * part // 4}": len(positions) * part // 4 for part in (1, 2, 3) if len(positions) > 3
     }

@@ -4,19 +4,19 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gentrain import sharding
-from gentrain.datasets.build import Data, Split
+from gentrain.datasets.build import Data
 from gentrain.datasets.spec import TextSpec
 from gentrain.datasets.tokenizers import split_words
 from gentrain.errors import ConfigError
 from gentrain.evaluators.base import Evaluator, decode_rows, make_draw, name_values, with_company
-from gentrain.evaluators.judge import Judge, Rows, Scores
+from gentrain.evaluators.judge import Judge, Scores
 from gentrain.evaluators.sentences import Sentences
+from gentrain.evaluators.texts import FEWEST, Rows, choose_rows, draw_rows, shuffled
 from gentrain.metrics import intervals, manifolds, quantised, text
 from gentrain.metrics.intervals import Interval
 from gentrain.models.base import Params, SequenceModel
@@ -48,7 +48,6 @@ MOST_TRAIN = 1 << 21  # tokens of train that are searched for copies
 MOST_NEAREST = 20_000  # texts of train among which the nearest is looked for
 DRAWN = 512  # texts that are drawn at once
 NEAREST = 3  # neighbours: of precision and recall
-FEWEST = 40  # texts of which anything is said
 
 Words = list[list[str]]
 
@@ -84,10 +83,8 @@ def build(config: ConfigDict, objective: Objective, data: Data, mesh: Mesh) -> E
     count = reference.count
 
     def generate(params, key) -> Rows:
-        rows = (np.arange(start, start + size) for start in range(0, count, size))
-        parts = (draw(params, key, jnp.asarray(some), reference.contexts_of(some)) for some in rows)
-        tokens, masks = zip(*((np.asarray(part.tokens), np.asarray(part.mask)) for part in parts), strict=True)
-        return Rows(np.concatenate(tokens)[:count], np.concatenate(masks)[:count])
+        drawn = lambda rows: draw(params, key, rows, reference.contexts_of(np.asarray(rows)))
+        return draw_rows(drawn, count, size)
 
     def evaluate(params, key):
         return name_values("quality", reference.measure(generate(params["generator"], key)), reference.floors)
@@ -222,20 +219,6 @@ class Embedded:
     def distance(self, points: np.ndarray) -> Interval:
         """The mean distance to the nearest text of train."""
         return intervals.student(manifolds.nearest(points, self.known))
-
-
-def shuffled(split: Split) -> np.ndarray:
-    """The numbers of a split's texts, always in the same order."""
-    return np.random.default_rng(0).permutation(len(split.pieces[1]) - 1)
-
-
-def choose_rows(split: Split, count: int, length: int) -> Rows:
-    """So many texts of a split as rows have them, or all if it has fewer: always the same ones."""
-    tokens, offsets = split.pieces
-    chosen = np.sort(shuffled(split)[:count])
-    place = offsets[chosen, None] + np.arange(length)
-    mask = place < offsets[chosen + 1, None]
-    return Rows(np.where(mask, tokens[np.minimum(place, len(tokens) - 1)], 0).astype(np.int32), mask)
 
 
 def shares(samples: Words, held_out: Words) -> dict[str, Interval]:

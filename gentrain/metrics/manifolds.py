@@ -5,16 +5,17 @@ reaches as far as its k-th nearest neighbour among the others of its own kind. I
 prdc are open: the two differ where a point lies on the edge to rounding, as that of a copied example may.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jaxtyping import Float
 
-from gentrain.metrics import intervals
+from gentrain.metrics import intervals, pairs
 from gentrain.metrics.intervals import Interval
 
-BLOCK = 1 << 22  # numbers of a matrix of pairs that are held at once
 EDGE = 1e-12  # how far outside a ball rounding may put a point on its edge, by the longest squared length
 CLOSEST = 0.01  # of held-out points, by which one tells how close to train is too close
 
@@ -45,11 +46,8 @@ def compare(real: Points, fake: Points, near: int = 3, wide: int = 5) -> Likenes
     real, fake = real - centre, fake - centre
     edge = EDGE * max(np.square(points).sum(1).max() for points in (real, fake))
     of_real, of_fake = reaches(real, (near, wide)) + edge, reaches(fake, (near,))[:, 0] + edge
-    near_real, near_fake, wide_real = Holds(n, m), Holds(n, m), Holds(n, m)
-    for rows, squared in squares(real, fake):
-        near_real.add(rows, squared <= of_real[rows, :1])
-        near_fake.add(rows, squared <= of_fake)
-        wide_real.add(rows, squared <= of_real[rows, 1:])
+    by_row, by_column = pairs.over_pairs(holds, (real, of_real, np.arange(n)), (fake, of_fake, np.arange(m)))
+    near_real, near_fake, wide_real = (Holds(*each) for each in zip(by_row, by_column, strict=True))
 
     def with_others(counted: Interval, many: int, lost: np.ndarray) -> Interval:
         """lost: by how much the sum over what is counted, so many, is smaller without each of the other points."""
@@ -67,17 +65,11 @@ def compare(real: Points, fake: Points, near: int = 3, wide: int = 5) -> Likenes
 
 
 class Holds:
-    """What is counted of a matrix of truths (n, m) that is added in blocks of rows."""
+    """What is counted of a matrix of truths (n, m): of each row, and of each column, how many are true and the sum of
+    their numbers; where one is true alone, that is its number."""
 
-    def __init__(self, n: int, m: int):
-        self.by_row, self.by_column = np.zeros(n, np.int64), np.zeros(m, np.int64)
-        self.in_row, self.in_column = np.zeros(n, np.int64), np.zeros(m, np.int64)  # one that is true, where any is
-
-    def add(self, rows: slice, block: np.ndarray) -> None:
-        columns = np.count_nonzero(block, axis=0)
-        self.by_row[rows], self.in_row[rows] = np.count_nonzero(block, axis=1), block.argmax(1)
-        self.by_column += columns
-        self.in_column[columns > 0] = rows.start + block.argmax(0)[columns > 0]
+    def __init__(self, rows: tuple[np.ndarray, np.ndarray], columns: tuple[np.ndarray, np.ndarray]):
+        (self.by_row, self.in_row), (self.by_column, self.in_column) = rows, columns
 
     def alone_in_row(self) -> np.ndarray:
         """In how many rows each column is the only one that is true, (m,)."""
@@ -88,24 +80,41 @@ class Holds:
         return np.bincount(self.in_column[self.by_column == 1], minlength=len(self.by_row))
 
 
+def holds(rows: Any, columns: Any, there: Array) -> tuple[Any, Any]:
+    """Of a block: Holds of which fake points lie in balls of real ones, near, in which of fake ones real points lie,
+    and the first again, wide."""
+    (real, of_real, row), (fake, of_fake, column) = rows, columns
+    squared = jnp.where(there[:, None], pairs.squares(real, fake), jnp.inf)
+    truths = [squared <= of_real[:, :1], squared <= of_fake[None, :], squared <= of_real[:, 1:]]
+    return [count_truths(each, column) for each in truths], [count_truths(each.T, row) for each in truths]
+
+
+def count_truths(truths: Array, numbers: Array) -> tuple[Array, Array]:
+    """How many of each row are true, and the sum of their numbers."""
+    return truths.sum(1), jnp.where(truths, numbers[None, :], 0).sum(1)
+
+
 def reaches(points: Points, ks: tuple[int, ...]) -> np.ndarray:
     """The squared distance of each point to its k-th nearest other one, (n, ks)."""
     if len(points) <= max(ks):
         raise ValueError(f"a {max(ks)}-th nearest neighbour needs more than {max(ks)} points, not {len(points)}")
-    # Its distance to itself, 0, is the first, so the k-th of the others has index k.
-    return np.concatenate([np.partition(squared, ks, axis=1)[:, ks] for _, squared in squares(points, points)])
+    return pairs.over_pairs(smallest(ks), points, points)[0]
 
 
-def squares(points: Points, others: Points) -> Iterator[tuple[slice, np.ndarray]]:
-    """Rows of the matrix of squared distances, in blocks, up to 1e-15 of the points' own squared lengths."""
-    lengths, rows = np.square(others).sum(1), max(1, BLOCK // len(others))
-    for start in range(0, len(points), rows):
-        block = points[start : start + rows]
-        # |x - y|^2 = |x|^2 + |y|^2 - 2 x y, which one matmul gives for all pairs.
-        squared = (-2 * block) @ others.T
-        squared += np.square(block).sum(1)[:, None]
-        squared += lengths
-        yield slice(start, start + rows), squared
+@cache
+def smallest(ks: tuple[int, ...]) -> pairs.Block:
+    """Of a block: the k-th nearest of each row's columns, the row itself being the 0th, (rows, ks)."""
+
+    def of_block(points, others, there):
+        squared = pairs.squares(points, others)
+        level, found = jnp.full(len(points), -jnp.inf), jnp.full((len(points), len(ks)), jnp.inf)
+        for _ in range(max(ks) + 1):  # from one distance to the next that is larger; several points may have it
+            level = jnp.where(squared > level[:, None], squared, jnp.inf).min(1)
+            many = (squared <= level[:, None]).sum(1, keepdims=True)
+            found = jnp.where((many > jnp.asarray(ks)[None, :]) & jnp.isinf(found), level[:, None], found)
+        return found, ()
+
+    return of_block
 
 
 def frechet(real: Points, fake: Points) -> float:
@@ -128,8 +137,12 @@ def frechet(real: Points, fake: Points) -> float:
 
 def nearest(points: Points, others: Points) -> np.ndarray:
     """How far each of the points (m, d) is from the nearest of the others (n, d): (m,), up to 1e-7 of its length."""
-    closest = np.concatenate([squared.min(1) for _, squared in squares(points, others)])
-    return np.sqrt(np.maximum(closest, 0))
+    return np.sqrt(np.maximum(pairs.over_pairs(closest, points, others)[0], 0))
+
+
+def closest(points: Array, others: Array, there: Array) -> tuple[Array, tuple]:
+    """Of a block: the squared distance of each row to the nearest column."""
+    return pairs.squares(points, others).min(1), ()
 
 
 class Closeness(NamedTuple):

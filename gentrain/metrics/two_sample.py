@@ -4,10 +4,14 @@ real (n, d), fake (m, d): features of real and of generated examples, float64. W
 the number of pairs.
 """
 
+from typing import Any
+
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jaxtyping import Float
 
-from gentrain.metrics import intervals
+from gentrain.metrics import intervals, pairs
 from gentrain.metrics.intervals import Interval
 
 BLOCK = 1 << 22  # numbers of a matrix that are held at once
@@ -39,12 +43,13 @@ def kernel_distance(real: Points, fake: Points) -> Interval:
 
 def kernel_sums(points: Points, others: Points) -> tuple[np.ndarray, np.ndarray]:
     """sum_j k(x_i, y_j) of each point i, and sum_i k(x_i, y_j) of each other one j."""
-    rows, of_points, of_others = max(1, BLOCK // len(others)), [], np.zeros(len(others))
-    for start in range(0, len(points), rows):
-        values = kernel(points[start : start + rows] @ others.T, others.shape[1])
-        of_points.append(values.sum(1))
-        of_others += values.sum(0)
-    return np.concatenate(of_points), of_others
+    return pairs.over_pairs(kernels, points, others)
+
+
+def kernels(points: Array, others: Array, there: Array) -> tuple[Array, Array]:
+    """The same of a block."""
+    values = jnp.where(there[:, None], kernel(points @ others.T, others.shape[1]), 0.0)
+    return values.sum(1), values.sum(0)
 
 
 def own_kernel(points: Points) -> np.ndarray:
@@ -52,7 +57,7 @@ def own_kernel(points: Points) -> np.ndarray:
     return kernel(np.square(points).sum(1), points.shape[1])
 
 
-def kernel(products: np.ndarray, d: int) -> np.ndarray:
+def kernel(products: Any, d: int) -> Any:
     """(x y / d + 1)^3 of products x y."""
     base = products / d + 1
     return base * base * base

@@ -21,6 +21,8 @@ PAIRS = (
     *(("reverse_kl", "forward_kl"), ("precision", "recall"), ("density", "coverage"), ("quality", "captured")),
     *(("forward_perplexity", "reverse_perplexity"), ("bleu_4", "self_bleu_4")),
 )
+# The same of pairs that are measured at several settings of a model, as temperatures, and which of each are better.
+FRONTIERS = {("bleu_4", "self_bleu_4"): ("higher", "lower"), ("nll_oracle", "nll_test"): ("lower", "lower")}
 FEW = 5  # metrics of one declaration that are each worth a column
 
 
@@ -46,6 +48,7 @@ def content(found: Sequence[Run], failed: Mapping[str, str], out: Path) -> Conte
         "budgets": budgets(groups),
         "differs": {key: {run.name: run.option(key) for run in found} for key in differs},
         "pairs": pairs(shown),
+        "frontiers": frontiers(shown, metrics),
         "curves": curves(groups, metrics, shown),
         "failed": dict(failed),
     }
@@ -176,6 +179,32 @@ def pairs(names: Sequence[str]) -> list[dict[str, str]]:
             if f"{prefix}/{quality}" in names and f"{prefix}/{coverage}" in names:
                 found.append({"quality": f"{prefix}/{quality}", "coverage": f"{prefix}/{coverage}"})
     return found
+
+
+def frontiers(names: Sequence[str], metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
+    """The pairs that are measured at several settings: for each kind of setting, as temperature, the names of quality
+    and coverage by setting, in order; and the bound on coverage under which qualities are compared, if there is one."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        stem, _, setting = name.rpartition("@")
+        prefix, _, quality = stem.rpartition("/")
+        for (one, other), better in FRONTIERS.items():
+            if quality != one or f"{prefix}/{other}@{setting}" not in names:
+                continue
+            (pattern, _), bound = declared(name, metrics) or (name, None), f"{prefix}/{other}_bound"
+            before, _, kind = pattern.rpartition("@")[2].rstrip(">").partition("<")
+            entry: dict[str, Any] = {
+                "quality": stem,
+                "coverage": f"{prefix}/{other}",
+                "better": list(better),
+                "curves": {},
+            }
+            entry["bound"] = bound if bound in names else None
+            curve = found.setdefault(stem, entry)["curves"].setdefault(kind, [])
+            curve.append([float(setting.removeprefix(before)), name, f"{prefix}/{other}@{setting}"])
+    for entry in found.values():
+        entry["curves"] = {kind: sorted(points) for kind, points in entry["curves"].items()}
+    return list(found.values())
 
 
 def curves(groups: Groups, metrics: Mapping[str, Metric], shown: Sequence[str]) -> dict[str, Any]:

@@ -79,10 +79,14 @@ def conclusion(content: Content, title: str) -> str:
 
 
 def planes(content: Content, variants: Sequence[str]) -> str:
-    """A picture for each pair of a quality and a coverage."""
-    metrics = content["metrics"]
-    drawn = [plane.draw(pair["quality"], pair["coverage"], metrics, variants) for pair in content["pairs"][:PLANES]]
-    return f'<div class="planes">{"".join(drawn)}</div>' if any(drawn) and len(variants) > 1 else ""
+    """A picture for each pair of a quality and a coverage, of one variant where it has curves."""
+    metrics, pairs = content["metrics"], content["pairs"][:PLANES] if len(variants) > 1 else []
+    drawn = [plane.draw_curves(frontier, metrics, variants) for frontier in content["frontiers"]]
+    drawn += [plane.draw(pair["quality"], pair["coverage"], metrics, variants) for pair in pairs]
+    kinds = list(dict.fromkeys(spoken(kind) for frontier in content["frontiers"] for kind in frontier["curves"]))
+    words = "Lines are over {}, the first solid, with a large dot at 1. Dotted: the bound."
+    note = f'<p class="soft">{words.format(all_of(kinds))}</p>' if kinds else ""
+    return f'<div class="planes">{"".join(drawn)}</div>{note}' if any(drawn) else ""
 
 
 def swatch(number: int) -> str:
@@ -96,7 +100,7 @@ def results(content: Content, variants: Sequence[str]) -> str:
     shown, folded = main[:COLUMNS], [name for name in metrics if name not in main[:COLUMNS]]
     if not shown:
         shown, folded = folded[:COLUMNS], folded[COLUMNS:]
-    folded = [name for name in folded if metrics[name]["values"]]
+    folded = [name for name in folded if metrics[name]["values"] and name not in plane.points(content["frontiers"])]
     body = table(content, variants, shown) if shown else ""
     meanings = [
         f"<li><b>{html.escape(spoken(name))}</b> ({html.escape(name)}): {html.escape(metrics[name]['meaning'])}</li>"

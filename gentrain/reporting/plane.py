@@ -1,11 +1,12 @@
-"""Quality against coverage as an inline SVG: a point for each variant, its interval over seeds, its values on hover."""
+"""Quality against coverage as an inline SVG: a point for each variant, its interval over seeds, its values on hover; or
+a curve for each, over settings as temperatures."""
 
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gentrain.reporting.conclusion import digits, spoken
+from gentrain.reporting.conclusion import all_of, digits, spoken
 
 LEFT, EDGE, TOP, FLOOR, HEIGHT = 64, 450, 16, 312, 360  # the frame, and below it room for marks; names are to its right
 CHARACTER = 7.2  # width of a letter of a name
@@ -51,30 +52,110 @@ def draw(quality: str, coverage: str, metrics: Mapping[str, Any], variants: Sequ
         return ""
     across = axis([value for right, _ in values.values() for value in ends(right)])
     up = axis([value for _, top in values.values() for value in ends(top)])
-    x = lambda value: LEFT + across.place(value) * (EDGE - LEFT)
-    y = lambda value: FLOOR - up.place(value) * (FLOOR - TOP)
-    parts = frame(across, up, x, y)
+    x, y = places(across, up)
     heights = label_places([y(top["mean"]) for _, top in values.values()])
+    groups = []
     for (name, (right, top)), height in zip(values.items(), heights, strict=True):
         said = f"{name}: {spoken(coverage)} {told(right)}, {spoken(quality)} {told(top)}"
         marks = point([x(end) for end in ends(right)], [y(end) for end in ends(top)], height)
-        number = variants.index(name)
-        parts.append(
-            f'<g data-variant="{number}" stroke="var(--c{number % 10})" fill="var(--c{number % 10})">'
-            f'<title>{html.escape(said)}</title>{marks}<text class="name" stroke="none"'
-            f' x="{EDGE + 12}" y="{height + 4:.1f}">'
-            f"{html.escape(shortened(name))}</text></g>"
-        )
-    names = [title(coverage, metrics, "→", "←"), title(quality, metrics, "↑", "↓")]
-    parts.append(f'<text x="{(LEFT + EDGE) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{names[0]}</text>')
-    middle = (TOP + FLOOR) / 2
-    turned = f'transform="rotate(-90 14 {middle})"'
-    parts.append(f'<text x="14" y="{middle}" text-anchor="middle" {turned}>{names[1]}</text>')
-    aria = html.escape(f"{spoken(quality)} against {spoken(coverage)}")
-    width = EDGE + 20 + CHARACTER * max(len(shortened(name)) for name in values)
-    return (
-        f'<svg class="plane" viewBox="0 0 {width:.0f} {HEIGHT}" role="img" aria-label="{aria}">{"".join(parts)}</svg>'
+        groups.append(group(name, variants, f"<title>{html.escape(said)}</title>{marks}", height))
+    titles = [title(name, metrics[name]["unit"], metrics[name]["better"]) for name in (quality, coverage)]
+    aria = f"{spoken(quality)} against {spoken(coverage)}"
+    return picture([*frame(across, up), *groups], titles, list(values), aria)
+
+
+def draw_curves(frontier: Mapping[str, Any], metrics: Mapping[str, Any], variants: Sequence[str]) -> str:
+    """A variant's line through its settings of each kind, the first kind solid, and a line at the bound on coverage; ''
+    where no variant has one."""
+    lines = {name: curves for name in variants if (curves := curves_of(name, frontier["curves"], metrics))}
+    if not lines:
+        return ""
+    every = [point for curves in lines.values() for curve in curves.values() for point in curve]
+    bounds = list(metrics[frontier["bound"]]["values"].values())[:1] if frontier["bound"] else []
+    across = axis([value["mean"] for value in [*(point.coverage for point in every), *bounds]])
+    up = axis([point.quality["mean"] for point in every])
+    x, y = places(across, up)
+    tails = [next(iter(curves.values()))[-1] for curves in lines.values()]
+    heights = label_places([y(tail.quality["mean"]) for tail in tails])
+    parts = frame(across, up)
+    for bound in bounds:
+        said = html.escape(f"{spoken(frontier['bound'])}: {told(bound)}")
+        parts.append(f'<path class="bound" d="M{x(bound["mean"]):.1f} {TOP}V{FLOOR}"><title>{said}</title></path>')
+    for (name, curves), tail, height in zip(lines.items(), tails, heights, strict=True):
+        leader = f"M{x(tail.coverage['mean']):.1f} {y(tail.quality['mean']):.1f}L{EDGE + 8} {height:.1f}"
+        marks = [f'<path stroke-width=".5" d="{leader}"/>']
+        for number, (kind, curve) in enumerate(curves.items()):
+            spots = [(x(point.coverage["mean"]), y(point.quality["mean"])) for point in curve]
+            way = "L".join(f"{left:.1f} {above:.1f}" for left, above in spots)
+            dashed = ' stroke-dasharray="5 4"' if number else ""
+            marks.append(f'<path style="fill:none" stroke-width="1.5"{dashed} d="M{way}"/>')
+            for point, (left, above) in zip(curve, spots, strict=True):
+                pair = [f"{spoken(frontier[of])} {told(getattr(point, of))}" for of in ("coverage", "quality")]
+                said = html.escape(f"{name} at {spoken(kind)} {point.setting:g}: {', '.join(pair)}")
+                circle = f'cx="{left:.1f}" cy="{above:.1f}" r="{5 if point.setting == 1 else 3}"'
+                marks.append(f"<circle {circle}><title>{said}</title></circle>")
+        parts.append(group(name, variants, "".join(marks), height))
+    (*_, quality, coverage), *_ = next(iter(frontier["curves"].values()))
+    names = zip((frontier["quality"], frontier["coverage"]), (quality, coverage), frontier["better"], strict=True)
+    titles = [title(name, metrics[at]["unit"], better) for name, at, better in names]
+    aria = (
+        f"{spoken(frontier['quality'])} against {spoken(frontier['coverage'])} over {all_of(list(frontier['curves']))}"
     )
+    return picture(parts, titles, list(lines), aria)
+
+
+def points(frontiers: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The names of all metrics that are points of curves."""
+    curves = [curve for frontier in frontiers for curve in frontier["curves"].values()]
+    return {name for curve in curves for _, *names in curve for name in names}
+
+
+class Point(NamedTuple):
+    """A variant's values at a setting."""
+
+    setting: float
+    quality: Mapping[str, Any]
+    coverage: Mapping[str, Any]
+
+
+def curves_of(variant: str, curves: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, list[Point]]:
+    """What a variant has at the settings of each kind, for the kinds of which it has any."""
+    found = {}
+    for kind, points in curves.items():
+        values = [(setting, *(metrics[name]["values"].get(variant) for name in names)) for setting, *names in points]
+        if all_there := [Point(*value) for value in values if None not in value]:
+            found[kind] = all_there
+    return found
+
+
+def places(across: Axis, up: Axis) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    """Where a value lies in the picture, by each axis."""
+    return (
+        lambda value: LEFT + across.place(value) * (EDGE - LEFT),
+        lambda value: FLOOR - up.place(value) * (FLOOR - TOP),
+    )
+
+
+def group(name: str, variants: Sequence[str], marks: str, height: float) -> str:
+    """A variant's marks, in its colour, and its name at a height."""
+    number = variants.index(name)
+    label = (
+        f'<text class="name" stroke="none" x="{EDGE + 12}" y="{height + 4:.1f}">{html.escape(shortened(name))}</text>'
+    )
+    colour = f'stroke="var(--c{number % 10})" fill="var(--c{number % 10})"'
+    return f'<g data-variant="{number}" {colour}>{marks}{label}</g>'
+
+
+def picture(parts: Sequence[str], titles: Sequence[Mapping[str, str]], names: Sequence[str], aria: str) -> str:
+    """The SVG; titles: of the quality, upwards, and of the coverage."""
+    middle = (TOP + FLOOR) / 2
+    words = [
+        f'<text x="{(LEFT + EDGE) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{titles[1]["across"]}</text>',
+        f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">{titles[0]["up"]}</text>',
+    ]
+    width = EDGE + 20 + CHARACTER * max(len(shortened(name)) for name in names)
+    box = f'viewBox="0 0 {width:.0f} {HEIGHT}" role="img" aria-label="{html.escape(aria)}"'
+    return f'<svg class="plane" {box}>{"".join([*parts, *words])}</svg>'
 
 
 def standalone(drawn: str, style: str) -> str:
@@ -87,8 +168,9 @@ def shortened(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
-def frame(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[float], float]) -> list[str]:
+def frame(across: Axis, up: Axis) -> list[str]:
     """Grid lines with their numbers."""
+    x, y = places(across, up)
     parts = []
     for mark in across.marks:
         parts.append(f'<path class="axis" d="M{x(mark):.1f} {TOP}V{FLOOR}"/>')
@@ -120,11 +202,11 @@ def told(value: Mapping[str, Any]) -> str:
     return f"{digits(value['mean'])}{interval}"
 
 
-def title(name: str, metrics: Mapping[str, Any], more: str, less: str) -> str:
-    """A metric, its unit and an arrow to where it is better."""
-    metric = metrics[name]
-    arrow = {"higher": f" {more} better", "lower": f" {less} better", None: ""}[metric["better"]]
-    return html.escape(f"{spoken(name)}, {metric['unit']}{arrow}")
+def title(name: str, unit: str, better: str | None) -> dict[str, str]:
+    """A metric, its unit and an arrow to where it is better, by the axis that it stands at."""
+    arrows = {"higher": {"across": " → better", "up": " ↑ better"}, "lower": {"across": " ← better", "up": " ↓ better"}}
+    found = arrows.get(better or "", {"across": "", "up": ""})
+    return {axis: html.escape(f"{spoken(name)}, {unit}{arrow}") for axis, arrow in found.items()}
 
 
 def label_places(wanted: Sequence[float]) -> list[float]:

@@ -13,8 +13,10 @@ from gentrain.datasets.build import build
 from gentrain.errors import ConfigError
 from gentrain.evaluators import judge as judges
 from gentrain.evaluators import text_quality
-from gentrain.evaluators.judge import Judge, Rows
+from gentrain.evaluators.judge import Judge
+from gentrain.evaluators.texts import Rows, choose_rows
 from gentrain.metrics import manifolds
+from gentrain.models.base import before_logits
 from gentrain.options.check import validate
 from gentrain.sums import declared
 from tests.evaluators.test_generators import unigram
@@ -51,7 +53,7 @@ def reference(optimised):
 
 @pytest.fixture(scope="module")
 def real(reference):
-    return text_quality.choose_rows(reference.train, COUNT, LENGTH)
+    return choose_rows(reference.train, COUNT, LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +128,7 @@ def test_an_evaluator_says_all_numbers_with_their_intervals_and_they_are_declare
 
 def test_a_judge_learns_the_law_and_is_kept(optimised, tmp_path, monkeypatch, reference):
     monkeypatch.setenv("GENTRAIN_CACHE", str(tmp_path))
-    judge, rows = Judge(reference.spec, 40), text_quality.choose_rows(reference.train, 150, LENGTH)
+    judge, rows = Judge(reference.spec, 40), choose_rows(reference.train, 150, LENGTH)
     fits, fit = [], judge.fit
     monkeypatch.setattr(judge, "fit", lambda rows: fits.append(rows) or fit(rows))
     params = judge.obtain(rows)
@@ -144,7 +146,8 @@ def test_scores_are_those_of_the_model_whatever_stands_behind_the_end(reference,
     lengths = np.random.default_rng(0).integers(1, LENGTH + 1, len(rows.tokens))
     mask = np.arange(LENGTH) < lengths[:, None]
     scores = judge.score(params, Rows(rows.tokens, mask))
-    monkeypatch.setattr(judges, "SCORED", 50)  # 120 rows: the last batch is filled up
+    assert len(jax.local_devices()) == 8
+    monkeypatch.setattr(judges, "SCORED", 50)  # 120 rows on three devices, the last of which is filled up
     other = judge.score(params, Rows(np.where(mask, rows.tokens, 0), mask))
     for one, two in zip(scores, other, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
@@ -152,6 +155,32 @@ def test_scores_are_those_of_the_model_whatever_stands_behind_the_end(reference,
     whole = judge.score(params, rows)
     expected = judge.model.log_prob(params, jnp.asarray(rows.tokens[:3]))
     np.testing.assert_allclose(whole.nats[:3], -np.asarray(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("part", [7, 64, 1000])
+def test_nats_of_a_part_at_a_time_are_those_of_all_and_so_is_their_gradient(reference, monkeypatch, part):
+    monkeypatch.setattr(judges, "LOGITS", 0)
+    monkeypatch.setattr(judges, "FEWEST", part)
+    judge, random = Judge(reference.spec, 1), np.random.default_rng(0)
+    init = jax.device_get(judge.init(jax.random.key(1)))
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf + random.normal(size=leaf.shape) / 10, jnp.float32), init)
+    mask = np.arange(LENGTH) < random.integers(1, LENGTH + 1, 20)[:, None]
+    batch = {"tokens": jnp.asarray(reference.held_out.tokens[:20]), "mask": jnp.asarray(mask)}
+
+    def by_parts(params):
+        states = before_logits(judge.model, params, judge.model.inputs(batch["tokens"]))
+        return judge.nats(params, states, batch)
+
+    def at_once(params):
+        nll, mask = judge.model.batch_nll(params, batch)
+        return nll * mask
+
+    np.testing.assert_allclose(by_parts(params), at_once(params), rtol=1e-5, atol=1e-6)
+    weights = jnp.asarray(random.normal(size=mask.shape), jnp.float32)
+    one, two = (jax.grad(lambda params, f=f: jnp.sum(weights * f(params)))(params) for f in (by_parts, at_once))
+    for ours, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        assert np.abs(theirs).max() > 0
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(np.abs(theirs).max()))
 
 
 def lines(tmp_path, line, count=300, **changed):
@@ -207,7 +236,7 @@ def test_texts_are_compared_by_an_encoder_that_reads_them(judge_steps, monkeypat
     config = chain(**{"evaluate.text_quality.encoder": "some", "evaluate.text_quality.judge_steps": judge_steps})
     data = build(config, None)
     reference = text_quality.Reference(config, data, data.spec)
-    real = text_quality.choose_rows(reference.train, COUNT, LENGTH)
+    real = choose_rows(reference.train, COUNT, LENGTH)
     perplexities = {"forward_perplexity", "reverse_perplexity"} if judge_steps else set()
     found, floors = reference.measure(real), reference.floors
     every = set(text_quality.NUMBERS) - {"forward_perplexity", "reverse_perplexity"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from gentrain.metrics import manifolds
+from gentrain.metrics import manifolds, pairs
 
 
 def precision_recall(real, fake, k=3):
@@ -36,7 +36,7 @@ def by_definition(real, fake, k):
 @pytest.mark.parametrize("block", [40, 1 << 22])
 @pytest.mark.parametrize("ties", [False, True])
 def test_shares_are_as_defined_also_in_blocks_and_with_equal_points(monkeypatch, block, ties):
-    monkeypatch.setattr(manifolds, "BLOCK", block)
+    monkeypatch.setattr(pairs, "BLOCK", block)
     random = np.random.default_rng(0)
     for n, m, k in ((12, 17, 1), (17, 12, 3), (20, 20, 5)):
         real, fake = random.normal(size=(n, 2)), random.normal(size=(m, 2)) + 0.5
@@ -94,7 +94,7 @@ def test_neighbours_need_enough_points():
 
 
 def test_copies_are_on_the_edge_of_a_ball_whatever_rounding_does(monkeypatch):
-    monkeypatch.setattr(manifolds, "BLOCK", 400)  # so products of the two matrices are added up in different orders
+    monkeypatch.setattr(pairs, "BLOCK", 400)  # so products of the two matrices are added up in different orders
     random = np.random.default_rng(7)
     real = 100 + random.normal(size=(400, 30))
     copied = real[:50]
@@ -109,9 +109,8 @@ def test_copies_are_on_the_edge_of_a_ball_whatever_rounding_does(monkeypatch):
 def test_what_is_lost_without_a_point_is_what_is_counted_without_it():
     random = np.random.default_rng(8)
     truths = random.random((23, 17)) < 0.08
-    counted = manifolds.Holds(23, 17)
-    for start in range(0, 23, 5):
-        counted.add(slice(start, start + 5), truths[start : start + 5])
+    both = ((truths, np.arange(17)), (truths.T, np.arange(23)))
+    counted = manifolds.Holds(*(map(np.asarray, manifolds.count_truths(*each)) for each in both))
     for axis, lost in ((0, counted.alone_in_column()), (1, counted.alone_in_row())):
         left = [np.delete(truths, i, axis).any(axis).sum() for i in range(truths.shape[axis])]
         assert lost.tolist() == [truths.any(axis).sum() - each for each in left] and lost.any()

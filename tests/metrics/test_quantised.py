@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gentrain import divergences
-from gentrain.metrics import intervals, manifolds, quantised
+from gentrain.metrics import intervals, manifolds, pairs, quantised
 
 
 def test_clusters_of_blobs_are_the_blobs():
@@ -65,7 +65,7 @@ def test_a_frontier_is_the_mean_over_clusterings_and_no_surer_than_they_agree():
 
 @pytest.mark.parametrize("block", [14, 1 << 22])
 def test_the_nearest_of_others(monkeypatch, block):
-    monkeypatch.setattr(manifolds, "BLOCK", block)
+    monkeypatch.setattr(pairs, "BLOCK", block)
     random = np.random.default_rng(2)
     points, others = random.normal(size=(11, 3)), random.normal(size=(7, 3))
     expected = [min(np.linalg.norm(point - other) for other in others) for point in points]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gentrain.metrics import intervals, manifolds, two_sample
+from gentrain.metrics import intervals, manifolds, pairs, two_sample
 
 WORLDS = 50
 
@@ -37,7 +37,7 @@ def gaussian_mmd(shift, d):
 
 @pytest.mark.parametrize("block", [60, 1 << 22])
 def test_the_kernel_distance_and_its_error_are_as_defined(monkeypatch, block):
-    monkeypatch.setattr(two_sample, "BLOCK", block)
+    monkeypatch.setattr(pairs, "BLOCK", block)
     random = np.random.default_rng(0)
     real, fake = random.normal(size=(12, 3)), random.normal(size=(9, 3)) + 1
 

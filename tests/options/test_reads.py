@@ -31,6 +31,7 @@ COVERING = [
     {**TOKENS, "model.name": "transformer", "data.name": "cmudict", "data.tokenizer": "words", "data.conditional": True,
      "data.length": 30, "evaluate.evaluators": ("transcription",)},
     {**TOKENS, "evaluate.evaluators": ("text_quality",), "evaluate.text_quality.unit": "characters"},
+    {**TOKENS, "evaluate.evaluators": ("frontier",)},
     {**IMAGES, "evaluate.evaluators": ("fidelity",)},
     {**SCHEDULED, **FALLING, "scheduled_sampling.feed": "gumbel_softmax"},
     {**SCHEDULED, "scheduled_sampling.mode": "exact", "scheduled_sampling.max_passes": 2},

@@ -241,6 +241,33 @@ def test_pairs_of_quality_and_coverage_are_found_and_drawn(compare):
     assert "<b></text>" not in page and "&lt;b&gt;</text>" in page
 
 
+def test_curves_over_settings_are_found_and_drawn_with_every_number_in_the_report(compare):
+    settings = ("0.5", "1", "1.25", "p0.9", "p0.95")
+    reached = {f"frontier/bleu_4@{setting}": 0.5 - 0.01 * place for place, setting in enumerate(settings)}
+    reached |= {f"frontier/self_bleu_4@{setting}": 0.4 - 0.01 * place for place, setting in enumerate(settings)}
+    reached |= {"frontier/bleu_4_by_temperature": 0.45, "frontier/self_bleu_4_bound": 0.385}
+    world = {"evaluate.evaluators": ["frontier"]}
+    summary, page = compare({"one": (world, reached)})
+    (frontier,) = summary["frontiers"]
+    point = lambda place, setting: [place, f"frontier/bleu_4@{setting}", f"frontier/self_bleu_4@{setting}"]
+    assert frontier["curves"] == {
+        "temperature": [point(0.5, "0.5"), point(1, "1"), point(1.25, "1.25")],
+        "top_p": [point(0.9, "p0.9"), point(0.95, "p0.95")],
+    }
+    assert frontier["bound"] == "frontier/self_bleu_4_bound" and frontier["better"] == ["higher", "lower"]
+    assert frontier["quality"] == "frontier/bleu_4" and frontier["coverage"] == "frontier/self_bleu_4"
+    for name, value in reached.items():
+        assert summary["metrics"][name]["values"]["likelihood"]["mean"] == value
+    assert page.count('<svg class="plane"') == 1 and page.count("<circle") == len(settings)
+    assert "likelihood at temperature 1.25: frontier self BLEU 4 0.380, frontier BLEU 4 0.480" in page
+    assert "Lines are over temperature and top p" in page and "frontier BLEU 4@" not in page  # in no table
+    assert "likelihood at top p 0.9: frontier self BLEU 4 0.370" in page and page.count('class="bound"') == 1
+    assert "frontier self BLEU 4, 0 to 1 ← better" in page and "frontier BLEU 4, 0 to 1 ↑ better" in page
+    some = {name: value for name, value in reached.items() if not name.startswith("frontier/self_bleu_4@p")}
+    _, page = compare({"one": (world, reached), "two": (world | {"x": 1}, some)})
+    assert page.count("<circle") == len(settings) + 3 and page.count('data-variant="1" stroke') == 1
+
+
 def test_the_figures_that_are_asked_for_are_drawn_and_their_numbers_kept(compare, tmp_path):
     summary, page = compare(
         {"a": ({"x": 1}, {"valid/nll": 1.0}), "b": ({"x": 2}, {"valid/nll": 2.0})}, figures=["rewards"]

@@ -1,12 +1,12 @@
 """Which objective has the better samples at the same coverage: nll_oracle against nll_test over temperatures."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
 
+from gentrain.metrics.frontiers import least_under
 from gentrain.reporting import plots
 
 ALLOWED = 0.4  # nats a token of nll_test that quality may cost, beyond likelihood's own
@@ -29,12 +29,13 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
         _, nll_test = curves[by_likelihood[0]][1.0]
         bound = nll_test + ALLOWED
     for name, curve in curves.items():
-        oracle, test = np.asarray(list(curve.values())).T
+        points = np.asarray(list(curve.values())).T
+        oracle, test = points
         (line,) = axes.plot(test, oracle, ".-", label=name)
         plain_oracle, plain_test = curve[1.0]
         axes.plot(plain_test, plain_oracle, "o", color=line.get_color(), mfc="none", ms=9)
         numbers[name] = {"temperature": list(curve), "nll_oracle": oracle.tolist(), "nll_test": test.tolist()}
-        numbers[name]["best"] = best(oracle, test, bound)
+        numbers[name]["best"] = least_under(points, bound)
     if np.isfinite(bound):
         axes.axvline(bound, color="0.6", lw=0.8, label=f"likelihood + {ALLOWED:g}")
         axes.set_xlim(right=bound + 1)
@@ -42,15 +43,6 @@ def draw(results: dict[str, Any], path: Path) -> dict[str, Any]:
     axes.legend(frameon=False, fontsize=7)
     plots.save(figure, path)
     return numbers
-
-
-def best(oracle: np.ndarray, test: np.ndarray, bound: float) -> float:
-    """The least nll_oracle of a curve, drawn through its points in order, where nll_test <= bound."""
-    allowed = oracle[test <= bound].tolist()
-    for (start, end), (test_start, test_end) in zip(pairwise(oracle), pairwise(test), strict=True):
-        if min(test_start, test_end) <= bound < max(test_start, test_end):
-            allowed.append(start + (bound - test_start) / (test_end - test_start) * (end - start))
-    return float(min(allowed, default=float("nan")))
 
 
 def _curve(final: dict[str, float]) -> dict[float, tuple[float, float]]:
