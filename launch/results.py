@@ -55,8 +55,9 @@ def section(workdir: Path, pictures: Path | None) -> Iterator[str]:
     """What is said of one workdir; its pictures are put into a folder. Raises ConfigError where it holds no finished
     run."""
     report = files.read_json(workdir / "report.json")
-    if "conclusion" not in report:
-        raise ConfigError(f"{workdir} has no report.json: expected the workdir of a run or of a sweep")
+    if "frontiers" not in report:
+        hint = "of a run or of a sweep; `python -m launch.report` writes it anew"
+        raise ConfigError(f"{workdir} has no report.json of this version: expected the workdir {hint}")
     provenance = next(iter(report["runs"].values()))["provenance"]
     yield f"## {workdir.name}"
     packages = provenance.get("packages", {})
@@ -70,13 +71,12 @@ def section(workdir: Path, pictures: Path | None) -> Iterator[str]:
 
 
 def planes(report: Mapping[str, Any], name: str, folder: Path) -> Iterator[str]:
-    """Quality against coverage of several variants, an SVG for each pair of them."""
-    for pair in report["pairs"] if len(report["variants"]) > 1 else ():
-        drawn = plane.draw(pair["quality"], pair["coverage"], report["metrics"], list(report["variants"]))
-        file = folder / f"{name}-{pair['quality'].replace('/', '-')}.svg"
+    """Pictures of quality against coverage, an SVG each."""
+    for shown, drawn in plane.pictures(report).items():
+        file = folder / f"{name}-{shown.partition(' ')[0].replace('/', '-')}.svg"
         folder.mkdir(exist_ok=True)
         file.write_text(plane.standalone(drawn, page.web("report.css")))
-        yield f"![{pair['quality']} against {pair['coverage']}]({folder.name}/{file.name})"
+        yield f"![{shown}]({folder.name}/{file.name})"
 
 
 def table(report: Mapping[str, Any], published: Mapping[str, str]) -> Iterator[str]:

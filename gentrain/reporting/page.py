@@ -14,7 +14,7 @@ from gentrain.reporting.conclusion import all_of, capital, digits, spoken, withi
 WEB = Path(__file__).parent / "web"
 COLUMNS = 5  # metrics in the table; others are folded away
 REFRESH = 15  # seconds after which the page of a run that is not finished loads itself anew
-CHARTS, PLANES = 8, 4  # pictures that are not folded away
+CHARTS = 8  # pictures that are not folded away
 TEXT_LINES = 16  # of a file of samples
 COSTS = {
     "steps": "steps",
@@ -32,7 +32,7 @@ def render(content: Content, title: str, out: Path, samples: Mapping[str, Sequen
     variants = list(content["variants"])
     sections = [
         section("conclusion", "", conclusion(content, title)),
-        section("plane", "Quality and coverage", planes(content, variants)),
+        section("plane", "Quality and coverage", planes(content)),
         section("results", "Results", results(content, variants)),
         section("samples", "Samples", sample_grid(samples)),
         section("curves", "Curves", chips(variants) + curves(content)),
@@ -78,15 +78,13 @@ def conclusion(content: Content, title: str) -> str:
     return f'<h1>{html.escape(title)}{live}</h1>{said}<p class="certainty">{html.escape(last)}</p>{missing}'
 
 
-def planes(content: Content, variants: Sequence[str]) -> str:
-    """A picture for each pair of a quality and a coverage, of one variant where it has curves."""
-    metrics, pairs = content["metrics"], content["pairs"][:PLANES] if len(variants) > 1 else []
-    drawn = [plane.draw_curves(frontier, metrics, variants) for frontier in content["frontiers"]]
-    drawn += [plane.draw(pair["quality"], pair["coverage"], metrics, variants) for pair in pairs]
+def planes(content: Content) -> str:
+    """The pictures of quality against coverage, and what the lines of frontiers are."""
+    drawn = "".join(plane.pictures(content).values())
     kinds = list(dict.fromkeys(spoken(kind) for frontier in content["frontiers"] for kind in frontier["curves"]))
     words = "Lines are over {}, the first solid, with a large dot at 1. Dotted: the bound."
     note = f'<p class="soft">{words.format(all_of(kinds))}</p>' if kinds else ""
-    return f'<div class="planes">{"".join(drawn)}</div>{note}' if any(drawn) else ""
+    return f'<div class="planes">{drawn}</div>{note}' if drawn else ""
 
 
 def swatch(number: int) -> str:

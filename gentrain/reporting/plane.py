@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from gentrain.reporting.conclusion import all_of, digits, spoken
 
 LEFT, EDGE, TOP, FLOOR, HEIGHT = 64, 450, 16, 312, 360  # the frame, and below it room for marks; names are to its right
+MOST = 4  # pairs that are drawn
 CHARACTER = 7.2  # width of a letter of a name
 LONGEST = 36  # letters of a name that there is room for
 LOG_FROM = 20  # largest by smallest above which an axis of positive numbers is logarithmic
@@ -39,6 +40,20 @@ def axis(values: Sequence[float]) -> Axis:
     count = math.floor(last / step) - math.ceil(first / step) + 1
     marks = [(math.ceil(first / step) + number) * step for number in range(count)]
     return Axis(lambda value: (value - first) / (last - first), marks)
+
+
+def pictures(content: Mapping[str, Any]) -> dict[str, str]:
+    """Of a report's content every frontier and, of several variants, the first few pairs of a quality and a coverage;
+    by what they show, 'quality against coverage'."""
+    metrics, variants = content["metrics"], list(content["variants"])
+    drawn = {against(frontier): draw_curves(frontier, metrics, variants) for frontier in content["frontiers"]}
+    for pair in content["pairs"][:MOST] if len(variants) > 1 else ():
+        drawn[against(pair)] = draw(pair["quality"], pair["coverage"], metrics, variants)
+    return {name: picture for name, picture in drawn.items() if picture}
+
+
+def against(pair: Mapping[str, Any]) -> str:
+    return f"{pair['quality']} against {pair['coverage']}"
 
 
 def draw(quality: str, coverage: str, metrics: Mapping[str, Any], variants: Sequence[str]) -> str:
