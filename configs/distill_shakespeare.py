@@ -20,9 +20,9 @@ a step that `python -m launch.benchmark` has on an idle machine, and 50 s before
     the teacher; real plays         1.486                           1.443                   .748
 
 Each end of the dial is best at what it minimises. A teacher beside the data is worth more than the data alone for as
-many seconds, though a step costs 1.3 times as much. Own prefixes cost twice as much and pay for KL[Q||P] alone; held out
-and in KL[P||Q] the data's are better. ExAccErr is that of whole rows; of their first quarters it is within .06 of it,
-so that exposure bias hardly accumulates. Whole sequences (Single + Long) are no better than tokens one by one here.
+many seconds, though a step costs 1.3 times as much. Own prefixes cost twice as much and pay for KL[Q||P] alone; held
+out and in KL[P||Q] the data's are better. ExAccErr is that of whole rows; of their first quarters it is within .06 of
+it, so that exposure bias hardly accumulates. Whole sequences (Single + Long) are no better than tokens one by one here.
 """
 
 from configs import base, shakespeare_likelihood
