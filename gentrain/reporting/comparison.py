@@ -61,16 +61,17 @@ def is_companion(name: str, names: Sequence[str]) -> bool:
 
 def main_metrics(names: Sequence[str], metrics: Mapping[str, Metric]) -> set[str]:
     """Those that have a better direction and say what no other says: not in another unit, nor by another order, as
-    jsd_1 beside jsd_2 (the highest stands for all), nor as one point of a long list."""
+    jsd_3 beside jsd_2, nor as one point of a long list. The least order above 1 stands for all: few samples share any
+    longer n-gram with real text."""
     found = {name: declaration for name in names if (declaration := declared(name, metrics))}
     patterns = [pattern for pattern, _ in found.values()]
-    chosen: dict[str, str] = {}
+    families: dict[str, list[tuple[bool, int, str]]] = {}
     for name, (pattern, metric) in found.items():
         stem, _, order = name.rpartition("_")
-        family = stem if order.isdecimal() else name
+        number = int(order) if order.isdecimal() else 0
         if metric.better and not metric.restates and not metric.level and patterns.count(pattern) <= FEW:
-            chosen[family] = max(chosen.get(family, ""), name)
-    return set(chosen.values())
+            families.setdefault(stem if number else name, []).append((number == 1, number, name))
+    return {min(family)[2] for family in families.values()}
 
 
 def run_entry(run: Run, variant: str, out: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from gentrain import files
 from gentrain.errors import ReportError, Stopped
-from gentrain.evaluators import fidelity
+from gentrain.evaluators import fidelity, text_quality
 from gentrain.reporting import comparison, plane, report, runs
 from gentrain.reporting.figures import js_dial
 from gentrain.sums import Metric
@@ -322,3 +322,9 @@ def test_an_axis_holds_all_values_and_is_logarithmic_where_they_are_far_apart():
         assert all(-1e-9 <= found.place(mark) <= 1 + 1e-9 for mark in found.marks)
     middle = plane.axis([0.01, 1.0])
     assert middle.place(0.1) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("orders", "shown"), [((1, 2, 3, 4), 2), ((3, 5), 3), ((1,), 1), ((4, 1), 4)])
+def test_one_order_stands_for_all_and_one_symbol_alone_for_none(orders, shown):
+    names = [f"quality/jsd_{order}" for order in orders]
+    assert comparison.main_metrics([*names, "quality/bleu_4"], text_quality.METRICS) == {f"quality/jsd_{shown}"}
