@@ -325,6 +325,6 @@ def test_an_axis_holds_all_values_and_is_logarithmic_where_they_are_far_apart():
 
 
 @pytest.mark.parametrize(("orders", "shown"), [((1, 2, 3, 4), 2), ((3, 5), 3), ((1,), 1), ((4, 1), 4)])
-def test_one_order_stands_for_all_and_one_symbol_alone_for_none(orders, shown):
+def test_the_least_order_above_one_stands_for_all(orders, shown):
     names = [f"quality/jsd_{order}" for order in orders]
     assert comparison.main_metrics([*names, "quality/bleu_4"], text_quality.METRICS) == {f"quality/jsd_{shown}"}
