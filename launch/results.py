@@ -20,7 +20,7 @@ from gentrain.reporting.comparison import floor_of
 from gentrain.reporting.conclusion import digits, spread
 from launch import cli
 
-MOST = 8  # numbers of a variant that are shown
+MOST = 12  # numbers of a variant that are shown
 HEAD = """# Results
 
 Written by `python -m launch.results` from the runs' own reports. Numbers are those of the last step, on the split that
