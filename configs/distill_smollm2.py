@@ -1,7 +1,30 @@
 """SmolLM2 (135 M parameters) teaches a Transformer of a tenth of its size to go on with Shakespeare's plays.
 
-python -m launch --config configs/distill_smollm2.py:start    # the students, by likelihood
-python -m launch --config configs/distill_smollm2.py          # from there, each way for as many CPU seconds
+    python -m launch --config configs/distill_smollm2.py:start    # the students, by likelihood
+    python -m launch --config configs/distill_smollm2.py          # from there, each way for as many CPU seconds
+
+32 tokens after prompts of 16. Means of three seeds; the KLs are of the 32 tokens, in nats, the others in nats/token.
+Standard deviations over seeds are .02 held out, 1 to 2 of KL[Q||P], 1 to 9 of KL[P||Q], .03 to .3 of the rest. 150 CPU
+seconds of steps each, by the times that `python -m launch.benchmark` has of them on one core, and 6 min before for the
+start; the runs themselves took 110 s (likelihood) to 180 s (the teacher's sequences).
+
+                                  held out  KL[P||Q]  KL[Q||P]   samples, by    entropy   distinct    ExAccErr
+                                                                 the teacher              bigrams    8, 32 tokens
+    the start                       4.92      108       64.3         7.05         5.04       .92      -.11   -.29
+    likelihood                      4.91      105       64.4         6.87         4.85       .91      -.16   -.30
+    pi = 0, the teacher's           5.26       75       56.1         8.31         6.56       .93      -.14   -.32
+    pi = 0, the data's prefixes     5.06       75       52.5         7.52         5.88       .92      -.15   -.36
+    pi = 1/2, its own               5.28       85       45.6         6.74         5.32       .91      -.19   -.38
+    pi = 1, its own                 5.49      110       42.6         5.59         4.26       .83      -.21   -.38
+    pi = 1, whole sequences         5.56      134       43.3         5.38         4.03       .78      -.25   -.43
+    the teacher; real plays                                          3.9                     .88
+
+Each end of the dial is best at what it minimises, and entropy falls from the one to the other. SmolLM2's law is not
+that of the plays: on them likelihood alone gains, and who learns from the teacher loses. Sequences of the teacher's
+own (sequence-level distillation, here with its whole law at each token) come as near to it as the data's do, with half
+as many steps. The KL from the teacher is less on a student's own prefixes than on the teacher's, and the more so the
+longer: exposure bias does not accumulate here either. Single + Long has the samples that the teacher finds likeliest,
+the least varied ones, and no less KL[Q||P] than tokens one by one.
 """
 
 from configs import base
