@@ -5,8 +5,8 @@
     python -m launch --config configs/distill_shakespeare.py          # from there, each way for as many CPU seconds
 
 Means of three seeds; the KLs are of rows of 64 characters, in nats, the others in nats/char. Standard deviations over
-seeds are .02 and less, of the KLs .1 to .5. 50 CPU seconds of steps each, by the times that `python -m launch.benchmark`
-has of them on one core, and as many before for the start; runs that had a core alone took 31 s (likelihood) to 46 s.
+seeds are .02 and less, of the KLs .1 to .5. 50 CPU seconds of steps each, by the times that `launch.benchmark` has of
+them on one core, and as many before for the start; runs that had a core alone took 31 s (likelihood) to 46 s.
 
                                   held out  KL[P||Q]  KL[Q||P]   samples, by    entropy   distinct    ExAccErr
                                                                  the teacher              bigrams
