@@ -6,7 +6,7 @@ and that nothing selected reads is an error that names who would read it.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -33,6 +33,17 @@ def get_config() -> ConfigDict:
 def grid(values: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], ...]:
     """Every combination of values: {"seed": (0, 1), "model.width": (64, 128)} is a sweep of four variants."""
     return tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
+
+
+def from_starts(
+    methods: Iterable[Mapping[str, Any]], start: str, seeds: int, *others: tuple[str, str, str]
+) -> tuple[dict[str, Any], ...]:
+    """Each method from each of the runs START/seed=N, and by that seed. others: of other players, as in init_from."""
+    return tuple(
+        {**method, "seed": seed, "init_from": (*others, ("generator", f"{start}/seed={seed}", "generator"))}
+        for method in methods
+        for seed in range(seeds)
+    )
 
 
 def require_variant(variant: str, variants: Sequence[str]) -> None:

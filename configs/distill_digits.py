@@ -46,16 +46,6 @@ def get_config(variant: str = ""):
         config.sweep = tuple({"seed": seed} for seed in range(seeds))
         return config
     config.distillation.level, config.distillation.baseline = "sequence", "leave_one_out"
-    config.sweep = tuple(
-        {
-            "objective.real_prior": prior,
-            "seed": seed,
-            "init_from": (
-                teacher,
-                ("generator", f"runs/distill_digits-{data and 'mnist5k_'}start/seed={seed}", "generator"),
-            ),
-        }
-        for prior in priors
-        for seed in range(seeds)
-    )
+    methods = [{"objective.real_prior": prior} for prior in priors]
+    config.sweep = base.from_starts(methods, f"runs/distill_digits-{data and 'mnist5k_'}start", seeds, teacher)
     return config

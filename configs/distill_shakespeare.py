@@ -29,18 +29,14 @@ from configs import base, shakespeare_likelihood
 
 TEACHER = ("teacher", "runs/shakespeare_likelihood", "generator")
 LIKELIHOOD = {"distillation.likelihood": 1.0, "distillation.prefixes": "data"}
+WHOLE = {"objective.real_prior": 1.0, "distillation.level": "sequence", "distillation.long_term": "mean"}
 METHODS = (  # each for 50 CPU seconds of one core: `python -m launch.benchmark` has the milliseconds of a step of each
     {"steps": 1250, **LIKELIHOOD},
     {"steps": 980, "objective.real_prior": 0.0, "distillation.prefixes": "data"},
     {"steps": 615, "objective.real_prior": 0.0},
     {"steps": 615, "objective.real_prior": 0.5},
     {"steps": 615, "objective.real_prior": 1.0},
-    {
-        "steps": 585,
-        "objective.real_prior": 1.0,
-        "distillation.level": "sequence",
-        "distillation.long_term": "mean",
-    },
+    {"steps": 585, **WHOLE},
 )
 SEEDS = 3
 
@@ -67,13 +63,5 @@ def get_config(variant: str = ""):
         return config
     config.data.skip_batches = ((0, METHODS[0]["steps"]),)  # which the start has read
     config.optimizer.learning_rate, config.optimizer.warmup_steps = 1e-3, 50
-    config.sweep = tuple(
-        {
-            **method,
-            "seed": seed,
-            "init_from": (TEACHER, ("generator", f"runs/distill_shakespeare-start/seed={seed}", "generator")),
-        }
-        for method in METHODS
-        for seed in range(SEEDS)
-    )
+    config.sweep = base.from_starts(METHODS, "runs/distill_shakespeare-start", SEEDS, TEACHER)
     return config

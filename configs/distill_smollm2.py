@@ -27,7 +27,7 @@ longer: exposure bias does not accumulate here either. Single + Long has the sam
 the least varied ones, and no less KL[Q||P] than tokens one by one.
 """
 
-from configs import base
+from configs import base, distill_shakespeare
 
 TEACHER = ("teacher", "smollm2-135m", "generator")
 START = 900  # steps
@@ -38,12 +38,7 @@ METHODS = (  # each for 150 CPU seconds of one core: `python -m launch.benchmark
     {"steps": 105, "objective.real_prior": 0.0, **READING},
     {"steps": 79, "objective.real_prior": 0.5},
     {"steps": 92, "objective.real_prior": 1.0},
-    {
-        "steps": 91,
-        "objective.real_prior": 1.0,
-        "distillation.level": "sequence",
-        "distillation.long_term": "mean",
-    },
+    {"steps": 91, **distill_shakespeare.WHOLE},
 )
 SEEDS = 3
 
@@ -76,13 +71,5 @@ def get_config(variant: str = ""):
         config.sweep = base.grid({"seed": range(SEEDS)})
         return config
     config.optimizer.learning_rate, config.optimizer.warmup_steps = 5e-4, 10
-    config.sweep = tuple(
-        {
-            **method,
-            "seed": seed,
-            "init_from": (TEACHER, ("generator", f"runs/distill_smollm2-start/seed={seed}", "generator")),
-        }
-        for method in METHODS
-        for seed in range(SEEDS)
-    )
+    config.sweep = base.from_starts(METHODS, "runs/distill_smollm2-start", SEEDS, TEACHER)
     return config
