@@ -1,4 +1,4 @@
-"""Which objective draws the better pictures? One LSTM, pixel by pixel, seven ways, for as many device-seconds.
+"""Which objective draws the better pictures? One LSTM, pixel by pixel, seven ways, for as many CPU seconds.
 
 python -m launch --config configs/digits_likelihood.py:mnist5k        # a Transformer, which teaches distillation
 python -m launch --config configs/compare_images.py:mnist5k_start     # the LSTM, by likelihood
