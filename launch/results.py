@@ -15,9 +15,6 @@ from typing import Any
 
 from gentrain import files
 from gentrain.errors import ConfigError, GentrainError
-from gentrain.reporting import page, plane
-from gentrain.reporting.comparison import floor_of
-from gentrain.reporting.conclusion import digits, spread
 from launch import cli
 
 MOST = 12  # numbers of a variant that are shown
@@ -72,6 +69,8 @@ def section(workdir: Path, pictures: Path | None) -> Iterator[str]:
 
 def planes(report: Mapping[str, Any], name: str, folder: Path) -> Iterator[str]:
     """Pictures of quality against coverage, an SVG each."""
+    from gentrain.reporting import page, plane  # imports JAX
+
     for shown, drawn in plane.pictures(report).items():
         file = folder / f"{name}-{shown.partition(' ')[0].replace('/', '-')}.svg"
         folder.mkdir(exist_ok=True)
@@ -81,6 +80,9 @@ def planes(report: Mapping[str, Any], name: str, folder: Path) -> Iterator[str]:
 
 def table(report: Mapping[str, Any], published: Mapping[str, str]) -> Iterator[str]:
     """A row a variant, a column a number that is compared; with published ones 'here / published'."""
+    from gentrain.reporting.comparison import floor_of
+    from gentrain.reporting.conclusion import digits
+
     columns = [name for name, metric in report["metrics"].items() if metric["main"] or name in published][:MOST]
     heads = [f"{name} (here / published)" if name in published else name for name in columns]
     yield "| | " + " | ".join(heads) + " | seconds |"
@@ -101,6 +103,8 @@ def table(report: Mapping[str, Any], published: Mapping[str, str]) -> Iterator[s
 
 def cell(metric: Mapping[str, Any], variant: str) -> str:
     """A variant's number by one metric."""
+    from gentrain.reporting.conclusion import digits, spread
+
     value = metric["values"].get(variant)
     if value is None:
         return "-"

@@ -1,8 +1,8 @@
 """Are generated texts good, varied, and not copied? By their n-grams, and to the ear of a judge that read the data."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -111,21 +111,19 @@ class Reference:
         self.held_out_words = self.words(self.held_out)
         if self.unit == "words" and sum(map(len, self.held_out_words)) < 2 * self.count:
             raise ConfigError("texts of hardly two words: set evaluate.text_quality.unit = 'characters'")
-        self.parts = list(self.listeners(options.judge_steps, options.encoder))
+        self.known = choose_rows(self.train, max(MOST_NEAREST, self.count), spec.length)
+        unconditional = dataclasses.replace(spec, context_vocab=0, context_shape=(1,), context_names=())
+        steps, encoder = options.judge_steps, options.encoder
+        self.judged = Judged(Judge(unconditional, steps), self.known, self.held_out) if steps else None
+        self.sentences = Sentences(encoder) if encoder else None
 
-    def listeners(self, judge_steps: int, encoder: str) -> Iterator["Judged | Embedded"]:
-        """Who else measures samples than counts of n-grams."""
-        known = choose_rows(self.train, max(MOST_NEAREST, self.count), self.spec.length)
-        if judge_steps:
-            unconditional = dataclasses.replace(self.spec, context_vocab=0, context_shape=(1,), context_names=())
-            judged = Judged(Judge(unconditional, judge_steps), known, self.held_out)
-            yield judged
-        if encoder:
-            sentences = Sentences(encoder)
-            embed = lambda rows: sentences(decode_rows(self.spec, *rows))
-            yield Embedded(embed, lambda: sentences.obtain(decode_rows(self.spec, *known)), self.held_out)
-        elif judge_steps:
-            yield Embedded(judged.embed, lambda: judged.embed(known), self.held_out)
+    @cached_property
+    def embedded(self) -> "Embedded":
+        """Held-out texts and texts of train as points: by the encoder, where there is one, or else by the judge."""
+        if self.sentences:
+            return Embedded(self.sentences(self.texts(self.held_out)), self.sentences.obtain(self.texts(self.known)))
+        assert self.judged
+        return Embedded(self.judged.real.embeddings, self.judged.score(self.known).embeddings)
 
     def contexts_of(self, rows: np.ndarray) -> np.ndarray | None:
         """What samples of these numbers are drawn to; None where texts have no contexts."""
@@ -133,7 +131,10 @@ class Reference:
 
     def words(self, rows: Rows) -> Words:
         """What n-grams are of, text by text."""
-        return [self.split(text) for text in decode_rows(self.spec, *rows)]
+        return [self.split(text) for text in self.texts(rows)]
+
+    def texts(self, rows: Rows) -> list[str]:
+        return decode_rows(self.spec, *rows)
 
     def split(self, text: str) -> list[str]:
         return split_words(text) if self.unit == "words" else list(text)
@@ -151,17 +152,20 @@ class Reference:
         """Of real text, by the names of NUMBERS."""
         found = self.measure(choose_rows(self.train, self.count, self.spec.length))
         found |= copies(self.held_out_words, self.train_words)
-        for part in self.parts:
-            found |= part.floors
+        found |= self.judged.floors if self.judged else {}
+        found |= self.embedded.floors if self.judged or self.sentences else {}
         return {name: float(interval.value) for name, interval in found.items()}
 
     def measure(self, samples: Rows) -> dict[str, Interval]:
         """The numbers of samples, by the names of NUMBERS."""
         words = self.words(samples)
         found = shares(words, self.held_out_words) | copies(words, self.train_words)
-        for part in self.parts:
-            found |= part.measure(samples)
-        return found
+        points = self.sentences(self.texts(samples)) if self.sentences else None
+        if self.judged:
+            scores = self.judged.score(samples)
+            found |= self.judged.measure(samples, scores)
+            points = scores.embeddings if points is None else points
+        return found if points is None else found | self.embedded.measure(points)
 
 
 class Judged:
@@ -174,47 +178,40 @@ class Judged:
     def reader(self) -> Params:
         return self.judge.obtain(self.train)
 
-    def embed(self, rows: Rows) -> np.ndarray:
-        """The mean of the reader's states over each text, (n, width)."""
-        return self.judge.score(self.reader, rows).embeddings
+    @cached_property
+    def real(self) -> Scores:
+        return self.score(self.held_out)
+
+    def score(self, rows: Rows) -> Scores:
+        """What the reader makes of texts."""
+        return self.judge.score(self.reader, rows)
 
     @property
     def floors(self) -> dict[str, Interval]:
         """Where text of train would be compared with itself."""
-        return {"forward_perplexity": perplexity(self.judge.score(self.reader, self.held_out))}
+        return {"forward_perplexity": perplexity(self.real)}
 
-    def measure(self, samples: Rows) -> dict[str, Interval]:
+    def measure(self, samples: Rows, scores: Scores) -> dict[str, Interval]:
+        """scores: what the reader makes of the samples."""
         return {
-            "forward_perplexity": perplexity(self.judge.score(self.reader, samples)),
+            "forward_perplexity": perplexity(scores),
             "reverse_perplexity": perplexity(self.judge.score(self.judge.fit(samples), self.held_out)),
         }
 
 
-class Embedded:
-    """How samples lie among held-out texts and texts of train, as points.
+class Embedded(NamedTuple):
+    """Held-out texts (n, d) and texts of train (m, d) as points, among which samples lie."""
 
-    embed: from rows to points (n, d); of_train: those of train, which are asked for once.
-    """
-
-    def __init__(self, embed: Callable[[Rows], np.ndarray], of_train: Callable[[], np.ndarray], held_out: Rows):
-        self.embed, self.of_train, self.held_out = embed, of_train, held_out
-
-    @cached_property
-    def real(self) -> np.ndarray:
-        return self.embed(self.held_out)
-
-    @cached_property
-    def known(self) -> np.ndarray:
-        return self.of_train()
+    real: np.ndarray
+    known: np.ndarray
 
     @property
     def floors(self) -> dict[str, Interval]:
         """Where text of train would be compared with itself."""
         return {"nearest_train": self.distance(self.real)}
 
-    def measure(self, samples: Rows) -> dict[str, Interval]:
-        own = self.embed(samples)
-        return {**likeness(self.real, own), "nearest_train": self.distance(own)}
+    def measure(self, points: np.ndarray) -> dict[str, Interval]:
+        return {**likeness(self.real, points), "nearest_train": self.distance(points)}
 
     def distance(self, points: np.ndarray) -> Interval:
         """The mean distance to the nearest text of train."""

@@ -79,9 +79,10 @@ class Distillation(Objective):
         return lessons.teach(self.teacher, params["teacher"], batch, top_k)
 
     def check_ready(self, params, batch, mesh):
-        rows = batch() if self.options.preflight and self.frozen else {}
-        for player in self.frozen if rows else ():
-            preflight.check(self.teacher, params[player], rows, mesh, self.options.preflight)
+        if self.options.preflight and self.frozen:
+            rows = batch()
+            for player in self.frozen:
+                preflight.check(self.teacher, params[player], rows, mesh, self.options.preflight)
 
     def loss(self, player, params, carry, batch, key, step):
         share = self.options.likelihood

@@ -98,7 +98,8 @@ def results(content: Content, variants: Sequence[str]) -> str:
     shown, folded = main[:COLUMNS], [name for name in metrics if name not in main[:COLUMNS]]
     if not shown:
         shown, folded = folded[:COLUMNS], folded[COLUMNS:]
-    folded = [name for name in folded if metrics[name]["values"] and name not in plane.points(content["frontiers"])]
+    drawn = plane.points(content["frontiers"])
+    folded = [name for name in folded if metrics[name]["values"] and name not in drawn]
     body = table(content, variants, shown) if shown else ""
     meanings = [
         f"<li><b>{html.escape(spoken(name))}</b> ({html.escape(name)}): {html.escape(metrics[name]['meaning'])}</li>"
